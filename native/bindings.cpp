@@ -1,0 +1,198 @@
+// The only file that knows Python: typed arrays in, checked against one another, GIL released around the kernels.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/complex.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+
+#include <complex>
+#include <stdexcept>
+#include <string>
+
+#include "recurrence.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace retrograd {
+
+#define RETROGRAD_DECLARE(ISA)                            \
+    namespace ISA {                                       \
+    template <class T> void fill_diagonal(Kernels<T>&);   \
+    template <class T> void fill_dense(Kernels<T>&);      \
+    }
+RETROGRAD_DECLARE(baseline)
+#ifdef RETROGRAD_X86
+RETROGRAD_DECLARE(avx2)
+RETROGRAD_DECLARE(avx512)
+#endif
+
+namespace {
+
+bool supported(const std::string& isa) {
+    if (isa == "baseline") return true;
+#ifdef RETROGRAD_X86
+    if (isa == "avx2") return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (isa == "avx512")
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+#endif
+    return false;
+}
+
+std::string active_isa = "baseline";
+
+template <class T>
+Kernels<T> table = {};
+
+template <class T>
+void fill(const std::string& isa) {
+    constexpr bool dense = std::is_floating_point_v<T>;
+#define RETROGRAD_FILL(ISA)                                 \
+    if (isa == #ISA) {                                      \
+        ISA::fill_diagonal(table<T>);                       \
+        if constexpr (dense) ISA::fill_dense(table<T>);     \
+    }
+    RETROGRAD_FILL(baseline)
+#ifdef RETROGRAD_X86
+    RETROGRAD_FILL(avx2)
+    RETROGRAD_FILL(avx512)
+#endif
+}
+
+void use_isa(const std::string& isa) {
+    if (!supported(isa))
+        throw std::invalid_argument("RETROGRAD_ISA is '" + isa +
+                                    "', which this machine or build lacks; see retrograd._native.isas()");
+    fill<float>(isa);
+    fill<double>(isa);
+    fill<std::complex<float>>(isa);
+    fill<std::complex<double>>(isa);
+    active_isa = isa;
+}
+
+template <class T, int Rank>
+using Array = nb::ndarray<T, nb::ndim<Rank>, nb::device::cpu>;
+
+void require(bool holds, const char* what) {
+    if (!holds) throw std::invalid_argument(what);
+}
+
+// (batch, time, width) or, for dense transitions, (batch, time, width, width) with row-major matrices.
+template <class T, int Rank>
+Sequence<T> sequence(const Array<T, Rank>& a) {
+    const auto n = static_cast<std::int64_t>(a.shape(Rank - 1));
+    require(n <= 1 || a.stride(Rank - 1) == 1, "the last dimension of an array is not contiguous");
+    if constexpr (Rank == 4) require(n <= 1 || a.stride(2) == n, "a transition matrix is not row-major");
+    if constexpr (Rank == 2) return {a.data(), a.stride(0), 0};
+    else return {a.data(), a.shape(0) == 1 ? 0 : a.stride(0), a.shape(1) == 1 ? 0 : a.stride(1)};
+}
+
+template <class X, class Y>
+void require_shape(const X& x, const Y& y, int rank, const char* what) {
+    for (int i = 0; i < rank; ++i) require(x.shape(i) == y.shape(i), what);
+}
+
+template <class T, int Rank>
+Extents extents(const Array<const T, Rank>& A, const Array<const T, 3>& u, bool reverse, int threads) {
+    Extents e;
+    e.batch = static_cast<std::int64_t>(u.shape(0));
+    e.time = static_cast<std::int64_t>(u.shape(1));
+    e.width = static_cast<std::int64_t>(u.shape(2));
+    const auto groups = static_cast<std::int64_t>(A.shape(0)), steps = static_cast<std::int64_t>(A.shape(1));
+    require(groups > 0 && e.batch % groups == 0, "A's batch does not divide u's");
+    require(steps == 1 || steps == e.time, "A's time is neither 1 nor u's");
+    for (int i = 2; i < Rank; ++i) require(A.shape(i) == u.shape(2), "A's width is not u's");
+    e.rows_per_transition = e.batch == 0 ? 1 : e.batch / groups;
+    e.time_invariant = steps == 1;
+    e.reverse = reverse;
+    e.threads = threads;
+    return e;
+}
+
+template <class T, int Rank>
+void scan(Array<const T, Rank> A, Array<const T, 3> u, Array<const T, 2> h0, Array<T, 3> states, bool reverse,
+          int threads) {
+    Scan<T> p;
+    p.extents = extents<T, Rank>(A, u, reverse, threads);
+    require_shape(u, states, 3, "states are not of u's shape");
+    require(h0.shape(0) == u.shape(0) && h0.shape(1) == u.shape(2), "h0 is not (batch, width)");
+    p.A = sequence<const T, Rank>(A);
+    p.u = sequence<const T, 3>(u);
+    p.h0 = sequence<const T, 2>(h0);
+    p.states = sequence<T, 3>(states);
+    nb::gil_scoped_release release;
+    (Rank == 3 ? table<T>.diagonal_scan : table<T>.dense_scan)(p);
+}
+
+template <class T, int Rank>
+void adjoint(Array<const T, Rank> A, Array<const T, 3> g, Array<const T, 2> g_final, Array<T, 3> delta,
+             Array<T, 2> d_h0, std::optional<Array<const T, 3>> states, std::optional<Array<const T, 2>> h0,
+             std::optional<Array<T, Rank>> d_A, bool reverse, int threads) {
+    Adjoint<T> p;
+    p.extents = extents<T, Rank>(A, g, reverse, threads);
+    require_shape(g, delta, 3, "delta is not of g's shape");
+    require_shape(g_final, d_h0, 2, "d_h0 is not of g_final's shape");
+    require(g_final.shape(0) == g.shape(0) && g_final.shape(1) == g.shape(2), "g_final is not (batch, width)");
+    p.A = sequence<const T, Rank>(A);
+    p.g = sequence<const T, 3>(g);
+    p.g_final = sequence<const T, 2>(g_final);
+    p.delta = sequence<T, 3>(delta);
+    p.d_h0 = sequence<T, 2>(d_h0);
+    if (d_A) {
+        require(states && h0, "d_A needs states and h0");
+        require_shape(*states, g, 3, "states are not of g's shape");
+        require_shape(*h0, g_final, 2, "h0 is not (batch, width)");
+        const auto& e = p.extents;
+        require(d_A->shape(0) == (e.time_invariant ? g.shape(0) : A.shape(0)) && d_A->shape(1) == A.shape(1),
+                "d_A is not of A's shape (time-invariant: one row for every batch row)");
+        for (int i = 2; i < Rank; ++i) require(d_A->shape(i) == A.shape(i), "d_A's width is not A's");
+        p.states = sequence<const T, 3>(*states);
+        p.h0 = sequence<const T, 2>(*h0);
+        p.d_A = sequence<T, Rank>(*d_A);
+    }
+    nb::gil_scoped_release release;
+    (Rank == 3 ? table<T>.diagonal_adjoint : table<T>.dense_adjoint)(p);
+}
+
+template <class T, int Rank>
+void define(nb::module_& m, const char* scan_name, const char* adjoint_name) {
+    m.def(scan_name, &scan<T, Rank>, "A"_a.noconvert(), "u"_a.noconvert(), "h0"_a.noconvert(),
+          "states"_a.noconvert(), "reverse"_a, "threads"_a);
+    m.def(adjoint_name, &adjoint<T, Rank>, "A"_a.noconvert(), "g"_a.noconvert(), "g_final"_a.noconvert(),
+          "delta"_a.noconvert(), "d_h0"_a.noconvert(), "states"_a.noconvert().none(), "h0"_a.noconvert().none(),
+          "d_A"_a.noconvert().none(), "reverse"_a, "threads"_a);
+}
+
+}  // namespace
+}  // namespace retrograd
+
+NB_MODULE(_native, m) {
+    using namespace retrograd;
+    m.doc() = "retrograd's CPU kernels. Arrays are (batch, time, width); results go into the arrays given for them.";
+    define<float, 3>(m, "diagonal_scan", "diagonal_adjoint");
+    define<double, 3>(m, "diagonal_scan", "diagonal_adjoint");
+    define<std::complex<float>, 3>(m, "diagonal_scan", "diagonal_adjoint");
+    define<std::complex<double>, 3>(m, "diagonal_scan", "diagonal_adjoint");
+    define<float, 4>(m, "dense_scan", "dense_adjoint");
+    define<double, 4>(m, "dense_scan", "dense_adjoint");
+
+    m.def("use_isa", &use_isa, "isa"_a, "Choose the instruction set of every later call.");
+    m.def("isa", [] { return active_isa; }, "The instruction set in use.");
+    m.def("isas", [] {
+        nb::list names;
+        for (const char* isa : {"avx512", "avx2", "baseline"})
+            if (supported(isa)) names.append(isa);
+        return names;
+    }, "The instruction sets that this build and machine have, best first.");
+    const char* forced = std::getenv("RETROGRAD_ISA");
+    if (forced && *forced) {
+        use_isa(forced);
+        return;
+    }
+    for (const char* isa : {"avx512", "avx2", "baseline"})
+        if (supported(isa)) {
+            use_isa(isa);
+            break;
+        }
+}

@@ -1,0 +1,72 @@
+// The mathematics, once.
+//
+//   scan      h_t = A_t h_{t-1} + u_t,  t = 1..T,  h_0 given
+//   adjoint   delta_T = g_T + g_final;   carry = A_t^H delta_t;   delta_{t-1} = g_{t-1} + carry
+//             d_u_t = delta_t     d_h0 = A_1^H delta_1     d_A_t = delta_t h_{t-1}^H (kept to A's structure)
+//
+// The adjoint is the same recurrence, transposed and run backward. With `reverse` the scan itself runs from
+// t = T to 1 (h_t = A_t h_{t+1} + u_t, h_0 standing after the last step) and its adjoint from 1 to T: both only
+// turn the order of the steps round, which is what `step_index` does.
+//
+// Arrays are (batch, time, width) with unit stride over the width; batch and time strides are free (0 broadcasts).
+// Batch row r uses the transition of row r / rows_per_transition; a time stride of 0 makes it time-invariant.
+#pragma once
+
+#include <cstdint>
+
+namespace retrograd {
+
+template <class T>
+struct Sequence {            // (batch, time, width)
+    T* data = nullptr;
+    std::int64_t batch = 0;  // strides, in elements
+    std::int64_t time = 0;
+    T* at(std::int64_t row, std::int64_t t) const { return data + row * batch + t * time; }
+};
+
+struct Extents {
+    std::int64_t batch, time, width;
+    std::int64_t rows_per_transition;
+    bool time_invariant;
+    bool reverse;
+    int threads;
+};
+
+// The first step of a scan reads h_0; the k-th step touches this time index.
+inline std::int64_t step_index(const Extents& e, std::int64_t step, bool backward) {
+    return e.reverse != backward ? e.time - 1 - step : step;
+}
+
+template <class T>
+struct Scan {
+    Extents extents;
+    Sequence<const T> A;  // diagonal: (.., time, width); dense: (.., time, width * width), row-major matrices
+    Sequence<const T> u;
+    Sequence<const T> h0;  // (batch, width): time stride unused
+    Sequence<T> states;
+};
+
+template <class T>
+struct Adjoint {
+    Extents extents;
+    Sequence<const T> A;
+    Sequence<const T> g;        // dL/dh_t sent straight into step t
+    Sequence<const T> g_final;  // (batch, width), on top of the last step
+    Sequence<T> delta;
+    Sequence<T> d_h0;           // (batch, width)
+    // Below: only where d_A is asked for; otherwise null.
+    Sequence<const T> states;
+    Sequence<const T> h0;
+    Sequence<T> d_A;            // time-invariant diagonal: one row for every batch row, summed by the caller
+};
+
+// One table an instruction set and scalar type.
+template <class T>
+struct Kernels {
+    void (*diagonal_scan)(const Scan<T>&);
+    void (*diagonal_adjoint)(const Adjoint<T>&);
+    void (*dense_scan)(const Scan<T>&);
+    void (*dense_adjoint)(const Adjoint<T>&);
+};
+
+}  // namespace retrograd

@@ -1,0 +1,270 @@
+"""The gradient of a scan is a scan.
+
+    S(A, u, h_0):        h_t = A_t h_{t-1} + u_t                                      t = 1..T
+    S*(A, g, g_final):   δ_T = g_T + g_final;  δ_{t-1} = g_{t-1} + A_t^H δ_t;  d_h0 = A_1^H δ_1
+
+S and S* are each other's adjoint, and in both the gradient of A is the same outer product:
+
+    backward of S :  (∂u, ∂h_0)      = S*(A, g, g_final)      ∂A_t = δ_t h_{t-1}^H
+    backward of S*:  (∂g, ∂g_final)  = S(A, γ, γ_0) =: η      ∂A_t = δ_t η_{t-1}^H
+    forward of S  :  S(A, u̇ + Ȧ_t h_{t-1}, ḣ_0)
+    forward of S* :  S*(A, ġ_t + Ȧ_{t+1}^H δ_{t+1}, ġ_final),  and d_h0 gains Ȧ_1^H δ_1
+
+so every order of derivative, in either mode, runs on the same two kernels. The kernels are `torch.library`
+operators (with shapes for tracing and a batching rule); the rules above stand on them as autograd Functions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retrograd.backends import BACKENDS
+from retrograd.backends.reference import previous_states
+from retrograd.transition import apply_adjoint, apply_transition, transition_gradient
+
+__all__ = ["differentiable_scan"]
+
+# --- the kernels as operators -----------------------------------------------------------------------------------
+
+_library = torch.library.Library("retrograd", "DEF")
+_library.define("scan(Tensor A, Tensor u, Tensor h0, bool reverse, str backend) -> Tensor")
+_library.define(
+    "adjoint(Tensor A, Tensor g, Tensor g_final, bool reverse, str backend) -> (Tensor, Tensor)"
+)
+_library.define(
+    "gradients(Tensor A, Tensor g, Tensor g_final, Tensor states, Tensor h0, bool reverse, str backend)"
+    " -> (Tensor, Tensor, Tensor)"
+)
+
+
+def _scan_kernel(A: Tensor, u: Tensor, h0: Tensor, reverse: bool, backend: str) -> Tensor:
+    return BACKENDS[backend].scan(A, u, h0, reverse)
+
+
+def _adjoint_kernel(
+    A: Tensor, g: Tensor, g_final: Tensor, reverse: bool, backend: str
+) -> tuple[Tensor, Tensor]:
+    delta, d_h0, _ = BACKENDS[backend].adjoint(A, g, g_final, reverse)
+    return delta, d_h0
+
+
+def _gradients_kernel(
+    A: Tensor, g: Tensor, g_final: Tensor, states: Tensor, h0: Tensor, reverse: bool, backend: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    delta, d_h0, d_A = BACKENDS[backend].adjoint(A, g, g_final, reverse, states, h0)
+    assert d_A is not None
+    return delta, d_h0, d_A
+
+
+def _like(x: Tensor) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+for _name, _kernel, _shapes in (
+    ("scan", _scan_kernel, lambda A, u, h0, reverse, backend: _like(u)),
+    ("adjoint", _adjoint_kernel, lambda A, g, g_final, reverse, backend: (_like(g), _like(g_final))),
+    (
+        "gradients",
+        _gradients_kernel,
+        lambda A, g, g_final, states, h0, reverse, backend: (_like(g), _like(g_final), _like(A)),
+    ),
+):
+    _library.impl(_name, _kernel, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"retrograd::{_name}", _shapes, lib=_library)
+
+_ops = torch.ops.retrograd
+
+
+def _lead(x: Tensor, dim: int | None, size: int) -> Tensor:
+    """Return x with its batched dimension first, or expanded to have one."""
+    return x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
+
+
+def _scan_vmap(info: Any, in_dims: Any, A: Tensor, u: Tensor, h0: Tensor, reverse: bool, backend: str) -> Any:
+    A_, rows, (u_, h0_) = _fold(info.batch_size, in_dims[0], A, list(zip((u, h0), in_dims[1:3], strict=True)))
+    states = _ops.scan(A_, u_, h0_, reverse, backend)
+    return _unfold(states, info.batch_size, rows), rows
+
+
+def _adjoint_vmap(
+    info: Any, in_dims: Any, A: Tensor, g: Tensor, g_final: Tensor, reverse: bool, backend: str
+) -> Any:
+    arrays = list(zip((g, g_final), in_dims[1:3], strict=True))
+    A_, rows, (g_, g_final_) = _fold(info.batch_size, in_dims[0], A, arrays)
+    delta, d_h0 = _ops.adjoint(A_, g_, g_final_, reverse, backend)
+    return (_unfold(delta, info.batch_size, rows), _unfold(d_h0, info.batch_size, rows)), (rows, rows)
+
+
+def _gradients_vmap(
+    info: Any,
+    in_dims: Any,
+    A: Tensor,
+    g: Tensor,
+    g_final: Tensor,
+    states: Tensor,
+    h0: Tensor,
+    reverse: bool,
+    backend: str,
+) -> Any:
+    size = info.batch_size
+    # Every sample has a d_A of its own, so that A gets a group for each even where it is shared.
+    arrays = list(zip((g, g_final, states, h0), in_dims[1:5], strict=True))
+    A_, _, folded = _fold(size, 0, _lead(A, in_dims[0], size), arrays)
+    out = _ops.gradients(A_, *folded, reverse, backend)
+    return tuple(_unfold(x, size, 0) for x in out), (0, 0, 0)
+
+
+def _fold(
+    size: int, A_dim: int | None, A: Tensor, arrays: list[tuple[Tensor, int | None]]
+) -> tuple[Tensor, int, list[Tensor]]:
+    """Fold the batched dimension into the batch; return A, the dimension's place before folding, the arrays.
+
+    A row finds its transition by integer division, so a shared A with several groups wants the new dimension
+    inside the batch (place 1), any other outside (place 0).
+    """
+    batched = [_lead(x, dim, size) for x, dim in arrays]
+    if A_dim is not None:
+        return A.movedim(A_dim, 0).flatten(0, 1), 0, [x.flatten(0, 1) for x in batched]
+    place = 0 if A.shape[0] == 1 else 1
+    return A, place, [x.movedim(0, place).flatten(0, 1) for x in batched]
+
+
+def _unfold(x: Tensor, size: int, place: int) -> Tensor:
+    return x.unflatten(0, (size, -1) if place == 0 else (-1, size))
+
+
+torch.library.register_vmap("retrograd::scan", _scan_vmap, lib=_library)
+torch.library.register_vmap("retrograd::adjoint", _adjoint_vmap, lib=_library)
+torch.library.register_vmap("retrograd::gradients", _gradients_vmap, lib=_library)
+
+# --- the rules of differentiation ---------------------------------------------------------------------------------
+
+
+class _Scan(torch.autograd.Function):
+    """S, with its reverse rule. Outputs (states, final state)."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        A: Tensor, u: Tensor, h0: Tensor, reverse: bool, backend: str
+    ) -> tuple[Tensor, Tensor]:
+        states = _ops.scan(A, u, h0, reverse, backend)
+        return states, states[:, 0 if reverse else -1].clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        A, _, h0, ctx.reverse, ctx.backend = inputs
+        ctx.save_for_backward(A, h0, output[0])
+        ctx.save_for_forward(A, h0, output[0])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None, g_final: Tensor | None) -> Any:  # type: ignore[override]
+        A, h0, states = ctx.saved_tensors
+        if g is None and g_final is None:
+            return None, None, None, None, None
+        g = _zeros(states) if g is None else g
+        g_final = torch.zeros_like(h0) if g_final is None else g_final
+        if not ctx.needs_input_grad[0]:
+            delta, d_h0 = _apply(_Adjoint, A, g, g_final, ctx.reverse, ctx.backend)
+            return None, delta, d_h0, None, None
+        if torch.is_grad_enabled():  # the gradient will itself be differentiated
+            delta, d_h0 = _apply(_Adjoint, A, g, g_final, ctx.reverse, ctx.backend)
+            d_A = transition_gradient(A, delta, previous_states(states, h0, ctx.reverse))
+        else:
+            delta, d_h0, d_A = _ops.gradients(A, g, g_final, states, h0, ctx.reverse, ctx.backend)
+        return d_A, delta, d_h0, None, None
+
+
+class _Adjoint(torch.autograd.Function):
+    """S*, with its reverse rule. Outputs (δ, d_h0)."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        A: Tensor, g: Tensor, g_final: Tensor, reverse: bool, backend: str
+    ) -> tuple[Tensor, Tensor]:
+        delta, d_h0 = _ops.adjoint(A, g, g_final, reverse, backend)
+        return delta, d_h0
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        A, _, _, ctx.reverse, ctx.backend = inputs
+        ctx.save_for_backward(A, output[0])
+        ctx.save_for_forward(A, output[0])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, gamma: Tensor | None, gamma_0: Tensor | None) -> Any:  # type: ignore[override]
+        A, delta = ctx.saved_tensors
+        if gamma is None and gamma_0 is None:
+            return None, None, None, None, None
+        gamma = _zeros(delta) if gamma is None else gamma
+        gamma_0 = torch.zeros_like(delta[:, 0]) if gamma_0 is None else gamma_0
+        eta, eta_final = _apply(_Scan, A, gamma, gamma_0, ctx.reverse, ctx.backend)
+        d_A = None
+        if ctx.needs_input_grad[0]:
+            d_A = transition_gradient(A, delta, previous_states(eta, gamma_0, ctx.reverse))
+        return d_A, eta, eta_final, None, None
+
+
+def _zeros(x: Tensor) -> Tensor:
+    """Return zeros of x's shape that occupy one row."""
+    return x.new_zeros(x.shape[-1]).expand(x.shape)
+
+
+def _scan_jvp(ctx: Any, A_dot: Any, u_dot: Any, h0_dot: Any, *_: Any) -> Any:
+    A, h0, states = ctx.saved_tensors
+    drive = _zeros(states) if u_dot is None else u_dot
+    if A_dot is not None:
+        drive = drive + apply_transition(A_dot, previous_states(states, h0, ctx.reverse))
+    h0_dot = torch.zeros_like(h0) if h0_dot is None else h0_dot
+    return _apply(_Scan, A, drive, h0_dot, ctx.reverse, ctx.backend)
+
+
+def _adjoint_jvp(ctx: Any, A_dot: Any, g_dot: Any, g_final_dot: Any, *_: Any) -> Any:
+    A, delta = ctx.saved_tensors
+    drive = _zeros(delta) if g_dot is None else g_dot
+    last = torch.zeros_like(delta[:, 0])
+    through = None
+    if A_dot is not None:
+        through = apply_adjoint(A_dot, delta)  # Ȧ_t^H δ_t, which enters one step earlier
+        drive = drive + previous_states(through, last, not ctx.reverse)
+    g_final_dot = last if g_final_dot is None else g_final_dot
+    delta_dot, d_h0_dot = _apply(_Adjoint, A, drive, g_final_dot, ctx.reverse, ctx.backend)
+    if through is not None:
+        d_h0_dot = d_h0_dot + through[:, -1 if ctx.reverse else 0]
+    return delta_dot, d_h0_dot
+
+
+# Dynamo refuses a Function with a forward rule of its own: it gets the plain ones, everyone else these twins.
+_WITH_JVP: dict[type[torch.autograd.Function], type[torch.autograd.Function]] = {
+    _Scan: type("Scan", (_Scan,), {"jvp": staticmethod(_scan_jvp)}),
+    _Adjoint: type("Adjoint", (_Adjoint,), {"jvp": staticmethod(_adjoint_jvp)}),
+}
+
+
+def _apply(function: type[torch.autograd.Function], *args: Any) -> Any:
+    twin = function if torch.compiler.is_compiling() else _WITH_JVP[function]
+    return twin.apply(*args)
+
+
+def differentiable_scan(
+    A: Tensor, u: Tensor, h0: Tensor, reverse: bool, backend: str
+) -> tuple[Tensor, Tensor]:
+    """Return (states, final state) of S on the named backend, differentiable to any order.
+
+    Args:
+        A: ``(groups, steps, D)`` or ``(groups, steps, H, H)``.
+        u: ``(batch, time, width)``, time ≥ 1.
+        h0: ``(batch, width)``.
+        reverse: run from the last step to the first.
+        backend: a name in ``BACKENDS``.
+    """
+    states, final = _apply(_Scan, A, u, h0, reverse, backend)
+    return states, final

@@ -1,0 +1,64 @@
+"""The seam: a backend gives two raw functions, ``scan`` and its fused ``adjoint``, with no autograd inside.
+
+Everything above (broadcasting, checks, packing, autograd) is written once; a new device is one file here.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from retrograd.backends.native import NativeBackend
+from retrograd.backends.reference import ReferenceBackend
+
+__all__ = ["BACKENDS", "Backend", "select"]
+
+
+class Backend(Protocol):
+    """What a device has to give. Shapes as in :mod:`retrograd.transition`; T ≥ 1.
+
+    The reverse scan runs from the last step to the first: h_t = A_t h_{t+1} + u_t, h_0 standing after the end.
+    """
+
+    name: str
+
+    def why_not(self, A: Tensor, u: Tensor) -> str | None:
+        """Return why this problem cannot be served, or None."""
+
+    def scan(self, A: Tensor, u: Tensor, h0: Tensor, reverse: bool) -> Tensor:
+        """Return h_t = A_t h_{t-1} + u_t for every t, ``(batch, time, width)``."""
+
+    def adjoint(
+        self,
+        A: Tensor,
+        g: Tensor,
+        g_final: Tensor,
+        reverse: bool,
+        states: Tensor | None = None,
+        h0: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return (δ, ∂L/∂h_0, ∂L/∂A), the last only when ``states`` and ``h0`` are given.
+
+        δ_T = g_T + g_final;  δ_{t-1} = g_{t-1} + A_t^H δ_t;  ∂L/∂h_0 = A_1^H δ_1;  ∂L/∂A_t = δ_t h_{t-1}^H.
+        """
+
+
+# In order of preference: `auto` takes the first that serves.
+BACKENDS: dict[str, Backend] = {b.name: b for b in (NativeBackend(), ReferenceBackend())}
+
+
+def select(name: str, A: Tensor, u: Tensor) -> Backend:
+    """Return the backend called ``name``; for ``"auto"``, the first that can serve.
+
+    Raises:
+        ValueError: there is none of that name, or it cannot serve this problem (with its reason).
+    """
+    if name != "auto":
+        if name not in BACKENDS:
+            raise ValueError(f"backend is {name!r}, expected 'auto' or one of {', '.join(map(repr, BACKENDS))}")
+        reason = BACKENDS[name].why_not(A, u)
+        if reason is not None:
+            raise ValueError(f"backend {name!r} cannot serve this scan: {reason}; use backend='auto'")
+        return BACKENDS[name]
+    return next(b for b in BACKENDS.values() if b.why_not(A, u) is None)
