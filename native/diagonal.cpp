@@ -40,7 +40,7 @@ void scan(const Scan<T>& p) {
                 const T* u = p.u.at(row, t) + c0;
                 const T* previous = (step == 0 ? p.h0.at(row, 0) : p.states.at(row, before)) + c0;
                 T* __restrict h = p.states.at(row, t) + c0;
-                for (std::int64_t c = 0; c < n; ++c) h[c] = a[c] * previous[c] + u[c];
+                for (std::int64_t c = 0; c < n; ++c) h[c] = multiply_add(a[c], previous[c], u[c]);
             }
         }
     });
@@ -70,7 +70,7 @@ void adjoint(const Adjoint<T>& p) {
                     for (std::int64_t c = 0; c < n; ++c) {
                         const T d = g[c] + carry[c];
                         delta[c] = d;
-                        carry[c] = conjugate(a[c]) * d;
+                        carry[c] = multiply_add(conjugate(a[c]), d, T(0));
                     }
                     continue;
                 }
@@ -80,9 +80,8 @@ void adjoint(const Adjoint<T>& p) {
                 for (std::int64_t c = 0; c < n; ++c) {
                     const T d = g[c] + carry[c];
                     delta[c] = d;
-                    carry[c] = conjugate(a[c]) * d;
-                    const T term = d * conjugate(previous[c]);
-                    d_a[c] = first ? term : d_a[c] + term;
+                    carry[c] = multiply_add(conjugate(a[c]), d, T(0));
+                    d_a[c] = multiply_add(d, conjugate(previous[c]), first ? T(0) : d_a[c]);
                 }
             }
         }

@@ -61,6 +61,31 @@ inline T conjugate(T x) {
         return x;
 }
 
+// a * b + c with one fixed order of roundings, whether the compiler puts it in a vector or in a tail: a result must
+// not depend on where a thread's share of the channels begins.
+template <class T>
+inline T multiply_add(T a, T b, T c) {
+    if constexpr (is_complex<T>::value) {
+        using R = typename T::value_type;
+        const R real = multiply_add(a.real(), b.real(), c.real()), imag = multiply_add(a.real(), b.imag(), c.imag());
+        return T(multiply_add(-a.imag(), b.imag(), real), multiply_add(a.imag(), b.real(), imag));
+    } else {
+#ifdef __FP_FAST_FMAF
+        return __builtin_fma(a, b, c);
+#else
+        return a * b + c;
+#endif
+    }
+}
+template <>
+inline float multiply_add(float a, float b, float c) {
+#ifdef __FP_FAST_FMAF
+    return __builtin_fmaf(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
 // Uninitialised working memory on cache-line bounds.
 template <class T>
 class Buffer {

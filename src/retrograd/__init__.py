@@ -1,6 +1,9 @@
 """Exact gradients through time for linear recurrent networks."""
 
+from retrograd import nn
+from retrograd.bptt import bptt
+from retrograd.gradients import Gradients
+from retrograd.scan import scan
 from retrograd.transition import Dense, Diagonal
-from retrograd.scan import scan  # isort: skip
 
-__all__ = ["Dense", "Diagonal", "scan"]
+__all__ = ["Dense", "Diagonal", "Gradients", "bptt", "nn", "scan"]

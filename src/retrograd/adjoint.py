@@ -27,13 +27,11 @@ from retrograd.transition import apply_adjoint, apply_transition, transition_gra
 
 __all__ = ["differentiable_scan"]
 
-# --- the kernels as operators -----------------------------------------------------------------------------------
+# --- the kernels as operators ---
 
 _library = torch.library.Library("retrograd", "DEF")
 _library.define("scan(Tensor A, Tensor u, Tensor h0, bool reverse, str backend) -> Tensor")
-_library.define(
-    "adjoint(Tensor A, Tensor g, Tensor g_final, bool reverse, str backend) -> (Tensor, Tensor)"
-)
+_library.define("adjoint(Tensor A, Tensor g, Tensor g_final, bool reverse, str backend) -> (Tensor, Tensor)")
 _library.define(
     "gradients(Tensor A, Tensor g, Tensor g_final, Tensor states, Tensor h0, bool reverse, str backend)"
     " -> (Tensor, Tensor, Tensor)"
@@ -44,9 +42,7 @@ def _scan_kernel(A: Tensor, u: Tensor, h0: Tensor, reverse: bool, backend: str) 
     return BACKENDS[backend].scan(A, u, h0, reverse)
 
 
-def _adjoint_kernel(
-    A: Tensor, g: Tensor, g_final: Tensor, reverse: bool, backend: str
-) -> tuple[Tensor, Tensor]:
+def _adjoint_kernel(A: Tensor, g: Tensor, g_final: Tensor, reverse: bool, backend: str) -> tuple[Tensor, Tensor]:
     delta, d_h0, _ = BACKENDS[backend].adjoint(A, g, g_final, reverse)
     return delta, d_h0
 
@@ -89,9 +85,7 @@ def _scan_vmap(info: Any, in_dims: Any, A: Tensor, u: Tensor, h0: Tensor, revers
     return _unfold(states, info.batch_size, rows), rows
 
 
-def _adjoint_vmap(
-    info: Any, in_dims: Any, A: Tensor, g: Tensor, g_final: Tensor, reverse: bool, backend: str
-) -> Any:
+def _adjoint_vmap(info: Any, in_dims: Any, A: Tensor, g: Tensor, g_final: Tensor, reverse: bool, backend: str) -> Any:
     arrays = list(zip((g, g_final), in_dims[1:3], strict=True))
     A_, rows, (g_, g_final_) = _fold(info.batch_size, in_dims[0], A, arrays)
     delta, d_h0 = _ops.adjoint(A_, g_, g_final_, reverse, backend)
@@ -133,14 +127,15 @@ def _fold(
 
 
 def _unfold(x: Tensor, size: int, place: int) -> Tensor:
-    return x.unflatten(0, (size, -1) if place == 0 else (-1, size))
+    shape = (size, -1, *x.shape[1:]) if place == 0 else (-1, size, *x.shape[1:])
+    return x.reshape(shape)
 
 
 torch.library.register_vmap("retrograd::scan", _scan_vmap, lib=_library)
 torch.library.register_vmap("retrograd::adjoint", _adjoint_vmap, lib=_library)
 torch.library.register_vmap("retrograd::gradients", _gradients_vmap, lib=_library)
 
-# --- the rules of differentiation ---------------------------------------------------------------------------------
+# --- the rules of differentiation ---
 
 
 class _Scan(torch.autograd.Function):
@@ -149,9 +144,7 @@ class _Scan(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        A: Tensor, u: Tensor, h0: Tensor, reverse: bool, backend: str
-    ) -> tuple[Tensor, Tensor]:
+    def forward(A: Tensor, u: Tensor, h0: Tensor, reverse: bool, backend: str) -> tuple[Tensor, Tensor]:
         states = _ops.scan(A, u, h0, reverse, backend)
         return states, states[:, 0 if reverse else -1].clone()
 
@@ -163,7 +156,7 @@ class _Scan(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor | None, g_final: Tensor | None) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor | None, g_final: Tensor | None) -> Any:
         A, h0, states = ctx.saved_tensors
         if g is None and g_final is None:
             return None, None, None, None, None
@@ -186,9 +179,7 @@ class _Adjoint(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        A: Tensor, g: Tensor, g_final: Tensor, reverse: bool, backend: str
-    ) -> tuple[Tensor, Tensor]:
+    def forward(A: Tensor, g: Tensor, g_final: Tensor, reverse: bool, backend: str) -> tuple[Tensor, Tensor]:
         delta, d_h0 = _ops.adjoint(A, g, g_final, reverse, backend)
         return delta, d_h0
 
@@ -200,7 +191,7 @@ class _Adjoint(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, gamma: Tensor | None, gamma_0: Tensor | None) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gamma: Tensor | None, gamma_0: Tensor | None) -> Any:
         A, delta = ctx.saved_tensors
         if gamma is None and gamma_0 is None:
             return None, None, None, None, None
@@ -254,9 +245,7 @@ def _apply(function: type[torch.autograd.Function], *args: Any) -> Any:
     return twin.apply(*args)
 
 
-def differentiable_scan(
-    A: Tensor, u: Tensor, h0: Tensor, reverse: bool, backend: str
-) -> tuple[Tensor, Tensor]:
+def differentiable_scan(A: Tensor, u: Tensor, h0: Tensor, reverse: bool, backend: str) -> tuple[Tensor, Tensor]:
     """Return (states, final state) of S on the named backend, differentiable to any order.
 
     Args:

@@ -23,9 +23,7 @@ def require_shape(name: str, array: torch.Tensor, axes: Sequence[str], sizes: Se
     ValueError: h0 has shape (4, 9), expected (batch, features) = (4, 10)
     """
     if tuple(array.shape) != tuple(sizes):
-        raise ValueError(
-            f"{name} has shape {tuple(array.shape)}, expected ({', '.join(axes)}) = {tuple(sizes)}"
-        )
+        raise ValueError(f"{name} has shape {tuple(array.shape)}, expected ({', '.join(axes)}) = {tuple(sizes)}")
 
 
 def near_names(name: str, names: Iterable[str]) -> str:

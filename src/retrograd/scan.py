@@ -53,9 +53,7 @@ def scan(
         kind = u.dtype if isinstance(u, Tensor) else type(u).__name__
         raise TypeError(f"u is {kind}, expected a floating or complex torch.Tensor")
     if u.ndim not in (2, 3):
-        raise ValueError(
-            f"u has shape {tuple(u.shape)}, expected (batch, time, width) or (time, width)"
-        )
+        raise ValueError(f"u has shape {tuple(u.shape)}, expected (batch, time, width) or (time, width)")
     batched = u.ndim == 3
     if not batched:
         u = u.unsqueeze(0)
@@ -79,9 +77,7 @@ def _check(a: Tensor, u: Tensor, h0: Tensor | None) -> None:
     if a.shape[1] not in (1, time):
         raise ValueError(f"A has {a.shape[1]} steps, u has {time}: A needs 1 or {time}")
     if a.shape[0] not in (1, batch):
-        raise ValueError(
-            f"A has batch {a.shape[0]}, u has {batch}: A needs 1 or {batch} (expand u if it is shared)"
-        )
+        raise ValueError(f"A has batch {a.shape[0]}, u has {batch}: A needs 1 or {batch} (expand u if it is shared)")
     for name, array in (("u", u), ("h0", h0)):
         if array is not None and array.device != a.device:
             raise ValueError(f"{name} is on {array.device}, A on {a.device}: move both to one device")

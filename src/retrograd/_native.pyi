@@ -1,0 +1,32 @@
+# The C++ core (native/bindings.cpp): typed arrays in, results written into the arrays given for them.
+from torch import Tensor
+
+def diagonal_scan(A: Tensor, u: Tensor, h0: Tensor, states: Tensor, reverse: bool, threads: int) -> None: ...
+def dense_scan(A: Tensor, u: Tensor, h0: Tensor, states: Tensor, reverse: bool, threads: int) -> None: ...
+def diagonal_adjoint(
+    A: Tensor,
+    g: Tensor,
+    g_final: Tensor,
+    delta: Tensor,
+    d_h0: Tensor,
+    states: Tensor | None,
+    h0: Tensor | None,
+    d_A: Tensor | None,
+    reverse: bool,
+    threads: int,
+) -> None: ...
+def dense_adjoint(
+    A: Tensor,
+    g: Tensor,
+    g_final: Tensor,
+    delta: Tensor,
+    d_h0: Tensor,
+    states: Tensor | None,
+    h0: Tensor | None,
+    d_A: Tensor | None,
+    reverse: bool,
+    threads: int,
+) -> None: ...
+def use_isa(isa: str) -> None: ...
+def isa() -> str: ...
+def isas() -> list[str]: ...

@@ -1,0 +1,414 @@
+"""Backpropagation through time of a linear RNN, explicitly, in four steps.
+
+The network, for t = 1..T:
+
+    h_t = W_hh h_{t-1} + W_ih x_t + b          y_t = C h_t + c
+
+and, where ``feedback`` is true, its own output comes in as input: x_t = C h_{t-1} + c. Such a step is again a linear
+one, h_t = (W_hh + W_ih C) h_{t-1} + W_ih c + b, so it is a scan too, and the path ∂x_{t+1}/∂h_t is part of it.
+
+    1. initialise   g_t = ∂L/∂h_t as the loss sends it straight into step t (by default 1 at h_T)
+    2. propagate    δ_T = g_T,  δ_{t-1} = g_{t-1} + A_t^T δ_t,  ∂L/∂x_t = W_ih^T δ_t,  ∂L/∂h_0 = A_1^T δ_1
+    3. accumulate   ∂L/∂W_hh = Σ δ_t h_{t-1}^T,  ∂L/∂W_ih = Σ δ_t x_t^T,  ∂L/∂b = Σ δ_t
+    4. update       W ← W − lr ∂L/∂W, or any optimizer
+
+with A_t = W_hh, or W_hh + W_ih C at a closed-loop step (complex: T is the conjugate transpose). No autograd is
+involved, save for the gradient of a loss function that the caller gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retrograd.backends import select
+from retrograd.backends.reference import previous_states
+from retrograd.errors import require_shape
+from retrograd.gradients import Gradients
+
+__all__ = ["bptt"]
+
+Loss = Callable[[Tensor], Tensor]
+
+# A run of equal steps is one time-invariant scan; a mask with more changes than this becomes one time-varying scan.
+_MOST_RUNS = 32
+
+
+@overload
+def bptt(
+    x: Tensor,
+    *,
+    weight_hh: Tensor,
+    weight_ih: Tensor,
+    bias: Tensor | None = ...,
+    h0: Tensor | None = ...,
+    grad_states: Tensor | None = ...,
+    grad_final: Tensor | None = ...,
+    loss: Loss | None = ...,
+    weight_out: Tensor | None = ...,
+    bias_out: Tensor | None = ...,
+    feedback: bool | Tensor | None = ...,
+    contributions: bool = ...,
+    backend: str = ...,
+) -> Gradients[Tensor]: ...
+@overload
+def bptt(
+    x: np.ndarray[Any, Any],
+    *,
+    weight_hh: np.ndarray[Any, Any],
+    weight_ih: np.ndarray[Any, Any],
+    bias: np.ndarray[Any, Any] | None = ...,
+    h0: np.ndarray[Any, Any] | None = ...,
+    grad_states: np.ndarray[Any, Any] | None = ...,
+    grad_final: np.ndarray[Any, Any] | None = ...,
+    loss: Loss | None = ...,
+    weight_out: np.ndarray[Any, Any] | None = ...,
+    bias_out: np.ndarray[Any, Any] | None = ...,
+    feedback: bool | np.ndarray[Any, Any] | None = ...,
+    contributions: bool = ...,
+    backend: str = ...,
+) -> Gradients[np.ndarray[Any, Any]]: ...
+@torch.no_grad()
+def bptt(
+    x: Any,
+    *,
+    weight_hh: Any,
+    weight_ih: Any,
+    bias: Any = None,
+    h0: Any = None,
+    grad_states: Any = None,
+    grad_final: Any = None,
+    loss: Loss | None = None,
+    weight_out: Any = None,
+    bias_out: Any = None,
+    feedback: Any = None,
+    contributions: bool = False,
+    backend: str = "auto",
+) -> Any:
+    """Run a linear RNN forward and its gradient back through time; return both, step by step.
+
+    Args:
+        x: inputs, ``(batch, time, inputs)`` or ``(time, inputs)``. Tensors or NumPy arrays, real or complex; results
+            are of the same kind, computed in the common dtype of all arguments.
+        weight_hh: W_hh, ``(hidden, hidden)``.
+        weight_ih: W_ih, ``(hidden, inputs)``.
+        bias: b, ``(hidden,)``.
+        h0: state before the first input, ``(batch, hidden)``, or ``(hidden,)`` for all; zero by default.
+        grad_states: where the gradient starts: ∂L/∂h_t for every t, ``(batch, time, hidden)``; and/or
+        grad_final: ∂L/∂h_T, ``(batch, hidden)``; or
+        loss: a function of the outputs (of the states, without ``weight_out``) that returns a scalar tensor. It is
+            given a tensor of the shape of the result's ``outputs`` (``states``).
+            None of the three: 1 at the final state, L = Σ h_T.
+        weight_out: C, ``(outputs, hidden)``: y_t = C h_t + c.
+        bias_out: c, ``(outputs,)``.
+        feedback: at which steps the previous output comes in as input: True, or bool ``(time,)``. There
+            x_t = C h_{t-1} + c takes the place of x's first ``outputs`` features; any others stay as given.
+        contributions: also return each step's part in every weight gradient.
+        backend: ``"auto"`` or the name of one, as in :func:`retrograd.scan`.
+
+    Returns:
+        A :class:`Gradients` record.
+
+    Raises:
+        TypeError: an argument is no array, or is neither floating nor complex.
+        ValueError: shapes do not fit, a request contradicts another, or the loss is no differentiable scalar.
+
+    Example:
+        One weight, three steps: h_T = w² x_1 + w x_2 + x_3, so ∂L/∂w = 2 w x_1 + x_2.
+
+        >>> w, v = torch.tensor([[0.5]]), torch.tensor([[1.0]])
+        >>> g = bptt(torch.tensor([[1.0], [2.0], [3.0]]), weight_hh=w, weight_ih=v)
+        >>> g.delta.squeeze(-1), g.weight_hh
+        (tensor([0.2500, 0.5000, 1.0000]), tensor([[3.]]))
+        >>> g.update(lr=0.1)
+        >>> w
+        tensor([[0.2000]])
+    """
+    given = {
+        "x": x,
+        "weight_hh": weight_hh,
+        "weight_ih": weight_ih,
+        "bias": bias,
+        "h0": h0,
+        "weight_out": weight_out,
+        "bias_out": bias_out,
+    }
+    starts = {"grad_states": grad_states, "grad_final": grad_final}
+    p = _Problem(given, starts, feedback, loss)
+    transitions = p.transitions()
+
+    # input → scan (→ output)
+    states_of_runs, carry = [], p.h0
+    for steps, A in transitions:
+        u = p.drive[:, steps]
+        states_of_runs.append(select(backend, A, u).scan(A, u, carry, False))
+        carry = states_of_runs[-1][:, -1]
+    states = _join(states_of_runs)
+    previous = previous_states(states, p.h0, False)
+    outputs = None if p.C is None else states @ p.C.mT + p.c
+    inputs = p.consumed_inputs(previous)
+
+    # 1. initialise: ∂L/∂h_t as the loss sends it straight into step t, and ∂L/∂y_t where it passes the output
+    value, g, g_final, g_out = p.initialise(states, outputs)
+
+    # 2. propagate: the same scans, transposed and backward, each handing its carry to the run before it
+    delta_of_runs, carry = [], g_final
+    for steps, A in reversed(transitions):
+        delta_run, carry, _ = select(backend, A, g).adjoint(A, g[:, steps], carry, False)
+        delta_of_runs.append(delta_run)
+    delta = _join(delta_of_runs[::-1])
+    d_h0 = carry
+    d_inputs = delta @ p.W_ih.conj()
+
+    # 3. accumulate: for every weight, the pairs (gradient, what it multiplied) that meet in it at each step
+    pairs: dict[str, list[tuple[Tensor, Tensor | None]]] = {
+        "weight_hh": [(delta, previous)],
+        "weight_ih": [(delta, inputs)],
+        "bias": [(delta, None)],
+    }
+    if p.C is not None:
+        # The output map gets the gradient of the outputs and, at closed-loop steps, of the inputs it made.
+        fed = d_inputs[..., : p.outputs] * p.feedback[:, None]
+        sources: list[tuple[Tensor, Tensor]] = [] if g_out is None else [(g_out, states)]
+        if p.closed:
+            sources.append((fed, previous))
+        pairs["weight_out"] = [(gradient, factor) for gradient, factor in sources]
+        pairs["bias_out"] = [(gradient, None) for gradient, _ in sources]
+    totals = {name: _total(pair, p.sizes[name], delta) for name, pair in pairs.items()}
+    parts = {name: _each_step(pair, p.sizes[name], delta) for name, pair in pairs.items()} if contributions else None
+
+    d_x = d_inputs
+    if p.closed:
+        d_x = d_inputs.clone()
+        d_x[:, p.feedback, : p.outputs] = 0
+    if h0 is not None and h0.ndim < p.x.ndim - 1:
+        d_h0 = d_h0.sum(0, keepdim=p.unbatched)
+    return Gradients(
+        loss=p.out(value, None),
+        states=p.out(states),
+        outputs=p.out(outputs),
+        inputs=p.out(inputs),
+        delta=p.out(delta),
+        x=p.out(d_x, "x"),
+        h0=p.out(d_h0, "h0"),
+        **{
+            name: p.out(totals.get(name), name, batched=False)
+            for name in ("weight_hh", "weight_ih", "bias", "weight_out", "bias_out")
+        },
+        contributions=None
+        if parts is None
+        else {name: p.out(part, name, batched=False) for name, part in parts.items()},
+        _given={name: array for name, array in given.items() if array is not None},
+    )
+
+
+def _join(runs: list[Tensor]) -> Tensor:
+    return runs[0] if len(runs) == 1 else torch.cat(runs, dim=1)
+
+
+def _total(pairs: list[tuple[Tensor, Tensor | None]], size: tuple[int, ...], like: Tensor) -> Tensor:
+    """Sum gradient_t factor_t^H over (batch, time): one matrix product a pair (or a plain sum, without factor)."""
+    total = like.new_zeros(size)
+    for gradient, factor in pairs:
+        rows = gradient.flatten(0, 1)
+        total = total + (rows.sum(0) if factor is None else rows.mT @ factor.flatten(0, 1).conj())
+    return total
+
+
+def _each_step(pairs: list[tuple[Tensor, Tensor | None]], size: tuple[int, ...], like: Tensor) -> Tensor:
+    """Sum gradient_t factor_t^H over the batch alone: (time, ...)."""
+    parts = like.new_zeros((like.shape[1], *size))
+    for gradient, factor in pairs:
+        part = gradient.sum(0) if factor is None else gradient.permute(1, 2, 0) @ factor.transpose(0, 1).conj()
+        parts = parts + part
+    return parts
+
+
+class _Problem:
+    """The arguments of :func:`bptt` as checked tensors of one dtype with a batch axis, and the way back."""
+
+    def __init__(self, given: dict[str, Any], starts: dict[str, Any], feedback: Any, loss: Loss | None) -> None:
+        arrays = {name: _tensor(name, array) for name, array in {**given, **starts}.items()}
+        x, W_hh, W_ih = (_present(arrays, name) for name in ("x", "weight_hh", "weight_ih"))
+        if x.ndim not in (2, 3) or x.shape[-2] == 0:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}, expected (batch, time, inputs) or (time, inputs) with time ≥ 1"
+            )
+        self.numpy = not isinstance(given["x"], Tensor)
+        self.unbatched = x.ndim == 2
+        self.dtypes = {name: array.dtype for name, array in arrays.items() if array is not None}
+        self.dtype = _common_dtype(list(self.dtypes.values()))
+        batch, time, inputs = (1, *x.shape) if self.unbatched else x.shape
+        if W_hh.ndim != 2 or W_hh.shape[0] != W_hh.shape[1]:
+            raise ValueError(f"weight_hh has shape {tuple(W_hh.shape)}, expected (hidden, hidden)")
+        hidden = W_hh.shape[0]
+        C, c = arrays["weight_out"], arrays["bias_out"]
+        if C is None and c is not None:
+            raise ValueError("bias_out was given without weight_out: y_t = C h_t + c needs C")
+        if C is not None and C.ndim != 2:
+            raise ValueError(f"weight_out has shape {tuple(C.shape)}, expected (outputs, hidden = {hidden})")
+        self.outputs = 0 if C is None else C.shape[0]
+        self.sizes: dict[str, tuple[int, ...]] = {
+            "weight_hh": (hidden, hidden),
+            "weight_ih": (hidden, inputs),
+            "bias": (hidden,),
+            "weight_out": (self.outputs, hidden),
+            "bias_out": (self.outputs,),
+        }
+        rows: tuple[int, ...] = () if self.unbatched else (batch,)
+        row_axes = [] if self.unbatched else ["batch"]
+        shared_h0 = arrays["h0"] is not None and arrays["h0"].ndim == 1
+        for name, axes, sizes in (
+            ("weight_ih", ["hidden", "inputs"], self.sizes["weight_ih"]),
+            ("bias", ["hidden"], self.sizes["bias"]),
+            ("weight_out", ["outputs", "hidden"], self.sizes["weight_out"]),
+            ("bias_out", ["outputs"], self.sizes["bias_out"]),
+            ("grad_states", [*row_axes, "time", "hidden"], (*rows, time, hidden)),
+            ("grad_final", [*row_axes, "hidden"], (*rows, hidden)),
+            ("h0", ["hidden"], (hidden,)) if shared_h0 else ("h0", [*row_axes, "hidden"], (*rows, hidden)),
+        ):
+            array = arrays[name]
+            if array is not None:
+                require_shape(name, array, axes, sizes)
+        for name, array in arrays.items():
+            if array is not None and array.device != x.device:
+                raise ValueError(f"{name} is on {array.device}, x on {x.device}: move both to one device")
+        if loss is not None and not all(start is None for start in starts.values()):
+            raise ValueError("loss was given together with grad_states or grad_final: the gradient has one start")
+
+        def ready(array: Tensor | None, dims: int) -> Tensor | None:
+            if array is None:
+                return None
+            array = array.to(self.dtype)
+            return array.unsqueeze(0) if array.ndim < dims else array
+
+        self.x = _present({"x": ready(x, 3)}, "x")
+        self.W_hh, self.W_ih = W_hh.to(self.dtype), W_ih.to(self.dtype)
+        self.C = ready(C, 2)
+        self.c = torch.zeros((), dtype=self.dtype, device=x.device) if c is None else c.to(self.dtype)
+        h0 = ready(arrays["h0"], 2)
+        self.h0 = self.x.new_zeros(batch, hidden) if h0 is None else h0.expand(batch, hidden)
+        self.grad_states, self.grad_final = ready(arrays["grad_states"], 3), ready(arrays["grad_final"], 2)
+        self.loss = loss
+        self.feedback = _feedback_mask(feedback, time, self.x.device)
+        self.closed = bool(self.feedback.any())
+        if self.closed and not 0 < self.outputs <= inputs:
+            raise ValueError(
+                f"feedback needs weight_out with at most {inputs} outputs (the features of x), it has "
+                f"{self.outputs}: x_t = C h_(t-1) + c takes the place of x's first features"
+            )
+        consumed = self.x
+        if self.closed:
+            consumed = self.x.clone()
+            consumed[:, self.feedback, : self.outputs] = self.c
+        # The part of a step's input that does not depend on the state: u_t = W_ih x_t + b.
+        self.drive = consumed @ self.W_ih.mT
+        bias = arrays["bias"]
+        if bias is not None:
+            self.drive += bias.to(self.dtype)
+        self.consumed = consumed
+
+    def transitions(self) -> list[tuple[slice, Tensor]]:
+        """Return (steps, A) for each run of steps that one scan serves; A as the backends take it."""
+        time = self.x.shape[1]
+        open_loop = self.W_hh[None, None]
+        if not self.closed:
+            return [(slice(0, time), open_loop)]
+        assert self.C is not None
+        closed_loop = (self.W_hh + self.W_ih[:, : self.outputs] @ self.C)[None, None]
+        changes = (self.feedback[1:] != self.feedback[:-1]).nonzero().flatten() + 1
+        if len(changes) >= _MOST_RUNS:
+            return [(slice(0, time), torch.where(self.feedback[:, None, None], closed_loop, open_loop))]
+        ends = [*changes.tolist(), time]
+        return [
+            (slice(start, end), closed_loop if self.feedback[start] else open_loop)
+            for start, end in zip([0, *ends], ends, strict=False)
+        ]
+
+    def consumed_inputs(self, previous: Tensor) -> Tensor:
+        """Return the x_t that each step consumed, fed-back outputs in their places."""
+        if not self.closed:
+            return self.x
+        assert self.C is not None
+        self.consumed[:, self.feedback, : self.outputs] += previous[:, self.feedback] @ self.C.mT
+        return self.consumed
+
+    def initialise(self, states: Tensor, outputs: Tensor | None) -> tuple[Tensor | None, Tensor, Tensor, Tensor | None]:
+        """Step 1: return (loss value, ∂L/∂h_t straight from the loss, extra ∂L/∂h_T, ∂L/∂y_t or None)."""
+        final = torch.zeros_like(states[:, 0])
+        nothing = states.new_zeros(states.shape[-1]).expand(states.shape)
+        if self.loss is None:
+            if self.grad_states is None and self.grad_final is None:
+                return None, nothing, torch.ones_like(final), None
+            g = nothing if self.grad_states is None else self.grad_states
+            return None, g, final if self.grad_final is None else self.grad_final, None
+        argument = states if outputs is None else outputs
+        value, gradient = _gradient_of(self.loss, argument[0] if self.unbatched else argument)
+        gradient = gradient.to(self.dtype).reshape(argument.shape)
+        if self.C is None:
+            return value, gradient, final, None
+        return value, gradient @ self.C.conj(), final, gradient
+
+    def out(self, result: Tensor | None, name: str | None = None, *, batched: bool = True) -> Any:
+        """Return a result in the caller's terms: batch axis, dtype of the argument it belongs to, kind of array."""
+        if result is None:
+            return None
+        if batched and self.unbatched and result.ndim > 1:
+            result = result[0]
+        dtype = self.dtypes.get(name or "", result.dtype)
+        if result.is_complex() and not dtype.is_complex:
+            result = result.real
+        result = result.to(dtype)
+        return result.resolve_conj().numpy() if self.numpy else result
+
+
+def _present(arrays: dict[str, Tensor | None], name: str) -> Tensor:
+    array = arrays[name]
+    if array is None:
+        raise TypeError(f"{name} is None, expected an array")
+    return array
+
+
+def _tensor(name: str, array: Any) -> Tensor | None:
+    if array is None:
+        return None
+    tensor = torch.from_numpy(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array
+    if not isinstance(tensor, Tensor) or not (tensor.is_floating_point() or tensor.is_complex()):
+        kind = getattr(array, "dtype", type(array).__name__)
+        raise TypeError(f"{name} is {kind}, expected a floating or complex tensor or NumPy array")
+    return tensor.detach()
+
+
+def _common_dtype(dtypes: list[torch.dtype]) -> torch.dtype:
+    common = dtypes[0]
+    for dtype in dtypes[1:]:
+        common = torch.promote_types(common, dtype)
+    return common
+
+
+def _feedback_mask(feedback: Any, time: int, device: torch.device) -> Tensor:
+    if feedback is None or isinstance(feedback, bool):
+        return torch.full((time,), bool(feedback), device=device)
+    mask = torch.as_tensor(feedback, device=device)
+    if mask.dtype != torch.bool:
+        raise TypeError(f"feedback has dtype {mask.dtype}, expected bool: true where the output is fed back")
+    require_shape("feedback", mask, ("time",), (time,))
+    return mask
+
+
+def _gradient_of(loss: Loss, argument: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the loss and its gradient with respect to its argument."""
+    with torch.enable_grad():
+        leaf = argument.detach().requires_grad_()
+        value = loss(leaf)
+        if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"loss returned {shape}, expected a real scalar tensor")
+        if not value.requires_grad:
+            raise ValueError("loss returned a tensor that does not depend on its argument: no gradient can start")
+        (gradient,) = torch.autograd.grad(value.reshape(()), leaf)
+    return value.detach().reshape(()), gradient
