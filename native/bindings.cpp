@@ -4,11 +4,14 @@
 #include <nanobind/stl/complex.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <complex>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
+#include "pool.hpp"
 #include "recurrence.hpp"
 
 namespace nb = nanobind;
@@ -164,6 +167,33 @@ void define(nb::module_& m, const char* scan_name, const char* adjoint_name) {
           "d_A"_a.noconvert().none(), "reverse"_a, "threads"_a);
 }
 
+// An uninitialised torch tensor over a block of the pool, which gets it back when the tensor dies.
+nb::ndarray<nb::pytorch> empty(const std::vector<std::size_t>& shape, const std::string& kind, int bits) {
+    std::size_t bytes = static_cast<std::size_t>(bits) / 8;
+    for (const std::size_t n : shape) bytes *= n;
+    nb::dlpack::dtype dtype;
+    dtype.code = static_cast<std::uint8_t>(kind == "complex"  ? nb::dlpack::dtype_code::Complex
+                                           : kind == "bfloat" ? nb::dlpack::dtype_code::Bfloat
+                                                              : nb::dlpack::dtype_code::Float);
+    dtype.bits = static_cast<std::uint8_t>(bits);
+    dtype.lanes = 1;
+    void* block = Pool::instance().take(bytes);
+    nb::capsule owner(block, [](void* p) noexcept { Pool::instance().give(p); });
+    return nb::ndarray<nb::pytorch>(block, shape.size(), shape.data(), owner, nullptr, dtype);
+}
+
+nb::dict stats() {
+    const Pool::Stats s = Pool::instance().stats();
+    nb::dict d;
+    d["in_use"] = s.in_use;
+    d["cached"] = s.cached;
+    d["peak_in_use"] = s.peak_in_use;
+    d["limit"] = s.limit;
+    d["fresh"] = s.fresh;
+    d["reused"] = s.reused;
+    return d;
+}
+
 }  // namespace
 }  // namespace retrograd
 
@@ -176,6 +206,11 @@ NB_MODULE(_native, m) {
     define<std::complex<double>, 3>(m, "diagonal_scan", "diagonal_adjoint");
     define<float, 4>(m, "dense_scan", "dense_adjoint");
     define<double, 4>(m, "dense_scan", "dense_adjoint");
+
+    m.def("empty", &empty, "shape"_a, "kind"_a, "bits"_a);
+    m.def("pool_stats", &stats);
+    m.def("pool_release", [] { Pool::instance().release(); }, nb::call_guard<nb::gil_scoped_release>());
+    m.def("pool_poison", [](bool on) { Pool::instance().set_poison(on); }, "on"_a);
 
     m.def("use_isa", &use_isa, "isa"_a, "Choose the instruction set of every later call.");
     m.def("isa", [] { return active_isa; }, "The instruction set in use.");

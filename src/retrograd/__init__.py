@@ -3,7 +3,8 @@
 from retrograd import nn
 from retrograd.bptt import bptt
 from retrograd.gradients import Gradients
+from retrograd.pool import empty_cache, memory_stats
 from retrograd.scan import scan
 from retrograd.transition import Dense, Diagonal
 
-__all__ = ["Dense", "Diagonal", "Gradients", "bptt", "nn", "scan"]
+__all__ = ["Dense", "Diagonal", "Gradients", "bptt", "empty_cache", "memory_stats", "nn", "scan"]

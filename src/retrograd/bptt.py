@@ -29,6 +29,7 @@ from retrograd.backends import select
 from retrograd.backends.reference import previous_states
 from retrograd.errors import require_shape
 from retrograd.gradients import Gradients
+from retrograd.pool import linear
 
 __all__ = ["bptt"]
 
@@ -149,7 +150,7 @@ def bptt(
         carry = states_of_runs[-1][:, -1]
     states = _join(states_of_runs)
     previous = previous_states(states, p.h0, False)
-    outputs = None if p.C is None else states @ p.C.mT + p.c
+    outputs = None if p.C is None else linear(states, p.C, p.c)
     inputs = p.consumed_inputs(previous)
 
     # 1. initialise: ∂L/∂h_t as the loss sends it straight into step t, and ∂L/∂y_t where it passes the output
@@ -162,7 +163,7 @@ def bptt(
         delta_of_runs.append(delta_run)
     delta = _join(delta_of_runs[::-1])
     d_h0 = carry
-    d_inputs = delta @ p.W_ih.conj()
+    d_inputs = linear(delta, p.W_ih.mH)
 
     # 3. accumulate: for every weight, the pairs (gradient, what it multiplied) that meet in it at each step
     pairs: dict[str, list[tuple[Tensor, Tensor | None]]] = {
@@ -289,7 +290,7 @@ class _Problem:
         self.x = _present({"x": ready(x, 3)}, "x")
         self.W_hh, self.W_ih = W_hh.to(self.dtype), W_ih.to(self.dtype)
         self.C = ready(C, 2)
-        self.c = torch.zeros((), dtype=self.dtype, device=x.device) if c is None else c.to(self.dtype)
+        self.c = x.new_zeros(self.outputs, dtype=self.dtype) if c is None else c.to(self.dtype)
         h0 = ready(arrays["h0"], 2)
         self.h0 = self.x.new_zeros(batch, hidden) if h0 is None else h0.expand(batch, hidden)
         self.grad_states, self.grad_final = ready(arrays["grad_states"], 3), ready(arrays["grad_final"], 2)
@@ -306,10 +307,8 @@ class _Problem:
             consumed = self.x.clone()
             consumed[:, self.feedback, : self.outputs] = self.c
         # The part of a step's input that does not depend on the state: u_t = W_ih x_t + b.
-        self.drive = consumed @ self.W_ih.mT
         bias = arrays["bias"]
-        if bias is not None:
-            self.drive += bias.to(self.dtype)
+        self.drive = linear(consumed, self.W_ih, None if bias is None else bias.to(self.dtype))
         self.consumed = consumed
 
     def transitions(self) -> list[tuple[slice, Tensor]]:
@@ -351,7 +350,7 @@ class _Problem:
         gradient = gradient.to(self.dtype).reshape(argument.shape)
         if self.C is None:
             return value, gradient, final, None
-        return value, gradient @ self.C.conj(), final, gradient
+        return value, linear(gradient, self.C.mH), final, gradient
 
     def out(self, result: Tensor | None, name: str | None = None, *, batched: bool = True) -> Any:
         """Return a result in the caller's terms: batch axis, dtype of the argument it belongs to, kind of array."""

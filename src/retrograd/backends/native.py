@@ -7,6 +7,7 @@ from torch import Tensor
 
 from retrograd import _native
 from retrograd.backends.reference import previous_states
+from retrograd.pool import empty
 from retrograd.transition import transition_gradient
 
 __all__ = ["NativeBackend"]
@@ -33,7 +34,7 @@ class NativeBackend:
 
     def scan(self, A: Tensor, u: Tensor, h0: Tensor, reverse: bool) -> Tensor:
         """Return h_t = A_t h_{t-1} + u_t for every t."""
-        states = torch.empty(u.shape, dtype=u.dtype)
+        states = empty(u.shape, u)
         if states.numel():
             kernel = _native.diagonal_scan if A.ndim == 3 else _native.dense_scan
             kernel(_matrix(A), _row(u), _row(h0), states, reverse, torch.get_num_threads())
@@ -49,7 +50,7 @@ class NativeBackend:
         h0: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return (δ, ∂L/∂h_0, ∂L/∂A)."""
-        delta = torch.empty(g.shape, dtype=g.dtype)
+        delta = empty(g.shape, g)
         d_h0 = torch.empty(g_final.shape, dtype=g.dtype)
         invariant = A.shape[1] == 1
         # A time-invariant dense gradient is one matrix product after the sweep; all others are fused into it.
@@ -57,7 +58,7 @@ class NativeBackend:
         rows = g.shape[0] if invariant else A.shape[0]
         with_A = states is not None and h0 is not None
         fused = with_A and not product
-        d_A = torch.empty((rows, *A.shape[1:]), dtype=g.dtype) if fused else None
+        d_A = empty((rows, *A.shape[1:]), g) if fused else None
         if delta.numel():
             kernel = _native.diagonal_adjoint if A.ndim == 3 else _native.dense_adjoint
             kernel(

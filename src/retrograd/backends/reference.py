@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from retrograd.pool import empty
 from retrograd.transition import transition_gradient
 
 __all__ = ["ReferenceBackend", "carry_dtype", "previous_states"]
@@ -18,7 +19,10 @@ def carry_dtype(dtype: torch.dtype) -> torch.dtype:
 def previous_states(states: Tensor, h0: Tensor, reverse: bool) -> Tensor:
     """Return h_{t-1} for every t: the states moved on by one step, h_0 entering first."""
     first = h0.unsqueeze(1)
-    return torch.cat((states[:, 1:], first) if reverse else (first, states[:, :-1]), dim=1)
+    parts = (states[:, 1:], first) if reverse else (first, states[:, :-1])
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return torch.cat(parts, dim=1)
+    return torch.cat(parts, dim=1, out=empty(states.shape, states))
 
 
 class ReferenceBackend:

@@ -1,0 +1,38 @@
+# The two commands for a fresh machine are `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+NATIVE := CMakeLists.txt $(wildcard native/*)
+
+.PHONY: demo test lint bench bench-table docs clean
+
+demo: $(VENV)/.installed
+	$(BIN)/retrograd fit sunspots --target sunspots --time year --test 1921 --horizon 22 --out runs/sunspots --overwrite
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.run
+
+bench-table: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.table
+
+docs: $(VENV)/.installed
+	$(BIN)/pip install -q -c constraints.txt ".[docs]"
+	$(BIN)/mkdocs build --strict
+
+# Editable, so that the sources are live; again whenever the core or the requirements change.
+$(VENV)/.installed: pyproject.toml constraints.txt $(NATIVE)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist runs

@@ -1,0 +1,72 @@
+"""Memory for large results on the CPU.
+
+A fresh page costs more than the arithmetic that fills it. Results above :data:`SMALLEST` bytes therefore come from
+blocks on huge-page bounds, which a pool keeps when their tensor dies and hands to the next result of about that size.
+It keeps at most an eighth of the machine's memory, or ``RETROGRAD_POOL_BYTES``; below the bound, on other devices and
+where the system refuses, allocation is plain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from retrograd import _native
+
+__all__ = ["empty", "empty_cache", "linear", "memory_stats"]
+
+SMALLEST = 1 << 18
+
+# DLPack's name and width of each dtype.
+_KINDS = {
+    torch.float16: ("float", 16),
+    torch.bfloat16: ("bfloat", 16),
+    torch.float32: ("float", 32),
+    torch.float64: ("float", 64),
+    torch.complex64: ("complex", 64),
+    torch.complex128: ("complex", 128),
+}
+
+
+def empty(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Return an uninitialised contiguous tensor of ``like``'s dtype and device."""
+    kind = _KINDS.get(like.dtype)
+    count = 1
+    for size in shape:
+        count *= size
+    if kind is None or like.device.type != "cpu" or count * kind[1] < 8 * SMALLEST:
+        return torch.empty(shape, dtype=like.dtype, device=like.device)
+    return _native.empty(list(shape), *kind)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x W^T (+ b) for x ``(batch, time, inputs)``, into pooled memory: one matrix product."""
+    result = empty((*x.shape[:-1], weight.shape[0]), x)
+    rows, out = x.reshape(-1, x.shape[-1]), result.view(-1, weight.shape[0])
+    if bias is None:
+        torch.mm(rows, weight.mT, out=out)
+    else:
+        torch.addmm(bias, rows, weight.mT, out=out)
+    return result
+
+
+def empty_cache() -> None:
+    """Give every block that the pool keeps back to the system.
+
+    >>> empty_cache()
+    >>> memory_stats()["cached"]
+    0
+    """
+    _native.pool_release()
+
+
+def memory_stats() -> dict[str, int]:
+    """Return the pool's bytes ``in_use``, ``peak_in_use``, ``cached`` and its ``limit``, and its counts of blocks
+    ``fresh`` from the system and ``reused``.
+
+    >>> sorted(memory_stats())
+    ['cached', 'fresh', 'in_use', 'limit', 'peak_in_use', 'reused']
+    """
+    return _native.pool_stats()
