@@ -15,6 +15,19 @@
 #include "recurrence.hpp"
 
 namespace nb = nanobind;
+
+// What nanobind has to know of the two 16-bit types.
+template <>
+struct nanobind::detail::dtype_traits<retrograd::BFloat16> {
+    static constexpr dlpack::dtype value{static_cast<std::uint8_t>(dlpack::dtype_code::Bfloat), 16, 1};
+    static constexpr auto name = const_name("bfloat16");
+};
+template <>
+struct nanobind::detail::dtype_traits<retrograd::Float16> {
+    static constexpr dlpack::dtype value{static_cast<std::uint8_t>(dlpack::dtype_code::Float), 16, 1};
+    static constexpr auto name = const_name("float16");
+};
+
 using namespace nb::literals;
 
 namespace retrograd {
@@ -23,6 +36,7 @@ namespace retrograd {
     namespace ISA {                                       \
     template <class T> void fill_diagonal(Kernels<T>&);   \
     template <class T> void fill_dense(Kernels<T>&);      \
+    void triad(const float*, const float*, float*, std::int64_t, int); \
     }
 RETROGRAD_DECLARE(baseline)
 #ifdef RETROGRAD_X86
@@ -44,6 +58,7 @@ bool supported(const std::string& isa) {
 }
 
 std::string active_isa = "baseline";
+void (*active_triad)(const float*, const float*, float*, std::int64_t, int) = nullptr;
 
 template <class T>
 Kernels<T> table = {};
@@ -53,6 +68,7 @@ void fill(const std::string& isa) {
     constexpr bool dense = std::is_floating_point_v<T>;
 #define RETROGRAD_FILL(ISA)                                 \
     if (isa == #ISA) {                                      \
+        active_triad = ISA::triad;                          \
         ISA::fill_diagonal(table<T>);                       \
         if constexpr (dense) ISA::fill_dense(table<T>);     \
     }
@@ -71,8 +87,13 @@ void use_isa(const std::string& isa) {
     fill<double>(isa);
     fill<std::complex<float>>(isa);
     fill<std::complex<double>>(isa);
+    fill<BFloat16>(isa);
+    fill<Float16>(isa);
     active_isa = isa;
 }
+
+template <class T>
+using Carried = typename Carry<T>::type;
 
 template <class T, int Rank>
 using Array = nb::ndarray<T, nb::ndim<Rank>, nb::device::cpu>;
@@ -131,7 +152,7 @@ void scan(Array<const T, Rank> A, Array<const T, 3> u, Array<const T, 2> h0, Arr
 template <class T, int Rank>
 void adjoint(Array<const T, Rank> A, Array<const T, 3> g, Array<const T, 2> g_final, Array<T, 3> delta,
              Array<T, 2> d_h0, std::optional<Array<const T, 3>> states, std::optional<Array<const T, 2>> h0,
-             std::optional<Array<T, Rank>> d_A, bool reverse, int threads) {
+             std::optional<Array<T, Rank>> d_A, std::optional<Array<Carried<T>, 2>> sums, bool reverse, int threads) {
     Adjoint<T> p;
     p.extents = extents<T, Rank>(A, g, reverse, threads);
     require_shape(g, delta, 3, "delta is not of g's shape");
@@ -142,17 +163,22 @@ void adjoint(Array<const T, Rank> A, Array<const T, 3> g, Array<const T, 2> g_fi
     p.g_final = sequence<const T, 2>(g_final);
     p.delta = sequence<T, 3>(delta);
     p.d_h0 = sequence<T, 2>(d_h0);
-    if (d_A) {
+    if (d_A || sums) {
         require(states && h0, "d_A needs states and h0");
         require_shape(*states, g, 3, "states are not of g's shape");
         require_shape(*h0, g_final, 2, "h0 is not (batch, width)");
-        const auto& e = p.extents;
-        require(d_A->shape(0) == (e.time_invariant ? g.shape(0) : A.shape(0)) && d_A->shape(1) == A.shape(1),
-                "d_A is not of A's shape (time-invariant: one row for every batch row)");
-        for (int i = 2; i < Rank; ++i) require(d_A->shape(i) == A.shape(i), "d_A's width is not A's");
+        require(p.extents.time_invariant ? Rank == 3 && sums && !d_A : d_A && !sums,
+                "d_A is for time-varying transitions, sums for time-invariant diagonal ones");
         p.states = sequence<const T, 3>(*states);
         p.h0 = sequence<const T, 2>(*h0);
-        p.d_A = sequence<T, Rank>(*d_A);
+        if (d_A) {
+            require_shape(*d_A, A, Rank, "d_A is not of A's shape");
+            p.d_A = sequence<T, Rank>(*d_A);
+        } else {
+            require(sums->shape(0) == g.shape(0) && sums->shape(1) == g.shape(2) * Carry<T>::reals,
+                    "sums are not (batch, width)");
+            p.sums = sequence<Carried<T>, 2>(*sums);
+        }
     }
     nb::gil_scoped_release release;
     (Rank == 3 ? table<T>.diagonal_adjoint : table<T>.dense_adjoint)(p);
@@ -164,7 +190,7 @@ void define(nb::module_& m, const char* scan_name, const char* adjoint_name) {
           "states"_a.noconvert(), "reverse"_a, "threads"_a);
     m.def(adjoint_name, &adjoint<T, Rank>, "A"_a.noconvert(), "g"_a.noconvert(), "g_final"_a.noconvert(),
           "delta"_a.noconvert(), "d_h0"_a.noconvert(), "states"_a.noconvert().none(), "h0"_a.noconvert().none(),
-          "d_A"_a.noconvert().none(), "reverse"_a, "threads"_a);
+          "d_A"_a.noconvert().none(), "sums"_a.noconvert().none(), "reverse"_a, "threads"_a);
 }
 
 // An uninitialised torch tensor over a block of the pool, which gets it back when the tensor dies.
@@ -204,9 +230,16 @@ NB_MODULE(_native, m) {
     define<double, 3>(m, "diagonal_scan", "diagonal_adjoint");
     define<std::complex<float>, 3>(m, "diagonal_scan", "diagonal_adjoint");
     define<std::complex<double>, 3>(m, "diagonal_scan", "diagonal_adjoint");
+    define<BFloat16, 3>(m, "diagonal_scan", "diagonal_adjoint");
+    define<Float16, 3>(m, "diagonal_scan", "diagonal_adjoint");
     define<float, 4>(m, "dense_scan", "dense_adjoint");
     define<double, 4>(m, "dense_scan", "dense_adjoint");
 
+    m.def("triad", [](Array<const float, 1> x, Array<const float, 1> y, Array<float, 1> z, int threads) {
+        require(x.shape(0) == z.shape(0) && y.shape(0) == z.shape(0), "x, y and z differ in length");
+        nb::gil_scoped_release release;
+        active_triad(x.data(), y.data(), z.data(), static_cast<std::int64_t>(z.shape(0)), threads);
+    });
     m.def("empty", &empty, "shape"_a, "kind"_a, "bits"_a);
     m.def("pool_stats", &stats);
     m.def("pool_release", [] { Pool::instance().release(); }, nb::call_guard<nb::gil_scoped_release>());

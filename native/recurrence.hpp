@@ -12,9 +12,20 @@
 // Batch row r uses the transition of row r / rows_per_transition; a time stride of 0 makes it time-invariant.
 #pragma once
 
+#include <complex>
 #include <cstdint>
 
 namespace retrograd {
+
+// Stored in 16 bits; the state is carried in float.
+struct BFloat16 { std::uint16_t bits; };
+struct Float16 { std::uint16_t bits; };
+
+// The real type that carries the state, and how many of them make one scalar.
+template <class S> struct Carry { using type = S; static constexpr int reals = 1; };
+template <class R> struct Carry<std::complex<R>> { using type = R; static constexpr int reals = 2; };
+template <> struct Carry<BFloat16> { using type = float; static constexpr int reals = 1; };
+template <> struct Carry<Float16> { using type = float; static constexpr int reals = 1; };
 
 template <class T>
 struct Sequence {            // (batch, time, width)
@@ -57,7 +68,10 @@ struct Adjoint {
     // Below: only where d_A is asked for; otherwise null.
     Sequence<const T> states;
     Sequence<const T> h0;
-    Sequence<T> d_A;            // time-invariant diagonal: one row for every batch row, summed by the caller
+    Sequence<T> d_A;
+    // Time-invariant diagonal: in place of d_A one sum over time for every batch row, in the carried type, as reals;
+    // the caller sums over the rows.
+    Sequence<typename Carry<T>::type> sums;
 };
 
 // One table an instruction set and scalar type.

@@ -1,19 +1,26 @@
-// Vectors, and the choice of instruction set.
+// Vectors, and what a kernel asks of a scalar type.
 //
 // diagonal.cpp and dense.cpp are compiled once for every instruction set, each inside its own namespace, so that no
 // function compiled for one set can be picked by the linker for another.
+//
+// All arithmetic on a row is done in whole vectors, tails included (partial loads and stores): what a channel gets
+// cannot depend on where a thread's share of the channels begins.
 #pragma once
 
-#include <cmath>
+#include <bit>
 #include <complex>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <new>
 #include <type_traits>
+#include <utility>
+
+#ifdef RETROGRAD_X86
+#include <immintrin.h>
+#endif
 
 #include "recurrence.hpp"
-
-#ifdef RETROGRAD_ISA
 
 #define RETROGRAD_BEGIN namespace retrograd { namespace RETROGRAD_ISA {
 #define RETROGRAD_END } }
@@ -48,43 +55,184 @@ inline void store(T* p, Vector<T> v) {
     std::memcpy(p, &v, sizeof v);
 }
 
-template <class T>
-struct is_complex : std::false_type {};
-template <class R>
-struct is_complex<std::complex<R>> : std::true_type {};
-
-template <class T>
-inline T conjugate(T x) {
-    if constexpr (is_complex<T>::value)
-        return T(x.real(), -x.imag());
-    else
-        return x;
+// The first `bytes` of a vector; zeros beyond. Never touches memory past them.
+template <class V>
+inline V load_bytes(const void* p, int bytes) {
+#if defined(__AVX512BW__)
+    return std::bit_cast<V>(_mm512_maskz_loadu_epi8(~std::uint64_t(0) >> (64 - bytes), p));
+#else
+    V v = {};
+    std::memcpy(&v, p, static_cast<std::size_t>(bytes));
+    return v;
+#endif
+}
+template <class V>
+inline void store_bytes(void* p, V v, int bytes) {
+#if defined(__AVX512BW__)
+    _mm512_mask_storeu_epi8(p, ~std::uint64_t(0) >> (64 - bytes), std::bit_cast<__m512i>(v));
+#else
+    std::memcpy(p, &v, static_cast<std::size_t>(bytes));
+#endif
+}
+// Past the cache: for results that do not fit it. The address is a multiple of the vector's size.
+template <class V>
+inline void stream_vector(void* p, V v) {
+#if defined(__AVX512F__)
+    _mm512_stream_si512(static_cast<__m512i*>(p), std::bit_cast<__m512i>(v));
+#elif defined(__AVX2__)
+    _mm256_stream_si256(static_cast<__m256i*>(p), std::bit_cast<__m256i>(v));
+#elif defined(RETROGRAD_X86)
+    _mm_stream_si128(static_cast<__m128i*>(p), std::bit_cast<__m128i>(v));
+#else
+    std::memcpy(p, &v, sizeof v);
+#endif
+}
+inline void stream_fence() {
+#ifdef RETROGRAD_X86
+    _mm_sfence();
+#endif
 }
 
-// a * b + c with one fixed order of roundings, whether the compiler puts it in a vector or in a tail: a result must
-// not depend on where a thread's share of the channels begins.
-template <class T>
-inline T multiply_add(T a, T b, T c) {
-    if constexpr (is_complex<T>::value) {
-        using R = typename T::value_type;
-        const R real = multiply_add(a.real(), b.real(), c.real()), imag = multiply_add(a.real(), b.imag(), c.imag());
-        return T(multiply_add(-a.imag(), b.imag(), real), multiply_add(a.imag(), b.real(), imag));
-    } else {
-#ifdef __FP_FAST_FMAF
-        return __builtin_fma(a, b, c);
+// What a kernel asks of a scalar type S: `width` of them make one Vec, in the type R that carries the state.
+template <class S>
+struct Lanes {  // float, double
+    using R = S;
+    using Vec = Vector<R>;
+    static constexpr int width = lanes<R>, reals = 1;
+    static Vec load(const S* p) { return RETROGRAD_ISA::load(p); }
+    static void store(S* p, Vec v) { RETROGRAD_ISA::store(p, v); }
+    static void stream(S* p, Vec v) { stream_vector(p, v); }
+    static Vec load_some(const S* p, int n) { return load_bytes<Vec>(p, n * static_cast<int>(sizeof(S))); }
+    static void store_some(S* p, Vec v, int n) { store_bytes(p, v, n * static_cast<int>(sizeof(S))); }
+    static Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
+    static Vec conjugate(Vec a) { return a; }
+};
+
+template <class R, int... I>
+inline Vector<R> even_twice(Vector<R> v, std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(v, v, (I & ~1)...);
+}
+template <class R, int... I>
+inline Vector<R> odd_twice(Vector<R> v, std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(v, v, (I | 1)...);
+}
+template <class R, int... I>
+inline Vector<R> swapped(Vector<R> v, std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(v, v, (I ^ 1)...);
+}
+template <class R, int... I>
+inline Vector<R> signs(R even, R odd, std::integer_sequence<int, I...>) {
+    return Vector<R>{(I & 1 ? odd : even)...};
+}
+
+template <class Real>
+struct Lanes<std::complex<Real>> {  // (real, imaginary) pairs, as they lie in memory
+    using S = std::complex<Real>;
+    using R = Real;
+    using Vec = Vector<R>;
+    using Index = std::make_integer_sequence<int, lanes<R>>;
+    static constexpr int width = lanes<R> / 2, reals = 2;
+    static Vec load(const S* p) { return RETROGRAD_ISA::load(reinterpret_cast<const R*>(p)); }
+    static void store(S* p, Vec v) { RETROGRAD_ISA::store(reinterpret_cast<R*>(p), v); }
+    static void stream(S* p, Vec v) { stream_vector(p, v); }
+    static Vec load_some(const S* p, int n) { return load_bytes<Vec>(p, n * static_cast<int>(sizeof(S))); }
+    static void store_some(S* p, Vec v, int n) { store_bytes(p, v, n * static_cast<int>(sizeof(S))); }
+    static Vec multiply_add(Vec a, Vec b, Vec c) {
+        const Vec first = even_twice<R>(a, Index()) * b + c;
+        return odd_twice<R>(a, Index()) * signs<R>(-1, 1, Index()) * swapped<R>(b, Index()) + first;
+    }
+    static Vec conjugate(Vec a) { return a * signs<R>(1, -1, Index()); }
+};
+
+// Half precision: stored in 16 bits, computed in float.
+template <class S>
+struct HalfLanes {
+    using R = float;
+    using Vec = Vector<float>;
+    static constexpr int width = lanes<float>, reals = 1;
+    typedef std::uint16_t Bits __attribute__((vector_size(vector_bytes / 2)));
+    typedef std::uint32_t Wide __attribute__((vector_size(vector_bytes)));
+    static Vec load(const S* p) {
+        Bits bits;
+        std::memcpy(&bits, p, sizeof bits);
+        return widen(bits);
+    }
+    static void store(S* p, Vec v) {
+        const Bits bits = narrow(v);
+        std::memcpy(p, &bits, sizeof bits);
+    }
+    static void stream(S* p, Vec v) {
+        const Bits bits = narrow(v);
+#if defined(__AVX512F__)
+        _mm256_stream_si256(reinterpret_cast<__m256i*>(p), std::bit_cast<__m256i>(bits));
+#elif defined(__AVX2__)
+        _mm_stream_si128(reinterpret_cast<__m128i*>(p), std::bit_cast<__m128i>(bits));
 #else
-        return a * b + c;
+        std::memcpy(p, &bits, sizeof bits);
 #endif
     }
-}
-template <>
-inline float multiply_add(float a, float b, float c) {
-#ifdef __FP_FAST_FMAF
-    return __builtin_fmaf(a, b, c);
+    static Vec load_some(const S* p, int n) {
+        Bits bits = {};
+        std::memcpy(&bits, p, sizeof(S) * static_cast<std::size_t>(n));
+        return widen(bits);
+    }
+    static void store_some(S* p, Vec v, int n) {
+        const Bits bits = narrow(v);
+        std::memcpy(p, &bits, sizeof(S) * static_cast<std::size_t>(n));
+    }
+    static Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
+    static Vec conjugate(Vec a) { return a; }
+
+    static Vec widen(Bits bits) {
+        if constexpr (std::is_same_v<S, BFloat16>) {
+            return std::bit_cast<Vec>(__builtin_convertvector(bits, Wide) << 16);
+        } else {
+#if defined(__AVX512F__)
+            return std::bit_cast<Vec>(_mm512_cvtph_ps(std::bit_cast<__m256i>(bits)));
+#elif defined(__F16C__)
+            return std::bit_cast<Vec>(_mm256_cvtph_ps(std::bit_cast<__m128i>(bits)));
 #else
-    return a * b + c;
+            Vec v;
+            for (int i = 0; i < width; ++i) {
+                _Float16 h;
+                const std::uint16_t b = bits[i];
+                std::memcpy(&h, &b, sizeof h);
+                v[i] = static_cast<float>(h);
+            }
+            return v;
 #endif
-}
+        }
+    }
+    // To the nearest, ties to even; a NaN stays one.
+    static Bits narrow(Vec v) {
+        if constexpr (std::is_same_v<S, BFloat16>) {
+            const Wide x = std::bit_cast<Wide>(v);
+            const Wide rounded = (x + 0x7FFF + ((x >> 16) & 1)) >> 16;
+            const Wide nan = (x >> 16) | 0x40;
+            const Wide is_nan = std::bit_cast<Wide>((x & 0x7FFFFFFF) > 0x7F800000);
+            return __builtin_convertvector((is_nan & nan) | (~is_nan & rounded), Bits);
+        } else {
+#if defined(__AVX512F__)
+            return std::bit_cast<Bits>(_mm512_cvtps_ph(std::bit_cast<__m512>(v), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#elif defined(__F16C__)
+            return std::bit_cast<Bits>(_mm256_cvtps_ph(std::bit_cast<__m256>(v), _MM_FROUND_TO_NEAREST_INT));
+#else
+            Bits bits;
+            for (int i = 0; i < width; ++i) {
+                const _Float16 h = static_cast<_Float16>(v[i]);
+                std::uint16_t b;
+                std::memcpy(&b, &h, sizeof b);
+                bits[i] = b;
+            }
+            return bits;
+#endif
+        }
+    }
+};
+template <>
+struct Lanes<BFloat16> : HalfLanes<BFloat16> {};
+template <>
+struct Lanes<Float16> : HalfLanes<Float16> {};
 
 // Uninitialised working memory on cache-line bounds.
 template <class T>
@@ -102,5 +250,3 @@ class Buffer {
 };
 
 RETROGRAD_END
-
-#endif  // RETROGRAD_ISA

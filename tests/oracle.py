@@ -79,8 +79,9 @@ def assert_close(got: Tensor, want: Running, eps: float, what: str = "", factor:
     """Fail unless every element lies within factor * eps of the loop's own bound."""
     assert tuple(got.shape) == tuple(want.value.shape), f"{what}: shape {tuple(got.shape)}"
     difference = (got.detach().to(want.value.dtype) - want.value).abs()
-    # One unit of rounding of the value itself: the result is stored in its own dtype.
-    allowed = factor * eps * (want.error + want.value.abs())
+    # One unit of rounding of the value itself, as the result is stored in its own dtype; below its smallest normal
+    # number (half precision gets there) the unit is absolute.
+    allowed = factor * eps * (want.error + want.value.abs() + torch.finfo(got.dtype).tiny)
     worst = (difference - allowed).max() if difference.numel() else torch.tensor(-1.0)
     assert worst <= 0, f"{what}: off by {difference.max():.3g}, {(difference / allowed).max():.3g} of what is allowed"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-__all__ = ["InputError", "near_names", "require_choice", "require_shape"]
+__all__ = ["InputError", "near_names", "require_choice", "require_floating", "require_shape"]
 
 
 class InputError(ValueError):
@@ -23,7 +23,15 @@ def require_shape(name: str, array: torch.Tensor, axes: Sequence[str], sizes: Se
     ValueError: h0 has shape (4, 9), expected (batch, features) = (4, 10)
     """
     if tuple(array.shape) != tuple(sizes):
-        raise ValueError(f"{name} has shape {tuple(array.shape)}, expected ({', '.join(axes)}) = {tuple(sizes)}")
+        comma = "," if len(axes) == 1 else ""
+        raise ValueError(f"{name} has shape {tuple(array.shape)}, expected ({', '.join(axes)}{comma}) = {tuple(sizes)}")
+
+
+def require_floating(name: str, array: object) -> None:
+    """Raise ``TypeError`` unless ``array`` is a floating or complex tensor."""
+    if not isinstance(array, torch.Tensor) or not (array.is_floating_point() or array.is_complex()):
+        kind = array.dtype if isinstance(array, torch.Tensor) else type(array).__name__
+        raise TypeError(f"{name} is {kind}, expected a floating or complex torch.Tensor")
 
 
 def near_names(name: str, names: Iterable[str]) -> str:

@@ -63,8 +63,10 @@ def empty_cache() -> None:
 
 
 def memory_stats() -> dict[str, int]:
-    """Return the pool's bytes ``in_use``, ``peak_in_use``, ``cached`` and its ``limit``, and its counts of blocks
-    ``fresh`` from the system and ``reused``.
+    """Return what the pool holds.
+
+    In bytes: ``in_use`` and ``peak_in_use`` by tensors, ``cached`` for the next ones, and the ``limit`` of that.
+    In blocks so far: ``fresh`` from the system, ``reused``.
 
     >>> sorted(memory_stats())
     ['cached', 'fresh', 'in_use', 'limit', 'peak_in_use', 'reused']

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from retrograd.adjoint import differentiable_scan
 from retrograd.backends import select
-from retrograd.errors import require_shape
+from retrograd.errors import require_floating, require_shape
 from retrograd.transition import Dense, Diagonal, Transition
 
 __all__ = ["scan"]
@@ -49,9 +49,9 @@ def scan(
     """
     if not isinstance(A, Dense | Diagonal):
         raise TypeError(f"A is {type(A).__name__}, expected retrograd.Dense(W) or retrograd.Diagonal(a)")
-    if not isinstance(u, Tensor) or not (u.is_floating_point() or u.is_complex()):
-        kind = u.dtype if isinstance(u, Tensor) else type(u).__name__
-        raise TypeError(f"u is {kind}, expected a floating or complex torch.Tensor")
+    require_floating("u", u)
+    if h0 is not None:
+        require_floating("h0", h0)
     if u.ndim not in (2, 3):
         raise ValueError(f"u has shape {tuple(u.shape)}, expected (batch, time, width) or (time, width)")
     batched = u.ndim == 3
@@ -64,7 +64,7 @@ def scan(
     dtype = torch.promote_types(torch.promote_types(a.dtype, u.dtype), h0.dtype)
     a, u, h0 = a.to(dtype), u.to(dtype), h0.to(dtype)
     if u.shape[1] == 0:
-        states, final = u * 0, h0 * 1
+        states, final = u * 1, h0 + a[..., :0].sum()  # no step reads A: its gradient is zero, not None
     else:
         states, final = differentiable_scan(a, u, h0, reverse, select(backend, a, u).name)
     return (states, final) if batched else (states[0], final[0])
@@ -83,5 +83,3 @@ def _check(a: Tensor, u: Tensor, h0: Tensor | None) -> None:
             raise ValueError(f"{name} is on {array.device}, A on {a.device}: move both to one device")
     if h0 is not None:
         require_shape("h0", h0, ("batch", "width"), (batch, width))
-        if not (h0.is_floating_point() or h0.is_complex()):
-            raise TypeError(f"h0 is {h0.dtype}, expected a floating or complex torch.Tensor")

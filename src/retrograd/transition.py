@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from retrograd.errors import require_floating
+
 __all__ = ["Dense", "Diagonal", "Transition", "apply_adjoint", "apply_transition", "transition_gradient"]
 
 
@@ -80,9 +82,7 @@ Transition = Dense | Diagonal
 
 
 def _check_array(owner: str, name: str, array: Tensor, low: int, high: int, shapes: str) -> None:
-    if not isinstance(array, Tensor) or not (array.is_floating_point() or array.is_complex()):
-        kind = array.dtype if isinstance(array, Tensor) else type(array).__name__
-        raise TypeError(f"{owner}: {name} is {kind}, expected a floating or complex torch.Tensor")
+    require_floating(f"{owner}: {name}", array)
     if not low <= array.ndim <= high:
         raise ValueError(f"{owner}: {name} has shape {tuple(array.shape)}, expected {shapes}")
 

@@ -6,18 +6,25 @@ import torch
 from torch import Tensor
 
 from retrograd import _native
-from retrograd.backends.reference import previous_states
+from retrograd.backends.reference import carry_dtype, previous_states
 from retrograd.pool import empty
 from retrograd.transition import transition_gradient
 
 __all__ = ["NativeBackend"]
 
-_DIAGONAL = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+_DIAGONAL = (
+    torch.float32,
+    torch.float64,
+    torch.complex64,
+    torch.complex128,
+    torch.bfloat16,
+    torch.float16,
+)
 _DENSE = (torch.float32, torch.float64)
 
 
 class NativeBackend:
-    """Fused kernels for float32 and float64; complex too where the transition is diagonal."""
+    """Fused kernels for float32 and float64; where the transition is diagonal, complex and half precision too."""
 
     name = "native"
 
@@ -52,32 +59,30 @@ class NativeBackend:
         """Return (δ, ∂L/∂h_0, ∂L/∂A)."""
         delta = empty(g.shape, g)
         d_h0 = torch.empty(g_final.shape, dtype=g.dtype)
-        invariant = A.shape[1] == 1
+        invariant, diagonal = A.shape[1] == 1, A.ndim == 3
+        if not delta.numel():
+            return delta, d_h0, None if states is None else torch.zeros_like(A)
         # A time-invariant dense gradient is one matrix product after the sweep; all others are fused into it.
-        product = A.ndim == 4 and invariant
-        rows = g.shape[0] if invariant else A.shape[0]
-        with_A = states is not None and h0 is not None
-        fused = with_A and not product
-        d_A = empty((rows, *A.shape[1:]), g) if fused else None
-        if delta.numel():
-            kernel = _native.diagonal_adjoint if A.ndim == 3 else _native.dense_adjoint
-            kernel(
-                _matrix(A),
-                _row(g),
-                _row(g_final),
-                delta,
-                d_h0,
-                _row(states) if fused and states is not None else None,
-                _row(h0) if fused and h0 is not None else None,
-                d_A,
-                reverse,
-                torch.get_num_threads(),
-            )
-        if d_A is not None:
-            if not delta.numel():
-                d_A = torch.zeros_like(A)
-            return delta, d_h0, d_A.reshape(A.shape[0], -1, *A.shape[1:]).sum(1) if invariant else d_A
-        if states is not None and h0 is not None:
+        fused = states is not None and h0 is not None and (diagonal or not invariant)
+        d_A = empty(A.shape, A) if fused and not invariant else None
+        sums = torch.empty(d_h0.shape, dtype=carry_dtype(g.dtype)) if fused and invariant else None
+        kernel = _native.diagonal_adjoint if diagonal else _native.dense_adjoint
+        kernel(
+            _matrix(A),
+            _row(g),
+            _row(g_final),
+            delta,
+            d_h0,
+            _row(states) if fused and states is not None else None,
+            _row(h0) if fused and h0 is not None else None,
+            d_A,
+            torch.view_as_real(sums).flatten(1) if sums is not None and sums.is_complex() else sums,
+            reverse,
+            torch.get_num_threads(),
+        )
+        if sums is not None:
+            d_A = sums.reshape(A.shape[0], -1, 1, A.shape[2]).sum(1).to(A.dtype)
+        elif states is not None and h0 is not None and d_A is None:
             d_A = transition_gradient(A, delta, previous_states(states, h0, reverse))
         return delta, d_h0, d_A
 

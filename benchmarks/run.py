@@ -1,0 +1,179 @@
+"""Measure every case with every contender in one run; print the table and write the results.
+
+    python -m benchmarks.run [--only TEXT] [--out FILE] [--seconds S]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import retrograd as rg
+from benchmarks import limits, seed
+from benchmarks.cases import CASES, Case
+from benchmarks.contenders import CONTENDERS, NOT_COUNTED
+
+RESULTS = Path(__file__).parent / "results" / "cpu.json"
+
+
+def machine() -> dict[str, Any]:
+    cpu = platform.processor()
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+        if line.startswith("model name"):
+            cpu = line.split(":", 1)[1].strip()
+            break
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "instruction_set": rg._native.isa(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "commit": commit.stdout.strip(),
+    }
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    result = call()
+    elapsed = time.perf_counter() - start
+    del result
+    return elapsed
+
+
+def interleaved(calls: dict[str, Callable[[], Any]], budget: float) -> dict[str, dict[str, float]]:
+    """Time the calls in turn, round after round: the machine's drift meets them all. The first call stands apart."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    first: dict[str, float] = {}
+    for name, call in calls.items():
+        first[name] = seconds(call)
+        seconds(call)
+    spent = dict.fromkeys(calls, 0.0)
+    for round_ in range(15):
+        for name, call in calls.items():
+            if round_ >= 3 and spent[name] > budget:
+                continue
+            times[name].append(seconds(call))
+            spent[name] += times[name][-1]
+    return {
+        name: {
+            "median_ms": statistics.median(t) * 1e3,
+            "min_ms": min(t) * 1e3,
+            "max_ms": max(t) * 1e3,
+            "first_ms": first[name] * 1e3,
+            "runs": len(t),
+        }
+        for name, t in times.items()
+    }
+
+
+def peak_extra_bytes(call: Callable[[], Any]) -> int | None:
+    """Return the most resident memory beyond what stood before the call (Linux; the pool emptied first)."""
+    clear = Path("/proc/self/clear_refs")
+    if not clear.exists():
+        return None
+    call()
+    rg.empty_cache()
+    clear.write_text("5")
+    before = _status("VmRSS")
+    call()
+    return max(0, _status("VmHWM") - before)
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"no {field} in /proc/self/status")
+
+
+def measure(case: Case, machine_limits: dict[str, float], budget: float) -> dict[str, Any]:
+    arrays = case.inputs()
+    calls = {}
+    for name, make in CONTENDERS.items():
+        call = make(case, arrays)
+        if call is not None:
+            calls[name] = call
+    times = interleaved(calls, budget)
+    peak = peak_extra_bytes(calls["retrograd"])
+    ours = times["retrograd"]["median_ms"]
+    peers = {name: t["median_ms"] for name, t in times.items() if name not in {"retrograd", *NOT_COUNTED}}
+    fastest = min(peers, key=lambda name: peers[name]) if peers else None
+    limit = case.limit_ms(machine_limits)
+    return {
+        "case": case.name,
+        "times": times,
+        "fastest_peer": fastest,
+        "times_faster": peers[fastest] / ours if fastest else None,
+        "limit_ms": limit,
+        "of_limit": limit / ours,
+        "peak_extra_bytes": peak,
+    }
+
+
+def show(console: Console, results: dict[str, Any]) -> None:
+    table = Table(title="forward and backward, milliseconds: median (min to max)")
+    columns = ("case", "first call", "retrograd", "fastest peer", "times faster", "of the limit", "extra MB")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "case" else "right")
+    for row in results["scans"]:
+        ours = row["times"]["retrograd"]
+        peer = row["fastest_peer"]
+        table.add_row(
+            row["case"],
+            f"{ours['first_ms']:.2f}",
+            f"{ours['median_ms']:.2f} ({ours['min_ms']:.2f} to {ours['max_ms']:.2f})",
+            f"{row['times'][peer]['median_ms']:.2f} {peer}" if peer else "-",
+            f"{row['times_faster']:.1f}" if peer else "-",
+            f"{row['of_limit']:.2f}",
+            "-" if row["peak_extra_bytes"] is None else f"{row['peak_extra_bytes'] / 1e6:.0f}",
+        )
+    console.print(table)
+    for row in results["bptt"]:
+        console.print(
+            f"{row['case']}: bptt {row['bptt_ms']:.2f} ms, loop with autograd {row['loop_ms']:.2f} ms,"
+            f" {row['times_faster']:.1f} times faster"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="measure only the cases whose name contains this")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="result file (only written when all cases are)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="time to spend on each contender of a case")
+    options = parser.parse_args()
+    console = Console(width=140)
+    machine_limits = limits.measure()
+    console.print(machine(), machine_limits)
+    results: dict[str, Any] = {"machine": machine(), "limits": machine_limits, "scans": [], "bptt": []}
+    for case in CASES:
+        if options.only in case.name:
+            results["scans"].append(measure(case, machine_limits, options.seconds))
+            times = results["scans"][-1]["times"]
+            console.print(case.name, {name: round(t["median_ms"], 2) for name, t in times.items()})
+    if options.only in seed.NAME:
+        results["bptt"].append(seed.measure())
+    show(console, results)
+    if not options.only:
+        options.out.parent.mkdir(exist_ok=True)
+        partial = options.out.with_suffix(".partial")
+        partial.write_text(json.dumps(results, indent=1) + "\n")
+        partial.replace(options.out)
+        console.print(f"written to {options.out}")
+
+
+if __name__ == "__main__":
+    main()

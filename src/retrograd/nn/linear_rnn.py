@@ -1,0 +1,261 @@
+"""torch.nn.RNN without the nonlinearity: one matrix product and one scan for each layer and direction."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the name everyone knows it by
+from torch.nn.utils.rnn import PackedSequence
+
+from retrograd.backends import BACKENDS
+from retrograd.errors import require_choice, require_shape
+from retrograd.nn.cell import initialise, require_bool, require_dtype, require_size
+from retrograd.scan import scan
+from retrograd.transition import Dense
+
+__all__ = ["LinearRNN"]
+
+
+class LinearRNN(nn.Module):
+    """h_t = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh, in layers: :class:`torch.nn.RNN` without the nonlinearity.
+
+    Parameters have nn.RNN's names, shapes, initialisation and order of random draws, so that one seed makes both
+    alike and either loads the other's ``state_dict``. Gradients are exact for everything, ``hx`` included, to any
+    order.
+
+    Args:
+        input_size: I, the features of x_t.
+        hidden_size: H, the width of a state.
+        num_layers: layers; each reads the states of the one below.
+        bias: whether there are b_ih and b_hh.
+        batch_first: sequences are ``(batch, time, features)``, not ``(time, batch, features)``.
+        dropout: in training, the probability to zero a state on its way to the next layer.
+        bidirectional: each layer also runs from the last step to the first; its states stand behind the others.
+        device: where the parameters lie.
+        dtype: their floating dtype.
+        backend: what runs the scans, as in :func:`retrograd.scan`.
+
+    Attributes:
+        weight_ih_l{k}: W_ih of layer k, ``(H, I)``; above the first layer ``(H, directions * H)``.
+        weight_hh_l{k}: W_hh, ``(H, H)``.
+        bias_ih_l{k}: b_ih, ``(H,)``.
+        bias_hh_l{k}: b_hh, ``(H,)``. All four end in ``_reverse`` for the other direction.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: a size is below 1, ``dropout`` outside [0, 1] or ``backend`` unknown.
+
+    Example:
+        >>> rnn = LinearRNN(3, 2, num_layers=2, batch_first=True)
+        >>> output, h_n = rnn(torch.randn(4, 100, 3))
+        >>> output.shape, h_n.shape
+        (torch.Size([4, 100, 2]), torch.Size([2, 4, 2]))
+    """
+
+    weight_ih_l0: Tensor
+    weight_hh_l0: Tensor
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        backend: str = "auto",
+        **unknown: Any,
+    ) -> None:
+        if "nonlinearity" in unknown or isinstance(bias, str):
+            raise TypeError("LinearRNN takes no nonlinearity: it is nn.RNN without one")
+        if unknown:
+            raise TypeError(f"LinearRNN takes no {', '.join(unknown)}")
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
+            require_size(name, size)
+        for name, flag in (("bias", bias), ("batch_first", batch_first), ("bidirectional", bidirectional)):
+            require_bool(name, flag)
+        if isinstance(dropout, bool) or not isinstance(dropout, int | float):
+            raise TypeError(f"dropout is {dropout!r}, expected a number in [0, 1]")
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"dropout is {dropout}, expected a probability in [0, 1]")
+        if dropout > 0 and num_layers == 1:
+            warnings.warn(
+                f"dropout is {dropout} and acts between layers, but num_layers is 1: it does nothing", stacklevel=2
+            )
+        require_choice("backend", backend, ["auto", *BACKENDS])
+        super().__init__()
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bias = bias
+        self.batch_first = batch_first
+        self.dropout = float(dropout)
+        self.bidirectional = bidirectional
+        self.backend = backend
+        for layer in range(num_layers):
+            width = input_size if layer == 0 else hidden_size * self._directions
+            shapes = ((hidden_size, width), (hidden_size, hidden_size), (hidden_size,), (hidden_size,))
+            for reverse in (False, True)[: self._directions]:
+                for name, shape in zip(self._names(layer, reverse), shapes, strict=False):
+                    self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
+        self.reset_parameters()
+
+    @property
+    def _directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    def _names(self, layer: int, reverse: bool) -> list[str]:
+        kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if self.bias else 2]
+        return [f"{kind}_l{layer}{'_reverse' if reverse else ''}" for kind in kinds]
+
+    @property
+    def all_weights(self) -> list[list[nn.Parameter]]:
+        """The parameters of each layer and direction, in nn.RNN's order."""
+        places = [(layer, reverse) for layer in range(self.num_layers) for reverse in (False, True)[: self._directions]]
+        return [[getattr(self, name) for name in self._names(*place)] for place in places]
+
+    def reset_parameters(self) -> None:
+        """Draw every parameter anew, uniform in ±1/√H."""
+        initialise(self.parameters(), self.hidden_size)
+
+    def flatten_parameters(self) -> None:
+        """Do nothing; code written for nn.RNN may call it."""
+
+    @overload
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+    @overload
+    def forward(self, input: PackedSequence, hx: Tensor | None = None) -> tuple[PackedSequence, Tensor]: ...
+    def forward(
+        self,
+        input: Tensor | PackedSequence,  # noqa: A002 - nn.RNN's name
+        hx: Tensor | None = None,
+    ) -> tuple[Tensor | PackedSequence, Tensor]:
+        """Return every state of the last layer, and the last state of every layer.
+
+        Args:
+            input: ``(time, batch, I)``, with ``batch_first`` ``(batch, time, I)``, without a batch ``(time, I)``, or
+                a ``PackedSequence`` of sequences of different lengths.
+            hx: h_0 of each layer and direction, ``(num_layers * directions, batch, H)`` (no batch: without that
+                axis), a packed batch in the order in which it was packed; zero by default. For the backward
+                direction it is the state after the last input.
+
+        Returns:
+            ``(output, h_n)``: the states, laid out as ``input`` with ``directions * H`` features, and the state with
+            which each layer and direction ends, of ``hx``'s shape.
+
+        Raises:
+            ValueError: shapes or dtypes do not fit.
+        """
+        if isinstance(input, PackedSequence):
+            _, batch_sizes, order, restore = input
+            self._check_input(input.data, "input.data", ("total_time",))
+            hx = self._state(hx, input.data, int(batch_sizes[0]))
+            states, h_n = self._layers(input.data, hx if order is None else hx.index_select(1, order), batch_sizes)
+            packed = PackedSequence(states, batch_sizes, order, restore)
+            return packed, h_n if restore is None else h_n.index_select(1, restore)
+        if not isinstance(input, Tensor) or input.ndim not in (2, 3):
+            got = f"has shape {tuple(input.shape)}" if isinstance(input, Tensor) else f"is {type(input).__name__}"
+            axes = "batch, time" if self.batch_first else "time, batch"
+            raise ValueError(f"input {got}, expected ({axes}, input_size), (time, input_size) or a PackedSequence")
+        if input.ndim == 2:
+            self._check_input(input, "input", ("time",))
+            states, h_n = self._layers(input.unsqueeze(0), self._state(hx, input, None))
+            return states.squeeze(0), h_n.squeeze(1)
+        self._check_input(input, "input", ("batch", "time") if self.batch_first else ("time", "batch"))
+        x = input if self.batch_first else input.transpose(0, 1)
+        states, h_n = self._layers(x, self._state(hx, input, x.shape[0]))
+        return states if self.batch_first else states.transpose(0, 1), h_n
+
+    def _check_input(self, x: Tensor, name: str, axes: tuple[str, ...]) -> None:
+        require_shape(name, x, (*axes, "input_size"), (*x.shape[: len(axes)], self.input_size))
+        require_dtype(name, x, self.weight_ih_l0)
+
+    def _state(self, hx: Tensor | None, x: Tensor, batch: int | None) -> Tensor:
+        """Return hx, checked, or zeros: (num_layers * directions, batch, H)."""
+        rows = self.num_layers * self._directions
+        if hx is None:
+            return x.new_zeros(rows, 1 if batch is None else batch, self.hidden_size)
+        if not isinstance(hx, Tensor):
+            raise TypeError(f"hx is {type(hx).__name__}, expected a torch.Tensor")
+        if batch is None:
+            require_shape("hx", hx, ("num_layers * directions", "hidden_size"), (rows, self.hidden_size))
+        else:
+            axes = ("num_layers * directions", "batch", "hidden_size")
+            require_shape("hx", hx, axes, (rows, batch, self.hidden_size))
+        require_dtype("hx", hx, self.weight_hh_l0)
+        return hx.unsqueeze(1) if batch is None else hx
+
+    def _layers(self, x: Tensor, hx: Tensor, batch_sizes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Run all layers over x (batch, time, I), or packed (total time, I) with its batch sizes."""
+        finals: list[Tensor] = []
+        for layer in range(self.num_layers):
+            states: list[Tensor] = []
+            for reverse in (False, True)[: self._directions]:
+                w_ih, w_hh, *bias = (getattr(self, name) for name in self._names(layer, reverse))
+                u = _project(x, w_ih, bias[0] + bias[1] if bias else None)
+                h0 = hx[len(finals)]
+                if batch_sizes is None:
+                    h, final = scan(Dense(w_hh), u, h0, reverse=reverse, backend=self.backend)
+                else:
+                    h, final = _scan_packed(Dense(w_hh), u, h0, batch_sizes, reverse, self.backend)
+                states.append(h)
+                finals.append(final)
+            x = torch.cat(states, dim=-1) if self.bidirectional else states[0]
+            if self.dropout and layer + 1 < self.num_layers:
+                x = F.dropout(x, self.dropout, self.training)
+        return x, torch.stack(finals)
+
+    def extra_repr(self) -> str:
+        """Return the arguments that make this module, as nn.RNN prints them."""
+        rest = {
+            "num_layers": (self.num_layers, 1),
+            "bias": (self.bias, True),
+            "batch_first": (self.batch_first, False),
+            "dropout": (self.dropout, 0.0),
+            "bidirectional": (self.bidirectional, False),
+            "backend": (self.backend, "auto"),
+        }
+        shown = [f"{name}={value!r}" for name, (value, default) in rest.items() if value != default]
+        return ", ".join([f"{self.input_size}, {self.hidden_size}", *shown])
+
+
+def _project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return u = x W^T + b. A transposed view keeps its order in memory, so that the product need not copy it."""
+    if x.ndim == 3 and not x.is_contiguous():
+        return F.linear(x.transpose(0, 1), weight, bias).transpose(0, 1)
+    return F.linear(x, weight, bias)
+
+
+def _scan_packed(
+    A: Dense, u: Tensor, h0: Tensor, batch_sizes: Tensor, reverse: bool, backend: str
+) -> tuple[Tensor, Tensor]:
+    """Scan packed u (total time, H): one scan for each run of steps with the same sequences alive, no padding.
+
+    Sequences lie longest first. Forward, those that end with a run leave the batch with their state; backward,
+    those that begin (at their own last step) join it with their row of h0.
+
+    Returns:
+        The states, packed, and the final ones, ``(batch, H)``.
+    """
+    sizes, steps = torch.unique_consecutive(batch_sizes, return_counts=True)
+    runs = list(zip(sizes.tolist(), steps.tolist(), strict=True))
+    parts = list(zip(runs, torch.split(u, [batch * time for batch, time in runs]), strict=True))
+    h = h0[:0] if reverse else h0
+    states: list[Tensor] = []
+    ended: list[Tensor] = []
+    for (batch, time), part in reversed(parts) if reverse else parts:
+        if reverse:
+            h = torch.cat((h, h0[h.shape[0] : batch]))
+        else:
+            ended.append(h[batch:])
+            h = h[:batch]
+        run, h = scan(A, part.view(time, batch, -1).transpose(0, 1), h, reverse=reverse, backend=backend)
+        states.append(run.transpose(0, 1).reshape(time * batch, -1))
+    return torch.cat(states[::-1] if reverse else states), torch.cat([h, *ended[::-1]])
