@@ -65,7 +65,7 @@ Kernels<T> table = {};
 
 template <class T>
 void fill(const std::string& isa) {
-    constexpr bool dense = std::is_floating_point_v<T>;
+    constexpr bool dense = sizeof(T) > 2;  // half precision: diagonal transitions only
 #define RETROGRAD_FILL(ISA)                                 \
     if (isa == #ISA) {                                      \
         active_triad = ISA::triad;                          \
@@ -234,6 +234,8 @@ NB_MODULE(_native, m) {
     define<Float16, 3>(m, "diagonal_scan", "diagonal_adjoint");
     define<float, 4>(m, "dense_scan", "dense_adjoint");
     define<double, 4>(m, "dense_scan", "dense_adjoint");
+    define<std::complex<float>, 4>(m, "dense_scan", "dense_adjoint");
+    define<std::complex<double>, 4>(m, "dense_scan", "dense_adjoint");
 
     m.def("triad", [](Array<const float, 1> x, Array<const float, 1> y, Array<float, 1> z, int threads) {
         require(x.shape(0) == z.shape(0) && y.shape(0) == z.shape(0), "x, y and z differ in length");

@@ -31,30 +31,6 @@ Tasks tasks_of(const Extents& e) {
     return k;
 }
 
-// A row's share of channels as vectors: `whole` full ones, then `rest` scalars.
-template <class S>
-struct Row {
-    using L = Lanes<S>;
-    using Vec = typename L::Vec;
-    int whole, rest, count;
-    explicit Row(std::int64_t channels)
-        : whole(static_cast<int>(channels / L::width)),
-          rest(static_cast<int>(channels % L::width)),
-          count(whole + (rest != 0)) {}
-    Vec load(const S* p, int i) const {
-        return i < whole ? L::load(p + i * L::width) : L::load_some(p + i * L::width, rest);
-    }
-    template <bool Stream>
-    void store(S* p, int i, Vec v) const {
-        if (i < whole) {
-            if constexpr (Stream) L::stream(p + i * L::width, v);
-            else L::store(p + i * L::width, v);
-        } else {
-            L::store_some(p + i * L::width, v, rest);
-        }
-    }
-};
-
 // May whole vectors of this result be streamed: is every row's start on a vector's bound?
 template <class S>
 bool streams(const Extents& e, const Sequence<S>& result, std::int64_t channels) {

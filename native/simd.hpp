@@ -44,6 +44,11 @@ using Vector = typename VectorOf<T>::type;
 template <class T>
 constexpr int lanes = vector_bytes / static_cast<int>(sizeof(T));
 
+template <class S>
+inline S conjugate_scalar(S x) { return x; }
+template <class R>
+inline std::complex<R> conjugate_scalar(std::complex<R> x) { return {x.real(), -x.imag()}; }
+
 template <class T>
 inline Vector<T> load(const T* p) {
     Vector<T> v;
@@ -106,6 +111,12 @@ struct Lanes {  // float, double
     static void store_some(S* p, Vec v, int n) { store_bytes(p, v, n * static_cast<int>(sizeof(S))); }
     static Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
     static Vec conjugate(Vec a) { return a; }
+    static Vec broadcast(S x) { return x - Vec{}; }
+    static S sum(Vec v) {
+        S total = v[0];
+        for (int i = 1; i < width; ++i) total += v[i];
+        return total;
+    }
 };
 
 template <class R, int... I>
@@ -121,7 +132,7 @@ inline Vector<R> swapped(Vector<R> v, std::integer_sequence<int, I...>) {
     return __builtin_shufflevector(v, v, (I ^ 1)...);
 }
 template <class R, int... I>
-inline Vector<R> signs(R even, R odd, std::integer_sequence<int, I...>) {
+inline Vector<R> alternating(R even, R odd, std::integer_sequence<int, I...>) {
     return Vector<R>{(I & 1 ? odd : even)...};
 }
 
@@ -139,9 +150,18 @@ struct Lanes<std::complex<Real>> {  // (real, imaginary) pairs, as they lie in m
     static void store_some(S* p, Vec v, int n) { store_bytes(p, v, n * static_cast<int>(sizeof(S))); }
     static Vec multiply_add(Vec a, Vec b, Vec c) {
         const Vec first = even_twice<R>(a, Index()) * b + c;
-        return odd_twice<R>(a, Index()) * signs<R>(-1, 1, Index()) * swapped<R>(b, Index()) + first;
+        return odd_twice<R>(a, Index()) * alternating<R>(-1, 1, Index()) * swapped<R>(b, Index()) + first;
     }
-    static Vec conjugate(Vec a) { return a * signs<R>(1, -1, Index()); }
+    static Vec conjugate(Vec a) { return a * alternating<R>(1, -1, Index()); }
+    static Vec broadcast(S x) { return alternating<R>(x.real(), x.imag(), Index()); }
+    static S sum(Vec v) {
+        R real = v[0], imag = v[1];
+        for (int i = 2; i < lanes<R>; i += 2) {
+            real += v[i];
+            imag += v[i + 1];
+        }
+        return S(real, imag);
+    }
 };
 
 // Half precision: stored in 16 bits, computed in float.
@@ -233,6 +253,30 @@ template <>
 struct Lanes<BFloat16> : HalfLanes<BFloat16> {};
 template <>
 struct Lanes<Float16> : HalfLanes<Float16> {};
+
+// A row's share of channels as vectors: `whole` full ones, then `rest` scalars.
+template <class S>
+struct Row {
+    using L = Lanes<S>;
+    using Vec = typename L::Vec;
+    int whole, rest, count;
+    explicit Row(std::int64_t channels)
+        : whole(static_cast<int>(channels / L::width)),
+          rest(static_cast<int>(channels % L::width)),
+          count(whole + (rest != 0)) {}
+    Vec load(const S* p, int i) const {
+        return i < whole ? L::load(p + i * L::width) : L::load_some(p + i * L::width, rest);
+    }
+    template <bool Stream>
+    void store(S* p, int i, Vec v) const {
+        if (i < whole) {
+            if constexpr (Stream) L::stream(p + i * L::width, v);
+            else L::store(p + i * L::width, v);
+        } else {
+            L::store_some(p + i * L::width, v, rest);
+        }
+    }
+};
 
 // Uninitialised working memory on cache-line bounds.
 template <class T>

@@ -12,19 +12,12 @@ from retrograd.transition import transition_gradient
 
 __all__ = ["NativeBackend"]
 
-_DIAGONAL = (
-    torch.float32,
-    torch.float64,
-    torch.complex64,
-    torch.complex128,
-    torch.bfloat16,
-    torch.float16,
-)
-_DENSE = (torch.float32, torch.float64)
+_DENSE = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+_DIAGONAL = (*_DENSE, torch.bfloat16, torch.float16)
 
 
 class NativeBackend:
-    """Fused kernels for float32 and float64; where the transition is diagonal, complex and half precision too."""
+    """Fused kernels, real and complex; in half precision too where the transition is diagonal."""
 
     name = "native"
 
