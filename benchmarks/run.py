@@ -1,6 +1,6 @@
 """Measure every case with every contender in one run; print the table and write the results.
 
-    python -m benchmarks.run [--only TEXT] [--out FILE] [--seconds S]
+python -m benchmarks.run [--only TEXT] [--out FILE] [--seconds S]
 """
 
 from __future__ import annotations
