@@ -1,0 +1,40 @@
+"""The command line: ``retrograd fit | forecast | grad | check``, one command a file."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 a check failed, 2 the input cannot be used, 130 interrupted."""
+    try:
+        import typer
+    except ModuleNotFoundError as error:
+        print(f"retrograd: {error.name} is missing: pip install 'retrograd[cli]'", file=sys.stderr)
+        raise SystemExit(2) from None
+
+    from retrograd.cli.check import check
+    from retrograd.cli.fit import fit
+    from retrograd.cli.forecast import forecast
+    from retrograd.cli.grad import grad
+    from retrograd.errors import InputError
+
+    app = typer.Typer(
+        name="retrograd",
+        help="Exact gradients through time for linear recurrent networks.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    for name, command in (("fit", fit), ("forecast", forecast), ("grad", grad), ("check", check)):
+        app.command(name)(command)
+    try:
+        app()
+    except InputError as error:
+        print(f"retrograd: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("retrograd: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,0 +1,226 @@
+"""What `retrograd fit` leaves in its run folder, and the table that it prints."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrograd.data import Table, future_times, time_text
+from retrograd.errors import InputError
+from retrograd.estimators.evaluation import evaluate
+from retrograd.estimators.recurrent import Recurrent
+from retrograd.estimators.training import Epoch
+from retrograd.files import write_whole
+
+__all__ = ["Results", "TimeAxis", "csv", "write_results"]
+
+Array = np.ndarray[Any, Any]
+
+# As many last times as it takes to see the frequency of a calendar.
+RECENT = 64
+
+
+@dataclass(frozen=True)
+class TimeAxis:
+    """The end of a time axis, and how it goes on.
+
+    Attributes:
+        label: its name.
+        recent: the last observed times, at most :data:`RECENT`.
+        known: times given beyond them, with the inputs of those steps.
+    """
+
+    label: str
+    recent: Array
+    known: Array
+
+    @classmethod
+    def of(cls, table: Table) -> TimeAxis:
+        """Return the end of a table's axis."""
+        observed = table.time[: table.steps]
+        return cls(table.time_label, observed[-RECENT:], table.time[table.steps :])
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> TimeAxis:
+        """Return what :meth:`config` described."""
+        dtype = np.dtype(config["dtype"])
+        return cls(config["label"], np.array(config["recent"], dtype), np.array(config["known"], dtype))
+
+    def config(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+
+        def plain(times: Array) -> list[Any]:
+            return list(np.datetime_as_string(times) if times.dtype.kind == "M" else times.tolist())
+
+        return {
+            "label": self.label,
+            "dtype": str(self.recent.dtype),
+            "recent": plain(self.recent),
+            "known": plain(self.known),
+        }
+
+    def ahead(self, steps: int) -> Array:
+        """Return the next ``steps`` times: the known ones, then as the axis went before."""
+        more = steps - len(self.known)
+        if more <= 0:
+            return self.known[:steps]
+        return np.concatenate([self.known, future_times(np.concatenate([self.recent, self.known]), more)])
+
+
+@dataclass(frozen=True)
+class Results:
+    """A finished training.
+
+    Attributes:
+        title: of the report.
+        table: the data.
+        start: index of the first held-out step.
+        horizon: steps to forecast.
+        model: the best model.
+        history: every epoch.
+        delta_norm: ‖∂L/∂h_t‖ at each training step.
+        settings: what was run, by option name.
+    """
+
+    title: str
+    table: Table
+    start: int
+    horizon: int
+    model: Recurrent
+    history: list[Epoch]
+    delta_norm: Array
+    settings: dict[str, Any]
+
+
+def csv(label: str, times: Array, columns: dict[str, Array]) -> bytes:
+    r"""Return a table as CSV: full precision, empty where NaN.
+
+    >>> csv("year", np.array([2009, 2010]), {"sunspots": np.array([np.nan, 0.1])})
+    b'year,sunspots\n2009,\n2010,0.1\n'
+    """
+    import pandas as pd
+
+    table = pd.DataFrame({label: time_text(times), **columns})
+    return bytes(table.to_csv(index=False, lineterminator="\n").encode())
+
+
+def write_results(out: Path, results: Results) -> None:
+    """Write model, metrics, predictions, forecast and report; print the summary.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    table, model, start, horizon = results.table, results.model, results.start, results.horizon
+    one_step, free_run, metrics = evaluate(model, table.targets, table.inputs, start)
+    border = model.border(table.targets, table.inputs)
+    future_inputs = table.inputs[table.steps :]
+    forecast = model.forecast(border, future_inputs, horizon)
+    axis = TimeAxis.of(table)
+    ahead = axis.ahead(horizon)
+    names = table.target_names
+    predictions = {
+        f"{name}{suffix}": values[:, column]
+        for column, name in enumerate(names)
+        for suffix, values in (("", table.targets), ("_one_step", one_step), ("_free_run", free_run))
+    }
+    try:
+        model.save(
+            out,
+            border,
+            future_inputs,
+            {"time": axis.config(), "horizon": horizon, "settings": results.settings},
+        )
+        text = json.dumps(_without_nan(metrics), indent=2, ensure_ascii=False)
+        write_whole(out / "metrics.json", (text + "\n").encode())
+        write_whole(out / "predictions.csv", csv(table.time_label, table.time[: table.steps], predictions))
+        columns = {name: forecast[:, column] for column, name in enumerate(names)}
+        write_whole(out / "forecast.csv", csv(table.time_label, ahead, columns))
+        _write_report(out / "report.html", results, one_step, free_run, ahead, forecast, metrics)
+    except OSError as error:
+        raise InputError(f"{error.filename or out} cannot be written: {error.strerror or error}") from None
+    _show(out, results, metrics)
+
+
+def _write_report(
+    path: Path,
+    results: Results,
+    one_step: Array,
+    free_run: Array,
+    ahead: Array,
+    forecast: Array,
+    metrics: dict[str, dict[str, float]],
+) -> None:
+    from retrograd.report import RunReport, write_report
+
+    table = results.table
+    eigenvalues, closed = results.model.eigenvalues()
+    finite = np.where(np.isfinite(free_run), free_run, np.nan)
+    report = RunReport(
+        title=results.title,
+        target_names=table.target_names,
+        time_label=table.time_label,
+        time=table.time[: table.steps],
+        observed=table.targets,
+        one_step=one_step,
+        free_run=finite,
+        test_start=results.start,
+        forecast_time=ahead,
+        forecast=np.where(np.isfinite(forecast), forecast, np.nan),
+        history=[
+            {"epoch": epoch.number, "loss": epoch.loss, "gradient_norm": epoch.gradient_norm}
+            for epoch in results.history
+        ],
+        delta_time=table.time[: len(results.delta_norm)],
+        delta_norm=results.delta_norm,
+        eigenvalues=eigenvalues,
+        closed_loop_eigenvalues=closed,
+        metrics=metrics,
+        settings={name.replace("_", "-"): _setting(value) for name, value in results.settings.items()},
+    )
+    write_report(path, report)
+
+
+def _setting(value: Any) -> str:
+    if value is None or value == []:
+        return "none"
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def _without_nan(metrics: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
+    """JSON has no NaN and no infinity."""
+    return {
+        row.strip(): {name: value if math.isfinite(value) else None for name, value in values.items()}
+        for row, values in metrics.items()
+    }
+
+
+def _show(out: Path, results: Results, metrics: dict[str, dict[str, float]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as Grid
+
+    console = Console()
+    grid = Grid(title=f"Errors of {', '.join(results.table.target_names)}", title_justify="left")
+    grid.add_column("prediction", no_wrap=True)
+    for name in next(iter(metrics.values())):
+        grid.add_column(name, justify="right")
+    for row, values in metrics.items():
+        grid.add_row(escape(row), *(f"{value:.4g}" for value in values.values()))
+    console.print(grid)
+    if results.table.filled:
+        console.print(f"{results.table.filled} missing values were filled.")
+    radius = float(np.abs(results.model.eigenvalues()[1]).max())
+    if radius > 1:
+        console.print(
+            f"The closed loop is unstable (spectral radius {radius:.4f}): long free runs grow without bound. "
+            "Try --closed-loop, or a smaller --hidden."
+        )
+    first, last = time_text(results.table.time[[0, results.table.steps - 1]])
+    console.print(f"Data      {escape(results.table.source)}, {results.table.time_label} {first} to {last}")
+    console.print(f"Forecast  {escape(str(out / 'forecast.csv'))} ({results.horizon} steps)", soft_wrap=True)
+    console.print(f"Report    {escape(str(out / 'report.html'))}", soft_wrap=True)

@@ -1,0 +1,75 @@
+"""A training's state as one safetensors file: tensors as tensors, all else as JSON beside them. No pickle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retrograd.errors import InputError
+from retrograd.files import write_whole
+
+__all__ = ["load", "save"]
+
+
+def save(path: Path, state: Any) -> None:
+    """Write nested dicts, lists and tuples of tensors, numbers, texts and None, whole and exactly.
+
+    >>> import tempfile, torch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(Path(folder) / "a.safetensors", {"step": (3, [torch.ones(2), None])})
+    ...     load(Path(folder) / "a.safetensors")
+    {'step': (3, [tensor([1., 1.]), None])}
+    """
+    from safetensors.torch import save as dump
+
+    tensors: dict[str, Tensor] = {}
+    text = json.dumps(_pack(state, tensors))
+    write_whole(path, dump(tensors, metadata={"state": text}))
+
+
+def load(path: Path) -> Any:
+    """Read what :func:`save` wrote.
+
+    Raises:
+        InputError: the file is none of those.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            return _unpack(json.loads(file.metadata()["state"]), tensors)
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise InputError(f"checkpoint {path} cannot be read: {error}") from None
+
+
+def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    # JSON has neither tuples nor keys that are numbers; an optimizer's state has both.
+    if isinstance(value, Tensor):
+        name = str(len(tensors))
+        # A copy: safetensors refuses two names of one memory.
+        tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {"tensor": name}
+    if isinstance(value, dict):
+        return {"dict": [[key, _pack(item, tensors)] for key, item in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return {type(value).__name__: [_pack(item, tensors) for item in value]}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"a checkpoint holds tensors, numbers, texts and None, not {type(value).__name__}")
+
+
+def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {key: _unpack(item, tensors) for key, item in content}
+    items = [_unpack(item, tensors) for item in content]
+    return tuple(items) if kind == "tuple" else items

@@ -1,0 +1,93 @@
+"""How good predictions are: errors in the data's own units, beside what simple methods reach on the same steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from retrograd.estimators.recurrent import Recurrent
+
+__all__ = ["autoregression", "errors", "evaluate"]
+
+Array = np.ndarray[Any, Any]
+
+# Up to this many lags; the information criterion chooses.
+MOST_LAGS = 12
+
+
+def errors(observed: Array, predicted: Array) -> dict[str, float]:
+    """Return RMSE, MAE and MSE of predictions ``(N,)``, in the data's units, over the steps that have one.
+
+    >>> errors(np.array([1.0, 2.0, 3.0]), np.array([np.nan, 2.0, 5.0]))
+    {'RMSE': 1.414..., 'MAE': 1.0, 'MSE': 2.0}
+    """
+    there = ~np.isnan(predicted)
+    error = predicted[there] - observed[there]
+    # A free run may overflow: its error is infinite, which is no reason for a warning.
+    with np.errstate(over="ignore"):
+        mse = float(np.mean(error**2))
+        return {"RMSE": float(np.sqrt(mse)), "MAE": float(np.mean(np.abs(error))), "MSE": mse}
+
+
+def autoregression(series: Array, train: int, lags: int | None = None) -> tuple[Array, int]:
+    """Predict each step by an AR(p) with intercept, fitted to the first ``train`` steps by least squares.
+
+    Args:
+        series: ``(N,)``.
+        train: length of the training part.
+        lags: p; by default the one with the lowest AIC, all judged on the same steps.
+
+    Returns:
+        One-step predictions ``(N,)``, NaN for the first p, and p.
+    """
+    most = max(1, min(MOST_LAGS, (train - 1) // 3)) if lags is None else lags
+
+    def design(p: int, start: int, end: int) -> Array:
+        columns = [series[start - lag : end - lag] for lag in range(1, p + 1)]
+        return np.stack([np.ones(end - start), *columns], axis=1)
+
+    def criterion(p: int) -> float:
+        X, y = design(p, most, train), series[most:train]
+        residual = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
+        # A perfect fit has no logarithm: it wins at any price.
+        variance = float(residual @ residual) / len(y)
+        return len(y) * float(np.log(variance)) + 2 * (p + 1) if variance > 0 else -np.inf
+
+    p = most if lags is not None else min(range(1, most + 1), key=criterion)
+    coefficients = np.linalg.lstsq(design(p, p, train), series[p:train], rcond=None)[0]
+    predicted = np.full(len(series), np.nan)
+    predicted[p:] = design(p, p, len(series)) @ coefficients
+    return predicted, p
+
+
+def evaluate(
+    model: Recurrent, targets: Array, inputs: Array, start: int
+) -> tuple[Array, Array, dict[str, dict[str, float]]]:
+    """Return one-step predictions and a free run ``(N, O)`` each, and the errors of both and of simple methods.
+
+    Args:
+        model: a trained model.
+        targets: ``(N, O)``.
+        inputs: ``(≥ N, E)``.
+        start: index of the first held-out step, N if there is none.
+    """
+    one_step = model.one_step(targets, inputs)
+    free_run = np.full_like(one_step, np.nan)
+    rows: dict[str, dict[str, float]] = {}
+    held_out = start < len(targets)
+    if held_out:
+        free_run = model.free_run(targets, inputs, start)
+    for column, name in enumerate(model.target_names):
+        y = targets[:, column]
+        suffix = f": {name}" if len(model.target_names) > 1 else ""
+        rows[f"one step, training{suffix}"] = errors(y[:start], one_step[:start, column])
+        if not held_out:
+            continue
+        rows[f"one step, held out{suffix}"] = errors(y[start:], one_step[start:, column])
+        baseline, lags = autoregression(y, start)
+        rows[f"  AR({lags}), one step{suffix}"] = errors(y[start:], baseline[start:])
+        rows[f"  last value, one step{suffix}"] = errors(y[start:], y[start - 1 : -1])
+        rows[f"free run, held out{suffix}"] = errors(y[start:], free_run[start:, column])
+        rows[f"  training mean{suffix}"] = errors(y[start:], np.full(len(y) - start, y[:start].mean()))
+    return one_step, free_run, rows
