@@ -22,9 +22,10 @@ bench: $(VENV)/.installed
 
 bench-table: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.table
+	$(BIN)/python -m benchmarks.plot
 
 docs: $(VENV)/.installed
-	$(BIN)/pip install -q -c constraints.txt ".[docs]"
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
 	$(BIN)/mkdocs build --strict
 
 # Editable, so that the sources are live; again whenever the core or the requirements change.

@@ -22,7 +22,10 @@ def check(
     batch: Annotated[int, typer.Option("--batch", help="Number of sequences B.")] = 4,
     dtype: Annotated[str, typer.Option("--dtype", help="float64 or float32.")] = "float64",
 ) -> None:
-    """Compare the gradients of bptt, of autograd through scan, of finite differences and of the plain loop."""
+    """Compare the ways of computing the gradients, here.
+
+    bptt, autograd through scan, finite differences and the plain loop.
+    """
     for name, value in (("--time", time), ("--hidden", hidden), ("--batch", batch)):
         if value < 1:
             raise InputError(f"{name} is {value}, expected at least 1")

@@ -74,7 +74,10 @@ def fit(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the training in the run folder.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the run folder.")] = False,
 ) -> None:
-    """Train a linear RNN on a time series by backpropagation through time; forecast, and report."""
+    """Fit a linear RNN to a time series; forecast and report.
+
+    Trains by backpropagation through time. Writes a run folder: model, metrics, predictions, forecast, report.
+    """
     require_choice("--optimizer", optimizer, tuple(OPTIMIZERS))
     defaults = OPTIMIZERS[optimizer]
     epochs = defaults.epochs if epochs is None else epochs

@@ -34,7 +34,7 @@ def forecast(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")] = False,
 ) -> None:
-    """Forecast the steps after a run's data, from the model in its folder."""
+    """Forecast from a saved run: the steps after its data."""
     if out is not None:
         if out.is_dir() or not out.parent.is_dir():
             raise InputError(f"--out {out} is a folder or lies in none, expected a file in a folder that exists")

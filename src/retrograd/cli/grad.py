@@ -38,7 +38,7 @@ def grad(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")] = False,
 ) -> None:
-    """Compute the gradients through time of a linear RNN whose arrays stand in a file."""
+    """Compute the gradients through time of arrays in a file."""
     out = file.with_suffix(".safetensors") if out is None else out
     _check_out(file, out, overwrite)
     results = gradients(read_arrays(file), str(file))

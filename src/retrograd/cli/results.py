@@ -221,6 +221,12 @@ def _show(out: Path, results: Results, metrics: dict[str, dict[str, float]]) -> 
             "Try --closed-loop, or a smaller --hidden."
         )
     first, last = time_text(results.table.time[[0, results.table.steps - 1]])
-    console.print(f"Data      {escape(results.table.source)}, {results.table.time_label} {first} to {last}")
-    console.print(f"Forecast  {escape(str(out / 'forecast.csv'))} ({results.horizon} steps)", soft_wrap=True)
-    console.print(f"Report    {escape(str(out / 'report.html'))}", soft_wrap=True)
+    forecast = f"{escape(str(out / 'forecast.csv'))} ({results.horizon} steps)"
+    if results.horizon == 0 and results.table.input_names:
+        forecast = "none: the inputs are not known beyond the data (retrograd forecast takes --inputs-file)"
+    for label, text in (
+        ("Data", f"{escape(results.table.source)}, {results.table.time_label} {first} to {last}"),
+        ("Forecast", forecast),
+        ("Report", escape(str(out / "report.html"))),
+    ):
+        console.print(f"{label:<9} {text}", soft_wrap=True)
