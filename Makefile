@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard native/*)
 
-.PHONY: demo test lint bench bench-table docs clean
+.PHONY: demo test lint sanitize bench bench-table docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/retrograd fit sunspots --target sunspots --time year --test 1921 --horizon 22 --out runs/sunspots --overwrite
@@ -16,6 +16,16 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The core alone, without Python, under the address, undefined-behaviour and thread sanitizers: wants a C++ compiler
+# and CMake.
+SANITIZERS := address,undefined thread
+sanitize:
+	set -e; for kind in $(SANITIZERS); do \
+	  cmake -S . -B build/sanitize-$$kind -DRETROGRAD_TESTS=ON -DRETROGRAD_SANITIZE=$$kind; \
+	  cmake --build build/sanitize-$$kind --parallel 2; \
+	  ctest --test-dir build/sanitize-$$kind --output-on-failure --no-tests=error; \
+	done
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.run

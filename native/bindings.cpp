@@ -7,12 +7,15 @@
 #include <nanobind/stl/vector.h>
 
 #include <complex>
+#include <cstdlib>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "isa.hpp"
 #include "pool.hpp"
 #include "recurrence.hpp"
+#include "threads.hpp"
 
 namespace nb = nanobind;
 
@@ -32,64 +35,24 @@ using namespace nb::literals;
 
 namespace retrograd {
 
-#define RETROGRAD_DECLARE(ISA)                            \
-    namespace ISA {                                       \
-    template <class T> void fill_diagonal(Kernels<T>&);   \
-    template <class T> void fill_dense(Kernels<T>&);      \
-    void triad(const float*, const float*, float*, std::int64_t, int); \
-    }
-RETROGRAD_DECLARE(baseline)
-#ifdef RETROGRAD_X86
-RETROGRAD_DECLARE(avx2)
-RETROGRAD_DECLARE(avx512)
-#endif
-
 namespace {
 
-bool supported(const std::string& isa) {
-    if (isa == "baseline") return true;
-#ifdef RETROGRAD_X86
-    if (isa == "avx2") return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (isa == "avx512")
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-#endif
-    return false;
-}
-
-std::string active_isa = "baseline";
-void (*active_triad)(const float*, const float*, float*, std::int64_t, int) = nullptr;
+std::string active_isa;
+Triad active_triad = nullptr;
 
 template <class T>
 Kernels<T> table = {};
 
-template <class T>
-void fill(const std::string& isa) {
-    constexpr bool dense = sizeof(T) > 2;  // half precision: diagonal transitions only
-#define RETROGRAD_FILL(ISA)                                 \
-    if (isa == #ISA) {                                      \
-        active_triad = ISA::triad;                          \
-        ISA::fill_diagonal(table<T>);                       \
-        if constexpr (dense) ISA::fill_dense(table<T>);     \
-    }
-    RETROGRAD_FILL(baseline)
-#ifdef RETROGRAD_X86
-    RETROGRAD_FILL(avx2)
-    RETROGRAD_FILL(avx512)
-#endif
-}
-
-void use_isa(const std::string& isa) {
-    if (!supported(isa))
-        throw std::invalid_argument("RETROGRAD_ISA is '" + isa +
-                                    "', which this machine or build lacks; see retrograd._native.isas()");
-    fill<float>(isa);
-    fill<double>(isa);
-    fill<std::complex<float>>(isa);
-    fill<std::complex<double>>(isa);
-    fill<BFloat16>(isa);
-    fill<Float16>(isa);
-    active_isa = isa;
+void use_isa(const std::string& name) {
+    const Isa isa(name);
+    table<float> = isa.kernels<float>();
+    table<double> = isa.kernels<double>();
+    table<std::complex<float>> = isa.kernels<std::complex<float>>();
+    table<std::complex<double>> = isa.kernels<std::complex<double>>();
+    table<BFloat16> = isa.kernels<BFloat16>();
+    table<Float16> = isa.kernels<Float16>();
+    active_triad = isa.triad();
+    active_isa = isa.name;
 }
 
 template <class T>
@@ -145,8 +108,9 @@ void scan(Array<const T, Rank> A, Array<const T, 3> u, Array<const T, 2> h0, Arr
     p.u = sequence<const T, 3>(u);
     p.h0 = sequence<const T, 2>(h0);
     p.states = sequence<T, 3>(states);
+    const auto kernel = Rank == 3 ? table<T>.diagonal_scan : table<T>.dense_scan;
     nb::gil_scoped_release release;
-    (Rank == 3 ? table<T>.diagonal_scan : table<T>.dense_scan)(p);
+    kernel(p);
 }
 
 template <class T, int Rank>
@@ -180,8 +144,9 @@ void adjoint(Array<const T, Rank> A, Array<const T, 3> g, Array<const T, 2> g_fi
             p.sums = sequence<Carried<T>, 2>(*sums);
         }
     }
+    const auto kernel = Rank == 3 ? table<T>.diagonal_adjoint : table<T>.dense_adjoint;
     nb::gil_scoped_release release;
-    (Rank == 3 ? table<T>.diagonal_adjoint : table<T>.dense_adjoint)(p);
+    kernel(p);
 }
 
 template <class T, int Rank>
@@ -196,7 +161,8 @@ void define(nb::module_& m, const char* scan_name, const char* adjoint_name) {
 // An uninitialised torch tensor over a block of the pool, which gets it back when the tensor dies.
 nb::ndarray<nb::pytorch> empty(const std::vector<std::size_t>& shape, const std::string& kind, int bits) {
     std::size_t bytes = static_cast<std::size_t>(bits) / 8;
-    for (const std::size_t n : shape) bytes *= n;
+    for (const std::size_t n : shape)
+        if (__builtin_mul_overflow(bytes, n, &bytes)) throw std::bad_alloc();
     nb::dlpack::dtype dtype;
     dtype.code = static_cast<std::uint8_t>(kind == "complex"  ? nb::dlpack::dtype_code::Complex
                                            : kind == "bfloat" ? nb::dlpack::dtype_code::Bfloat
@@ -249,20 +215,14 @@ NB_MODULE(_native, m) {
 
     m.def("use_isa", &use_isa, "isa"_a, "Choose the instruction set of every later call.");
     m.def("isa", [] { return active_isa; }, "The instruction set in use.");
-    m.def("isas", [] {
-        nb::list names;
-        for (const char* isa : {"avx512", "avx2", "baseline"})
-            if (supported(isa)) names.append(isa);
-        return names;
-    }, "The instruction sets that this build and machine have, best first.");
+#ifdef _OPENMP
+    m.attr("openmp") = true;
+#else
+    m.attr("openmp") = false;
+#endif
+    m.def("isas", &isas, "The instruction sets that this build and machine have, best first.");
     const char* forced = std::getenv("RETROGRAD_ISA");
-    if (forced && *forced) {
-        use_isa(forced);
-        return;
-    }
-    for (const char* isa : {"avx512", "avx2", "baseline"})
-        if (supported(isa)) {
-            use_isa(isa);
-            break;
-        }
+    use_isa(forced && *forced ? forced : isas().front());
+    Pool::instance();  // a limit that cannot be read is an error now, not in the first large call
+    pthread_atfork(nullptr, nullptr, [] { avoid_openmp(); });
 }

@@ -5,6 +5,7 @@
 // outlive the interpreter's last module.
 #pragma once
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -12,6 +13,8 @@
 #include <map>
 #include <mutex>
 #include <new>
+#include <stdexcept>
+#include <string>
 #include <unordered_map>
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -109,7 +112,7 @@ class Pool {
     Pool() {
         const char* given = std::getenv("RETROGRAD_POOL_BYTES");
         if (given && *given) {
-            limit_ = std::strtoull(given, nullptr, 10);
+            limit_ = bytes_of(given);
         } else {
 #ifdef _SC_PHYS_PAGES
             limit_ = static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(sysconf(_SC_PAGE_SIZE)) / 8;
@@ -121,9 +124,20 @@ class Pool {
                        [] { instance().mutex_.unlock(); });
     }
 
+    static std::size_t bytes_of(const char* given) {
+        char* end = nullptr;
+        errno = 0;
+        const unsigned long long bytes = std::strtoull(given, &end, 10);
+        if (*given < '0' || *given > '9' || *end || errno == ERANGE)
+            throw std::invalid_argument(std::string("RETROGRAD_POOL_BYTES is '") + given +
+                                        "', expected a number of bytes, as 1073741824; 0 keeps none");
+        return static_cast<std::size_t>(bytes);
+    }
+
     static std::size_t rounded(std::size_t bytes) {
         const std::size_t step = bytes < huge ? small_step : huge;
-        return (bytes + step - 1) / step * step;
+        if (bytes > SIZE_MAX - 2 * huge) throw std::bad_alloc();
+        return bytes == 0 ? step : (bytes + step - 1) / step * step;
     }
 
     void* map(std::size_t size) {

@@ -18,6 +18,8 @@
 
 #ifdef RETROGRAD_X86
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #include "recurrence.hpp"
@@ -98,6 +100,29 @@ inline void stream_fence() {
 #endif
 }
 
+// a b + c, rounded once where the set has that instruction. It is asked for by name: left to the compiler, the same
+// line is fused in one kernel and not in another, and a result depends on which of them a share of the work fell to.
+template <class R>
+inline Vector<R> fused(Vector<R> a, Vector<R> b, Vector<R> c) {
+    constexpr bool single = sizeof(R) == 4;
+#define RETROGRAD_FUSED(call, Register) \
+    return std::bit_cast<Vector<R>>(call(std::bit_cast<Register>(a), std::bit_cast<Register>(b), std::bit_cast<Register>(c)))
+#if defined(__AVX512F__)
+    if constexpr (single) RETROGRAD_FUSED(_mm512_fmadd_ps, __m512);
+    else RETROGRAD_FUSED(_mm512_fmadd_pd, __m512d);
+#elif defined(__FMA__)
+    if constexpr (single) RETROGRAD_FUSED(_mm256_fmadd_ps, __m256);
+    else RETROGRAD_FUSED(_mm256_fmadd_pd, __m256d);
+#elif defined(__aarch64__)
+    std::swap(a, c);  // its order is c + a b
+    if constexpr (single) RETROGRAD_FUSED(vfmaq_f32, float32x4_t);
+    else RETROGRAD_FUSED(vfmaq_f64, float64x2_t);
+#else
+    return a * b + c;
+#endif
+#undef RETROGRAD_FUSED
+}
+
 // What a kernel asks of a scalar type S: `width` of them make one Vec, in the type R that carries the state.
 template <class S>
 struct Lanes {  // float, double
@@ -109,7 +134,7 @@ struct Lanes {  // float, double
     static void stream(S* p, Vec v) { stream_vector(p, v); }
     static Vec load_some(const S* p, int n) { return load_bytes<Vec>(p, n * static_cast<int>(sizeof(S))); }
     static void store_some(S* p, Vec v, int n) { store_bytes(p, v, n * static_cast<int>(sizeof(S))); }
-    static Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
+    static Vec multiply_add(Vec a, Vec b, Vec c) { return fused<R>(a, b, c); }
     static Vec conjugate(Vec a) { return a; }
     static Vec broadcast(S x) { return x - Vec{}; }
     static S sum(Vec v) {
@@ -149,8 +174,8 @@ struct Lanes<std::complex<Real>> {  // (real, imaginary) pairs, as they lie in m
     static Vec load_some(const S* p, int n) { return load_bytes<Vec>(p, n * static_cast<int>(sizeof(S))); }
     static void store_some(S* p, Vec v, int n) { store_bytes(p, v, n * static_cast<int>(sizeof(S))); }
     static Vec multiply_add(Vec a, Vec b, Vec c) {
-        const Vec first = even_twice<R>(a, Index()) * b + c;
-        return odd_twice<R>(a, Index()) * alternating<R>(-1, 1, Index()) * swapped<R>(b, Index()) + first;
+        const Vec first = fused<R>(even_twice<R>(a, Index()), b, c);
+        return fused<R>(odd_twice<R>(a, Index()) * alternating<R>(-1, 1, Index()), swapped<R>(b, Index()), first);
     }
     static Vec conjugate(Vec a) { return a * alternating<R>(1, -1, Index()); }
     static Vec broadcast(S x) { return alternating<R>(x.real(), x.imag(), Index()); }
@@ -200,7 +225,7 @@ struct HalfLanes {
         const Bits bits = narrow(v);
         std::memcpy(p, &bits, sizeof(S) * static_cast<std::size_t>(n));
     }
-    static Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
+    static Vec multiply_add(Vec a, Vec b, Vec c) { return fused<R>(a, b, c); }
     static Vec conjugate(Vec a) { return a; }
 
     static Vec widen(Bits bits) {

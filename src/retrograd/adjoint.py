@@ -16,6 +16,7 @@ operators (with shapes for tracing and a batching rule); the rules above stand o
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -232,6 +233,10 @@ def _adjoint_jvp(ctx: Any, A_dot: Any, g_dot: Any, g_final_dot: Any, *_: Any) ->
         d_h0_dot = d_h0_dot + through[:, -1 if ctx.reverse else 0]
     return delta_dot, d_h0_dot
 
+
+# Function.apply asks for the signature on every call, and working it out takes longer than a small scan.
+for _function in (_Scan, _Adjoint):
+    setattr(_function.forward, "__signature__", inspect.signature(_function.forward))  # noqa: B010
 
 # Dynamo refuses a Function with a forward rule of its own: it gets the plain ones, everyone else these twins.
 _WITH_JVP: dict[type[torch.autograd.Function], type[torch.autograd.Function]] = {

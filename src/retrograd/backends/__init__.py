@@ -5,14 +5,17 @@ Everything above (broadcasting, checks, packing, autograd) is written once; a ne
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
+from retrograd import _native
 from retrograd.backends.native import NativeBackend
 from retrograd.backends.reference import ReferenceBackend
 
-__all__ = ["BACKENDS", "Backend", "select"]
+__all__ = ["BACKENDS", "Backend", "select", "show_config"]
 
 
 class Backend(Protocol):
@@ -62,3 +65,32 @@ def select(name: str, A: Tensor, u: Tensor) -> Backend:
             raise ValueError(f"backend {name!r} cannot serve this scan: {reason}; use backend='auto'")
         return BACKENDS[name]
     return next(b for b in BACKENDS.values() if b.why_not(A, u) is None)
+
+
+def show_config() -> None:
+    """Print what a report of a bug or of a time should say: versions, backends, instruction sets, threads, memory.
+
+    A backend is asked for the usual case, a float32 scan on the CPU.
+
+    Example:
+        >>> show_config()
+        retrograd ...
+        backends
+          native: serves...
+    """
+    A, u = torch.zeros(1, 1, 1), torch.zeros(1, 1, 1)
+    lines = [f"retrograd {version('retrograd')}, torch {torch.__version__}", "backends"]
+    for name, backend in BACKENDS.items():
+        reason = backend.why_not(A, u)
+        lines.append(f"  {name}: {'serves' if reason is None else f'does not serve: {reason}'}")
+    pool = _native.pool_stats()
+    lines += [
+        f"instruction set: {_native.isa()}, of {', '.join(_native.isas())} (RETROGRAD_ISA)",
+        f"threads: {torch.get_num_threads()} (torch.set_num_threads), {_threading()}",
+        f"pool: keeps up to {pool['limit']} bytes (RETROGRAD_POOL_BYTES), {pool['cached']} now",
+    ]
+    print("\n".join(lines))
+
+
+def _threading() -> str:
+    return "OpenMP" if _native.openmp else "built without OpenMP: the native backend runs on one"

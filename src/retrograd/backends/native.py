@@ -1,14 +1,18 @@
-"""The C++ core on the CPU. Its mathematics stand in native/recurrence.hpp."""
+"""The C++ core on the CPU. Its mathematics stand in native/recurrence.hpp.
+
+Arrays cross as DLPack capsules: asked for one by the core, a tensor makes it in Python, ten times as slowly.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.utils.dlpack import to_dlpack  # type: ignore[attr-defined]
 
 from retrograd import _native
 from retrograd.backends.reference import carry_dtype, previous_states
 from retrograd.pool import empty
-from retrograd.transition import transition_gradient
+from retrograd.transition import outer_sum
 
 __all__ = ["NativeBackend"]
 
@@ -37,7 +41,14 @@ class NativeBackend:
         states = empty(u.shape, u)
         if states.numel():
             kernel = _native.diagonal_scan if A.ndim == 3 else _native.dense_scan
-            kernel(_matrix(A), _row(u), _row(h0), states, reverse, torch.get_num_threads())
+            kernel(
+                to_dlpack(_matrix(A)),
+                to_dlpack(_row(u)),
+                to_dlpack(_row(h0)),
+                to_dlpack(states),
+                reverse,
+                torch.get_num_threads(),
+            )
         return states
 
     def adjoint(
@@ -61,32 +72,39 @@ class NativeBackend:
         sums = torch.empty(d_h0.shape, dtype=carry_dtype(g.dtype)) if fused and invariant else None
         kernel = _native.diagonal_adjoint if diagonal else _native.dense_adjoint
         kernel(
-            _matrix(A),
-            _row(g),
-            _row(g_final),
-            delta,
-            d_h0,
-            _row(states) if fused and states is not None else None,
-            _row(h0) if fused and h0 is not None else None,
-            d_A,
-            torch.view_as_real(sums).flatten(1) if sums is not None and sums.is_complex() else sums,
+            to_dlpack(_matrix(A)),
+            to_dlpack(_row(g)),
+            to_dlpack(_row(g_final)),
+            to_dlpack(delta),
+            to_dlpack(d_h0),
+            to_dlpack(_row(states)) if fused and states is not None else None,
+            to_dlpack(_row(h0)) if fused and h0 is not None else None,
+            None if d_A is None else to_dlpack(d_A),
+            None if sums is None else to_dlpack(torch.view_as_real(sums).flatten(1) if sums.is_complex() else sums),
             reverse,
             torch.get_num_threads(),
         )
         if sums is not None:
-            d_A = sums.reshape(A.shape[0], -1, 1, A.shape[2]).sum(1).to(A.dtype)
+            by_group = sums.reshape(A.shape[0], -1, A.shape[2])
+            d_A = (by_group.sum(1, keepdim=True) if by_group.shape[1] > 1 else by_group).to(A.dtype)
         elif states is not None and h0 is not None and d_A is None:
-            d_A = transition_gradient(A, delta, previous_states(states, h0, reverse))
+            previous = previous_states(states, h0, reverse)
+            d_A = outer_sum(*(x.reshape(A.shape[0], -1, x.shape[2]) for x in (delta, previous))).unsqueeze(1)
         return delta, d_h0, d_A
 
 
 def _row(x: Tensor) -> Tensor:
     """Return x readable by the kernels: no pending conjugation or sign, unit stride in the last dimension."""
-    x = x.detach().resolve_conj().resolve_neg()
-    if x.shape[-1] > 1 and x.stride(-1) == 0 and not any(x.stride()):
+    x = x.detach()
+    if x.is_conj() or x.is_neg():
+        x = x.resolve_conj().resolve_neg()
+    strides = x.stride()
+    if strides[-1] == 1 or x.shape[-1] == 1:
+        return x
+    if not any(strides):
         # A constant array, as the gradient of a plain sum: one row serves for all.
         return x[(0,) * (x.ndim - 1)].contiguous().expand(x.shape)
-    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
+    return x.contiguous()
 
 
 def _matrix(A: Tensor) -> Tensor:

@@ -1,0 +1,323 @@
+"""The C++ core: every instruction set, any number of threads, forked processes, any layout."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+import retrograd as rg
+from oracle import Running, assert_close, loop_adjoint, loop_scan
+from retrograd import _native
+from retrograd.backends import BACKENDS
+from retrograd.transition import outer_sum
+
+NATIVE = BACKENDS["native"]
+WHOLE = [torch.float32, torch.float64, torch.complex64, torch.complex128]
+# Half precision has diagonal kernels only.
+SERVED = [("dense", d) for d in WHOLE] + [("diagonal", d) for d in (*WHOLE, torch.bfloat16, torch.float16)]
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+# Python 3.12 warns of what these tests are about.
+may_fork = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def isa(name: str) -> Iterator[None]:
+    before = _native.isa()
+    _native.use_isa(name)
+    try:
+        yield
+    finally:
+        _native.use_isa(before)
+
+
+def random(shape: tuple[int, ...], dtype: torch.dtype, seed: int, scale: float = 1.0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    wide = torch.promote_types(dtype, torch.float32)
+    return (torch.randn(shape, dtype=wide, generator=generator) * scale).to(dtype)
+
+
+def problem(
+    structure: str, steps: str, dtype: torch.dtype, groups: int, rows: int, time: int, width: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    lead = (groups, 1 if steps == "invariant" else time)
+    A = (
+        random((*lead, width), dtype, 0, 0.2)
+        if structure == "diagonal"
+        else random((*lead, width, width), dtype, 0, 0.4 / width**0.5)
+    )
+    return A, random((groups * rows, time, width), dtype, 1), random((groups * rows, width), dtype, 2)
+
+
+def expand(A: Tensor, u: Tensor) -> Tensor:
+    return A.repeat_interleave(u.shape[0] // A.shape[0], 0).expand(u.shape[0], u.shape[1], *A.shape[2:])
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("structure", "dtype"), SERVED, ids=str)
+@pytest.mark.parametrize("steps", ["invariant", "varying"])
+@pytest.mark.parametrize("name", _native.isas())
+def test_every_instruction_set_is_right(
+    name: str, structure: str, steps: str, dtype: torch.dtype, reverse: bool
+) -> None:
+    eps = torch.finfo(dtype).eps
+    with isa(name):
+        for groups, rows, width in ((1, 1, 7), (2, 3, 17), (1, 11, 34)):
+            A, u, h0 = problem(structure, steps, dtype, groups, rows, 6, width)
+            states = NATIVE.scan(A, u, h0, reverse)
+            assert_close(states, loop_scan(expand(A, u), u, h0, reverse), eps, "states")
+            delta, d_h0, d_A = NATIVE.adjoint(A, u.flip(0), h0.flip(0), reverse, states, h0)
+            want = loop_adjoint(expand(A, u), u, h0, u.flip(0), h0.flip(0), reverse)
+            assert_close(delta, want["u"], eps, "delta")
+            assert_close(d_h0, want["h0"], eps, "d_h0")
+            by_group = want["A"]
+            by_group.value = by_group.value.unflatten(0, (groups, rows))
+            by_group.error = by_group.error.unflatten(0, (groups, rows))
+            summed = by_group.sum(1)
+            if steps == "invariant":
+                summed = summed.sum(1)
+                summed.value, summed.error = summed.value.unsqueeze(1), summed.error.unsqueeze(1)
+            assert d_A is not None
+            assert_close(d_A, summed, eps, "d_A")
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_environment_chooses_the_instruction_set() -> None:
+    for name in _native.isas():
+        done = run("import retrograd._native as n; print(n.isa())", RETROGRAD_ISA=name)
+        assert done.stdout.strip() == name, done.stderr
+    assert run("import retrograd._native as n; print(n.isa())", RETROGRAD_ISA="").stdout.strip() == _native.isas()[0]
+    done = run("import retrograd", RETROGRAD_ISA="mmx")
+    assert done.returncode != 0
+    assert "RETROGRAD_ISA is 'mmx', which this machine or build lacks; it has" in done.stderr
+    assert ", ".join(_native.isas()) in done.stderr
+
+
+# --- the same bits --------------------------------------------------------------------------------------------------
+
+
+def assert_same_bits(call: Callable[[], list[Tensor]]) -> None:
+    """The results of call are the same on 1, 2 and 4 threads, and from run to run."""
+    results = []
+    for count in (1, 2, 4, 2, 1):
+        with threads(count):
+            results.append(call())
+    for other in results[1:]:
+        for i, (x, y) in enumerate(zip(results[0], other, strict=True)):
+            assert torch.equal(x, y), f"result {i} differs by {(x - y).abs().max():.3g}"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex128], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1, 40, 100), (1, 13, 30, 70), (3, 2, 500, 33), (1, 32, 512, 64)], ids=str)
+@pytest.mark.parametrize("steps", ["invariant", "varying"])
+@pytest.mark.parametrize("structure", ["diagonal", "dense"])
+def test_threads_change_no_bit(
+    structure: str, steps: str, shape: tuple[int, int, int, int], dtype: torch.dtype
+) -> None:
+    groups, rows, time, width = shape
+    if structure == "dense" and steps == "varying":
+        time = min(time, 40)
+    A, u, h0 = problem(structure, steps, dtype, groups, rows, time, width)
+
+    def call() -> list[Tensor]:
+        states = NATIVE.scan(A, u, h0, False)
+        delta, d_h0, d_A = NATIVE.adjoint(A, u, h0, False, states, h0)
+        assert d_A is not None
+        return [states, delta, d_h0, d_A]
+
+    assert_same_bits(call)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1000), (7, 33, 3000), (64, 8, 2048), (300, 200, 700)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex128], ids=str)
+def test_a_sum_of_outer_products_is_right_and_threads_change_no_bit(
+    dtype: torch.dtype, shape: tuple[int, int, int]
+) -> None:
+    height, width, rows = shape
+    d, h = random((2, rows, height), dtype, 0), random((2, rows, width), dtype, 1)
+    want = Running.exact(d).mH.conj() @ Running.exact(h).conj()
+    assert_close(outer_sum(d, h), want, torch.finfo(dtype).eps)
+    assert torch.equal(outer_sum(d[:, :0], h[:, :0]), torch.zeros(2, height, width, dtype=dtype))
+    assert_same_bits(lambda: [outer_sum(d, h)])
+
+
+@pytest.mark.parametrize("closed_loop", [False, True])
+@pytest.mark.parametrize("shape", [(1, 300, 16, 3), (16, 128, 64, 8), (32, 512, 128, 32)], ids=str)
+def test_threads_change_no_bit_of_the_weight_gradients(shape: tuple[int, int, int, int], closed_loop: bool) -> None:
+    batch, time, hidden, inputs = shape
+    arrays = {
+        "weight_hh": random((hidden, hidden), torch.float32, 0, 0.5 / hidden**0.5),
+        "weight_ih": random((hidden, inputs), torch.float32, 1, 0.1),
+        "bias": random((hidden,), torch.float32, 2),
+        "weight_out": random((2, hidden), torch.float32, 3, 0.1),
+        "bias_out": random((2,), torch.float32, 4),
+    }
+    x = random((batch, time, inputs), torch.float32, 5)
+
+    def call() -> list[Tensor]:
+        g = rg.bptt(x, **arrays, loss=lambda y: (y**2).sum(), feedback=True if closed_loop else None)
+        return [g.states, g.delta, g.x, g.weight_hh, g.weight_ih, g.bias, g.weight_out, g.bias_out]
+
+    assert_same_bits(call)
+
+
+# --- several at once, and forks -------------------------------------------------------------------------------------
+
+
+def gradients(seed: int) -> list[Tensor]:
+    """A scan and its gradient whose results come from the pool."""
+    a = random((4, 200, 96), torch.float32, seed, 0.4).requires_grad_()
+    u = random((4, 200, 96), torch.float32, seed + 1)
+    states, final = rg.scan(rg.Diagonal(a), u, backend="native")
+    W = random((24, 24), torch.float32, seed + 2, 0.1).requires_grad_()
+    dense, _ = rg.scan(rg.Dense(W), u[..., :24], backend="native")
+    return [states, final, dense, *torch.autograd.grad(states.sum() + dense.sum(), (a, W))]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_python_threads_at_once(count: int) -> None:
+    with threads(count):
+        want = [gradients(seed) for seed in range(4)]
+
+        def work(_: int) -> None:
+            torch.set_num_threads(count)  # it is each thread's own
+            for _ in range(10):
+                for seed, expected in enumerate(want):
+                    assert all(torch.equal(x, y) for x, y in zip(gradients(seed), expected, strict=True))
+
+        with ThreadPoolExecutor(3) as team:
+            list(team.map(work, range(3)))
+
+
+def in_a_fork(check: Callable[[], None]) -> None:
+    """Run check in a forked child; it may take twenty seconds, as a child that waits for lost threads never ends."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            faulthandler.dump_traceback_later(20, exit=True)
+            check()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+@forks
+@may_fork
+def test_a_fork_of_a_process_that_used_threads() -> None:
+    with threads(2):
+        want = gradients(0)
+        A, u, h0 = problem("diagonal", "varying", torch.float32, 4, 1, 50, 40)
+        states = NATIVE.scan(A, u, h0, False)
+
+        def alone() -> None:
+            torch.set_num_threads(1)
+            assert all(torch.equal(x, y) for x, y in zip(gradients(0), want, strict=True))
+
+        def threaded() -> None:
+            # The core starts threads of its own; torch's operators of this size run on one.
+            assert torch.get_num_threads() == 2
+            assert torch.equal(NATIVE.scan(A, u, h0, False), states)
+            assert NATIVE.adjoint(A, u, h0, False, states, h0)[0].isfinite().all()
+
+        in_a_fork(alone)
+        in_a_fork(threaded)
+        assert all(torch.equal(x, y) for x, y in zip(gradients(0), want, strict=True))
+
+
+class Filtered(Dataset[Tensor]):
+    """Samples that a worker makes with a scan."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> Tensor:
+        return rg.scan(rg.Diagonal(torch.full((64,), 0.5)), torch.full((2000, 64), float(index)))[0]
+
+
+@forks
+@may_fork
+def test_data_loader_workers() -> None:
+    with threads(2):
+        want = [Filtered()[i] for i in range(8)]
+        loader = DataLoader(Filtered(), batch_size=2, num_workers=2, multiprocessing_context="fork")
+        got = torch.cat(list(loader))
+    assert torch.equal(got, torch.stack(want))
+
+
+# --- extremes and layouts -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("structure", ["diagonal", "dense"])
+@pytest.mark.parametrize("name", _native.isas())
+def test_gates_whose_product_overflows(name: str, structure: str) -> None:
+    """1e30 twice, then 1e-30 twice: the product of two leaves float32, the states do not."""
+    gates = torch.tensor([1e30, 1e30, 1e-30, 1e-30] * 6)[:, None].expand(24, 20)
+    A = gates if structure == "diagonal" else gates[..., None] * torch.eye(20)
+    u = random((3, 24, 20), torch.float32, 0, 1e-30)
+    with isa(name):
+        states, _ = rg.scan(rg.Diagonal(A) if structure == "diagonal" else rg.Dense(A), u, backend="native")
+        assert states.isfinite().all()
+        full = torch.broadcast_to(A, (3, *A.shape))
+        h0 = torch.zeros(3, 20)
+        assert_close(states, loop_scan(full, u, h0), torch.finfo(torch.float32).eps, "states")
+        delta, d_h0, _ = NATIVE.adjoint(A[None], u, h0, False)
+        want = loop_adjoint(full, u, h0, u, h0)
+        assert_close(delta, want["u"], torch.finfo(torch.float32).eps, "delta")
+        assert_close(d_h0, want["h0"], torch.finfo(torch.float32).eps, "d_h0")
+
+
+@pytest.mark.parametrize(("structure", "dtype"), SERVED, ids=str)
+def test_layouts_change_no_bit(structure: str, dtype: torch.dtype) -> None:
+    A, u, h0 = problem(structure, "varying", dtype, 4, 1, 9, 18)
+    states = NATIVE.scan(A, u, h0, False)
+    want = NATIVE.adjoint(A, u, h0, False, states, h0)
+    for order in ((1, 0, 2), (0, 2, 1), (2, 1, 0)):
+
+        def turned(x: Tensor, order: tuple[int, ...] = order) -> Tensor:
+            rest = tuple(range(3, x.ndim))
+            moved = x.permute(*order, *rest).contiguous().permute(*(order.index(i) for i in range(3)), *rest)
+            assert not moved.is_contiguous()
+            return moved
+
+        wide = torch.zeros(4, 2 * 18, dtype=dtype)
+        wide[:, ::2] = h0
+        assert torch.equal(NATIVE.scan(turned(A), turned(u), wide[:, ::2], False), states)
+        got = NATIVE.adjoint(turned(A), turned(u), wide[:, ::2], False, turned(states), wide[:, ::2])
+        for x, y in zip(got, want, strict=True):
+            assert x is not None
+            assert y is not None
+            assert torch.equal(x, y)

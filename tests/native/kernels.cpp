@@ -1,0 +1,208 @@
+// Every kernel of every instruction set that this machine has, in every scalar type, against the loop: odd lengths,
+// no steps and no rows, tails, broadcast and padded arrays, both directions; and bitwise the same on every number of
+// threads. What it proves beyond tests/ is seen under the sanitizers (make sanitize).
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "isa.hpp"
+#include "loop.hpp"
+
+namespace retrograd::tests {
+namespace {
+
+constexpr Real factor = 8;
+int checks = 0;
+
+struct Problem {
+    Extents extents{};
+    bool dense = false, gradient = true;
+    Layout A = Layout::contiguous, input = Layout::contiguous, output = Layout::contiguous;
+};
+
+[[noreturn]] void fail(const Problem& p, const std::string& isa, const std::string& what) {
+    const Extents& e = p.extents;
+    std::fprintf(stderr,
+                 "%s, %s %s%s, batch %lld, time %lld, width %lld, rows a transition %lld, layouts %d %d %d: %s\n",
+                 isa.c_str(), p.dense ? "dense" : "diagonal", e.time_invariant ? "invariant" : "varying",
+                 e.reverse ? " reverse" : "", static_cast<long long>(e.batch), static_cast<long long>(e.time),
+                 static_cast<long long>(e.width), static_cast<long long>(e.rows_per_transition), static_cast<int>(p.A),
+                 static_cast<int>(p.input), static_cast<int>(p.output), what.c_str());
+    std::exit(1);
+}
+
+template <class T>
+void compare(const Problem& p, const std::string& isa, const char* what, const Array<T>& got, Running3& want,
+             std::int64_t rows, std::int64_t time, std::int64_t width, Real carried) {
+    for (std::int64_t b = 0; b < rows; ++b)
+        for (std::int64_t t = 0; t < time; ++t)
+            for (std::int64_t i = 0; i < width; ++i) {
+                const Running& w = want.at(b, t, i);
+                const Real allowed = factor * (carried * w.error + Scalar<T>::stored_eps * std::abs(w.value) +
+                                               Scalar<T>::stored_eps * Scalar<T>::tiny);
+                if (!(std::abs(got.at(b, t, i) - w.value) <= allowed))  // a NaN is caught too
+                    fail(p, isa, std::string(what) + " is off at " + std::to_string(b) + ", " + std::to_string(t) +
+                                     ", " + std::to_string(i));
+            }
+    ++checks;
+}
+
+// The results of one problem, on arrays of their own.
+template <class T>
+struct Results {
+    // An invariant diagonal gives its sums over time as scalars of the carried type.
+    using Sum = std::conditional_t<Carry<T>::reals == 2, T, typename Carry<T>::type>;
+    Array<T> states, delta, d_h0, d_A;
+    Array<Sum> sums;
+
+    Results(const Problem& p, std::int64_t groups)
+        : states(p.extents.batch, p.extents.time, p.extents.width, p.output),
+          delta(p.extents.batch, p.extents.time, p.extents.width, p.output),
+          d_h0(p.extents.batch, 1, p.extents.width, Layout::contiguous),
+          d_A(groups, p.extents.time, p.extents.width * (p.dense ? p.extents.width : 1), Layout::contiguous),
+          sums(p.extents.batch, 1, p.extents.width, Layout::contiguous) {}
+
+    bool same_bits(const Results& o) const {
+        return states.same_bits(o.states) && delta.same_bits(o.delta) && d_h0.same_bits(o.d_h0) &&
+               d_A.same_bits(o.d_A) && sums.same_bits(o.sums);
+    }
+};
+
+template <class T>
+void check(Problem p, Draw& draw) {
+    Extents& e = p.extents;
+    const std::int64_t groups = e.batch / e.rows_per_transition, steps = e.time_invariant ? 1 : e.time;
+    const std::int64_t elements = e.width * (p.dense ? e.width : 1);
+    Array<T> A(groups, steps, elements, p.A), u(e.batch, e.time, e.width, p.input);
+    Array<T> h0(e.batch, 1, e.width, p.input), g(e.batch, e.time, e.width, p.input);
+    Array<T> g_final(e.batch, 1, e.width, p.input), states(e.batch, e.time, e.width, p.input);
+    A.fill(draw, p.dense ? 1 / std::sqrt(static_cast<double>(e.width)) : 0.7);
+    if (e.time_invariant) A.sequence.time = 0;
+    for (Array<T>* input : {&u, &h0, &g, &g_final, &states}) input->fill(draw, 1);
+
+    const Transition transition = [&](std::int64_t b, std::int64_t t, std::int64_t i, std::int64_t j) {
+        return A.at(b / e.rows_per_transition, t, p.dense ? i * e.width + j : i);
+    };
+    // A time-invariant dense gradient is the caller's matrix product.
+    const bool sums = p.gradient && e.time_invariant && !p.dense, d_A = p.gradient && !e.time_invariant;
+    Running3 want_states(e.batch, e.time, e.width), want_delta(e.batch, e.time, e.width), want_d_h0(e.batch, 1, e.width);
+    Running3 want_d_A(sums ? e.batch : groups, sums ? 1 : e.time, elements);
+    loop_scan(e, p.dense, transition, u, h0, want_states);
+    loop_adjoint(e, p.dense, transition, g, g_final, states, h0, want_delta, want_d_h0,
+                 sums || d_A ? &want_d_A : nullptr);
+
+    for (const std::string& isa : isas()) {
+        const Kernels<T> kernels = Isa(isa).kernels<T>();
+        std::unique_ptr<Results<T>> first;
+        for (const int threads : {1, 2, 4}) {
+            e.threads = threads;
+            auto out = std::make_unique<Results<T>>(p, groups);
+            const Scan<T> scan{e, A.read(), u.read(), h0.read(), out->states.sequence};
+            (p.dense ? kernels.dense_scan : kernels.diagonal_scan)(scan);
+            Adjoint<T> adjoint{e, A.read(), g.read(), g_final.read(), out->delta.sequence, out->d_h0.sequence,
+                               {}, {}, {}, {}};
+            if (sums || d_A) {
+                adjoint.states = states.read();
+                adjoint.h0 = h0.read();
+            }
+            if (d_A) adjoint.d_A = out->d_A.sequence;
+            if (sums)
+                adjoint.sums = {reinterpret_cast<typename Carry<T>::type*>(out->sums.sequence.data),
+                                out->sums.sequence.batch * Carry<T>::reals, 0};
+            (p.dense ? kernels.dense_adjoint : kernels.diagonal_adjoint)(adjoint);
+            if (first) {
+                if (!first->same_bits(*out)) fail(p, isa, "differs on " + std::to_string(threads) + " threads");
+                continue;
+            }
+            const Real eps = carried_eps<T>;
+            compare(p, isa, "states", out->states, want_states, e.batch, e.time, e.width, eps);
+            compare(p, isa, "delta", out->delta, want_delta, e.batch, e.time, e.width, eps);
+            // With no steps at all the dense kernel has nothing to start from: the caller never asks.
+            if (e.time) compare(p, isa, "d_h0", out->d_h0, want_d_h0, e.batch, 1, e.width, eps);
+            if (d_A) compare(p, isa, "d_A", out->d_A, want_d_A, groups, e.time, elements, eps);
+            if (sums) compare(p, isa, "sums", out->sums, want_d_A, e.batch, 1, e.width, eps);
+            if (!out->states.gaps_untouched() || !out->delta.gaps_untouched()) fail(p, isa, "wrote between the rows");
+            first = std::move(out);
+        }
+    }
+}
+
+template <class T>
+void check_shapes(bool dense, Draw& draw) {
+    for (const std::int64_t width : {1, 2, 3, 5, 8, 13, 16, 17, 31, 33, 47, 64, 65, 70, 130})
+        for (int turn = 0; turn < (width > 60 && dense ? 3 : 8); ++turn) {
+            Problem p;
+            p.dense = dense;
+            p.gradient = turn % 4 != 3;
+            p.A = draw.one_of({Layout::contiguous, Layout::time_major, Layout::off_bounds});
+            p.input = draw.one_of({Layout::contiguous, Layout::padded, Layout::time_major, Layout::shared_rows,
+                                   Layout::shared_time, Layout::off_bounds});
+            p.output = draw.one_of({Layout::contiguous, Layout::padded, Layout::time_major, Layout::off_bounds});
+            const std::int64_t groups = draw.one_of<std::int64_t>({0, 1, 1, 2, 3, 5});
+            Extents& e = p.extents;
+            e.rows_per_transition = draw.one_of<std::int64_t>({1, 1, 2, 3, 9, 19});
+            e.batch = groups * e.rows_per_transition;
+            e.time = draw.one_of<std::int64_t>({0, 1, 2, 3, 7});
+            e.width = width;
+            e.time_invariant = draw.coin();
+            e.reverse = draw.coin();
+            check<T>(p, draw);
+        }
+}
+
+// Results of four MiB and more go past the cache where rows begin on a vector's bound, and through it where not.
+template <class T>
+void check_streams(Draw& draw) {
+    for (const bool invariant : {false, true})
+        for (const Layout layout : {Layout::contiguous, Layout::off_bounds}) {
+            Problem p;
+            Extents& e = p.extents;
+            p.output = layout;
+            e.batch = 2;
+            e.rows_per_transition = draw.coin() ? 1 : 2;
+            e.width = 512;
+            e.time = (1 << 22) / (2 * 512 * static_cast<std::int64_t>(sizeof(T))) + 1;
+            e.time_invariant = invariant;
+            e.reverse = draw.coin();
+            check<T>(p, draw);
+        }
+}
+
+template <class T>
+void check_type(const char* name, Draw& draw) {
+    const int before = checks;
+    check_shapes<T>(false, draw);
+    if constexpr (sizeof(T) > 2) check_shapes<T>(true, draw);
+    check_streams<T>(draw);
+    std::printf("%s: %d arrays\n", name, checks - before);
+    std::fflush(stdout);
+}
+
+void check_triad() {
+    const std::int64_t n = 1 << 18;
+    Array<float> x(1, 1, n, Layout::contiguous), y(1, 1, n, Layout::contiguous), z(1, 1, n, Layout::contiguous);
+    Draw draw(1);
+    x.fill(draw, 1);
+    y.fill(draw, 1);
+    for (const std::string& isa : isas()) {
+        Isa(isa).triad()(x.sequence.data, y.sequence.data, z.sequence.data, n, 4);
+        for (std::int64_t i = 0; i < n; ++i)
+            if (std::abs(z.at(0, 0, i) - x.at(0, 0, i) - Real(3) * y.at(0, 0, i)) > 1e-6L) fail({}, isa, "triad is off");
+    }
+}
+
+}  // namespace
+}  // namespace retrograd::tests
+
+int main() {
+    using namespace retrograd::tests;
+    Draw draw(20240607);
+    check_type<float>("float32", draw);
+    check_type<double>("float64", draw);
+    check_type<std::complex<float>>("complex64", draw);
+    check_type<std::complex<double>>("complex128", draw);
+    check_type<retrograd::BFloat16>("bfloat16", draw);
+    check_type<retrograd::Float16>("float16", draw);
+    check_triad();
+    std::printf("kernels: %d arrays within rounding, the same bits on 1, 2 and 4 threads\n", checks);
+}

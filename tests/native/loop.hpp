@@ -1,0 +1,101 @@
+// The recurrence and its adjoint as recurrence.hpp writes them, one element at a time in long double. Beside every
+// value stands the largest error, in units of rounding, that the operations can have made of it (tests/oracle.py).
+#pragma once
+
+#include <cmath>
+#include <cstdlib>
+#include <functional>
+
+#include "arrays.hpp"
+
+namespace retrograd::tests {
+
+struct Running {
+    Value value = 0;
+    Real error = 0;
+};
+
+class Running3 {  // (rows, time, width)
+  public:
+    Running3(std::int64_t rows, std::int64_t time, std::int64_t width)
+        : time_(time), width_(width), data_(static_cast<std::size_t>(rows * time * width)) {}
+    Running& at(std::int64_t row, std::int64_t t, std::int64_t i) {
+        return data_[static_cast<std::size_t>((row * time_ + t) * width_ + i)];
+    }
+
+  private:
+    std::int64_t time_, width_;
+    std::vector<Running> data_;
+};
+
+// Element (i, j) of row b's transition at step t.
+using Transition = std::function<Value(std::int64_t b, std::int64_t t, std::int64_t i, std::int64_t j)>;
+
+// A h, or A^H h.
+inline std::vector<Running> apply(const Transition& A, bool dense, bool adjoint, std::int64_t b, std::int64_t t,
+                                  const std::vector<Running>& h) {
+    const auto width = static_cast<std::int64_t>(h.size());
+    std::vector<Running> out(h.size());
+    for (std::int64_t i = 0; i < width; ++i)
+        for (std::int64_t j = dense ? 0 : i; j < (dense ? width : i + 1); ++j) {
+            const Running& x = h[static_cast<std::size_t>(j)];
+            const Value a = adjoint ? std::conj(A(b, t, j, i)) : A(b, t, i, j);
+            Running& y = out[static_cast<std::size_t>(i)];
+            y.value += a * x.value;
+            y.error += std::abs(a) * (x.error + Real(dense ? width : 1) * std::abs(x.value));
+        }
+    return out;
+}
+
+template <class T>
+void loop_scan(const Extents& e, bool dense, const Transition& A, const Array<T>& u, const Array<T>& h0,
+               Running3& states) {
+    for (std::int64_t b = 0; b < e.batch; ++b) {
+        std::vector<Running> h(static_cast<std::size_t>(e.width));
+        for (std::int64_t i = 0; i < e.width; ++i) h[static_cast<std::size_t>(i)].value = h0.at(b, 0, i);
+        for (std::int64_t step = 0; step < e.time; ++step) {
+            const std::int64_t t = e.reverse ? e.time - 1 - step : step;
+            h = apply(A, dense, false, b, t, h);
+            for (std::int64_t i = 0; i < e.width; ++i) {
+                Running& x = h[static_cast<std::size_t>(i)];
+                x.value += u.at(b, t, i);
+                x.error += std::abs(x.value);
+                states.at(b, t, i) = x;
+            }
+        }
+    }
+}
+
+// d_A: one transition a group and step; of a time-invariant diagonal one sum a batch row; null where not asked for.
+template <class T>
+void loop_adjoint(const Extents& e, bool dense, const Transition& A, const Array<T>& g, const Array<T>& g_final,
+                  const Array<T>& states, const Array<T>& h0, Running3& deltas, Running3& d_h0, Running3* d_A) {
+    for (std::int64_t b = 0; b < e.batch; ++b) {
+        std::vector<Running> carry(static_cast<std::size_t>(e.width));
+        for (std::int64_t i = 0; i < e.width; ++i) carry[static_cast<std::size_t>(i)].value = g_final.at(b, 0, i);
+        for (std::int64_t step = e.time; step-- > 0;) {
+            const std::int64_t t = e.reverse ? e.time - 1 - step : step, before = e.reverse ? t + 1 : t - 1;
+            for (std::int64_t i = 0; i < e.width; ++i) {
+                Running& d = carry[static_cast<std::size_t>(i)];
+                d.value += g.at(b, t, i);
+                d.error += std::abs(d.value);
+                deltas.at(b, t, i) = d;
+            }
+            for (std::int64_t i = 0; d_A && i < e.width; ++i)
+                for (std::int64_t j = dense ? 0 : i; j < (dense ? e.width : i + 1); ++j) {
+                    const Value previous = step == 0 ? h0.at(b, 0, j) : states.at(b, before, j);
+                    const Running& d = carry[static_cast<std::size_t>(i)];
+                    Running& sum = e.time_invariant ? d_A->at(b, 0, i)
+                                   : dense          ? d_A->at(b / e.rows_per_transition, t, i * e.width + j)
+                                                    : d_A->at(b / e.rows_per_transition, t, i);
+                    sum.value += d.value * std::conj(previous);
+                    const Real terms = static_cast<Real>(e.time_invariant ? e.time : e.rows_per_transition);
+                    sum.error += std::abs(previous) * (d.error + terms * std::abs(d.value));
+                }
+            carry = apply(A, dense, true, b, t, carry);
+        }
+        for (std::int64_t i = 0; i < e.width; ++i) d_h0.at(b, 0, i) = carry[static_cast<std::size_t>(i)];
+    }
+}
+
+}  // namespace retrograd::tests
