@@ -84,8 +84,8 @@ def torch_associative_scan(case: Case, arrays: Arrays) -> Call | None:
     A, u, g = arrays
 
     def forward(A: Tensor, u: Tensor) -> Tensor:
-        def combine(x: Any, y: Any) -> Any:
-            return x[0] * y[0], y[0] * x[1] + y[1]
+        def combine(a_left: Tensor, u_left: Tensor, a_right: Tensor, u_right: Tensor) -> tuple[Tensor, Tensor]:
+            return a_left * a_right, a_right * u_left + u_right
 
         return generic_associative_scan(combine, (A, u), 1)[1]
 

@@ -54,13 +54,26 @@ def seconds(call: Callable[[], Any]) -> float:
     return elapsed
 
 
-def interleaved(calls: dict[str, Callable[[], Any]], budget: float) -> dict[str, dict[str, float]]:
-    """Time the calls in turn, round after round: the machine's drift meets them all. The first call stands apart."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
+def interleaved(
+    calls: dict[str, Callable[[], Any]], budget: float
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Time the calls in turn, round after round: the machine's drift meets them all. The first call stands apart.
+
+    A peer that raises is a dash with its message, not the end of the run.
+    """
     first: dict[str, float] = {}
+    failures: dict[str, str] = {}
+    rg.empty_cache()
     for name, call in calls.items():
-        first[name] = seconds(call)
-        seconds(call)
+        try:
+            first[name] = seconds(call)
+            seconds(call)
+        except Exception as error:
+            if name == "retrograd":
+                raise
+            failures[name] = f"{type(error).__name__}: {error}"
+    calls = {name: call for name, call in calls.items() if name not in failures}
+    times: dict[str, list[float]] = {name: [] for name in calls}
     spent = dict.fromkeys(calls, 0.0)
     for round_ in range(15):
         for name, call in calls.items():
@@ -68,7 +81,7 @@ def interleaved(calls: dict[str, Callable[[], Any]], budget: float) -> dict[str,
                 continue
             times[name].append(seconds(call))
             spent[name] += times[name][-1]
-    return {
+    summary = {
         name: {
             "median_ms": statistics.median(t) * 1e3,
             "min_ms": min(t) * 1e3,
@@ -78,6 +91,7 @@ def interleaved(calls: dict[str, Callable[[], Any]], budget: float) -> dict[str,
         }
         for name, t in times.items()
     }
+    return summary, failures
 
 
 def peak_extra_bytes(call: Callable[[], Any]) -> int | None:
@@ -107,7 +121,7 @@ def measure(case: Case, machine_limits: dict[str, float], budget: float) -> dict
         call = make(case, arrays)
         if call is not None:
             calls[name] = call
-    times = interleaved(calls, budget)
+    times, failures = interleaved(calls, budget)
     peak = peak_extra_bytes(calls["retrograd"])
     ours = times["retrograd"]["median_ms"]
     peers = {name: t["median_ms"] for name, t in times.items() if name not in {"retrograd", *NOT_COUNTED}}
@@ -116,6 +130,7 @@ def measure(case: Case, machine_limits: dict[str, float], budget: float) -> dict
     return {
         "case": case.name,
         "times": times,
+        "failures": failures,
         "fastest_peer": fastest,
         "times_faster": peers[fastest] / ours if fastest else None,
         "limit_ms": limit,
@@ -164,6 +179,8 @@ def main() -> None:
             results["scans"].append(measure(case, machine_limits, options.seconds))
             times = results["scans"][-1]["times"]
             console.print(case.name, {name: round(t["median_ms"], 2) for name, t in times.items()})
+            for name, message in results["scans"][-1]["failures"].items():
+                console.print(f"  {name} failed: {message[:200]}")
     if options.only in seed.NAME:
         results["bptt"].append(seed.measure())
     show(console, results)
