@@ -131,13 +131,15 @@ void adjoint(Array<const T, Rank> A, Array<const T, 3> g, Array<const T, 2> g_fi
         require(states && h0, "d_A needs states and h0");
         require_shape(*states, g, 3, "states are not of g's shape");
         require_shape(*h0, g_final, 2, "h0 is not (batch, width)");
-        require(p.extents.time_invariant ? Rank == 3 && sums && !d_A : d_A && !sums,
-                "d_A is for time-varying transitions, sums for time-invariant diagonal ones");
+        require(p.extents.time_invariant && Rank == 3 ? sums && !d_A : d_A && !sums,
+                "sums are for time-invariant diagonal transitions, d_A for all others");
         p.states = sequence<const T, 3>(*states);
         p.h0 = sequence<const T, 2>(*h0);
         if (d_A) {
             require_shape(*d_A, A, Rank, "d_A is not of A's shape");
             p.d_A = sequence<T, Rank>(*d_A);
+            require(Rank == 3 || d_A->shape(0) == 1 || d_A->stride(0) == d_A->stride(1) * d_A->shape(1),
+                    "d_A is not contiguous");
         } else {
             require(sums->shape(0) == g.shape(0) && sums->shape(1) == g.shape(2) * Carry<T>::reals,
                     "sums are not (batch, width)");
@@ -147,6 +149,38 @@ void adjoint(Array<const T, Rank> A, Array<const T, 3> g, Array<const T, 2> g_fi
     const auto kernel = Rank == 3 ? table<T>.diagonal_adjoint : table<T>.dense_adjoint;
     nb::gil_scoped_release release;
     kernel(p);
+}
+
+template <class T>
+void outer_sum(Array<const T, 3> gradient, Array<const T, 3> factor, std::optional<Array<const T, 2>> before,
+               Array<T, 2> result, bool reverse, int threads) {
+    require(gradient.shape(0) == factor.shape(0) && gradient.shape(1) == factor.shape(1),
+            "gradient and factor differ in (batch, time)");
+    require(result.shape(0) == gradient.shape(2) && result.shape(1) == factor.shape(2) &&
+                (result.shape(0) <= 1 || result.stride(0) == static_cast<std::int64_t>(result.shape(1))),
+            "result is not a contiguous (height, width)");
+    OuterSum<T> p;
+    p.batch = p.rows_per_sum = static_cast<std::int64_t>(gradient.shape(0));
+    p.time = static_cast<std::int64_t>(gradient.shape(1));
+    p.height = static_cast<std::int64_t>(gradient.shape(2));
+    p.width = static_cast<std::int64_t>(factor.shape(2));
+    p.reverse = reverse;
+    p.threads = threads;
+    p.gradient = sequence<const T, 3>(gradient);
+    p.factor = sequence<const T, 3>(factor);
+    if (before) {
+        require(before->shape(0) == factor.shape(0) && before->shape(1) == factor.shape(2), "before is not (batch, width)");
+        p.before = sequence<const T, 2>(*before);
+    }
+    p.result = result.data();
+    nb::gil_scoped_release release;
+    table<T>.outer_sum(p);
+}
+
+template <class T>
+void define_outer_sum(nb::module_& m) {
+    m.def("outer_sum", &outer_sum<T>, "gradient"_a.noconvert(), "factor"_a.noconvert(), "before"_a.noconvert().none(),
+          "result"_a.noconvert(), "reverse"_a, "threads"_a);
 }
 
 template <class T, int Rank>
@@ -202,6 +236,11 @@ NB_MODULE(_native, m) {
     define<double, 4>(m, "dense_scan", "dense_adjoint");
     define<std::complex<float>, 4>(m, "dense_scan", "dense_adjoint");
     define<std::complex<double>, 4>(m, "dense_scan", "dense_adjoint");
+
+    define_outer_sum<float>(m);
+    define_outer_sum<double>(m);
+    define_outer_sum<std::complex<float>>(m);
+    define_outer_sum<std::complex<double>>(m);
 
     m.def("triad", [](Array<const float, 1> x, Array<const float, 1> y, Array<float, 1> z, int threads) {
         require(x.shape(0) == z.shape(0) && y.shape(0) == z.shape(0), "x, y and z differ in length");

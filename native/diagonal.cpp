@@ -47,7 +47,7 @@ bool streams(const Extents& e, const Sequence<S>& result, std::int64_t channels)
 template <class S, int Vectors>
 struct Carried {
     using Vec = typename Lanes<S>::Vec;
-    Vec values[Vectors];
+    Vec values[Vectors] = {};
     explicit Carried(std::int64_t) {}
     Vec& at(std::int64_t, int i, int) { return values[i]; }
 };

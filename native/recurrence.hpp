@@ -74,6 +74,18 @@ struct Adjoint {
     Sequence<typename Carry<T>::type> sums;
 };
 
+// result (batch / rows_per_sum, height, width) = sum over rows and time of gradient_t factor_t^H; or, where `before` is
+// given, of gradient_t and the factor of the step before it, which at the first step is `before`.
+template <class T>
+struct OuterSum {
+    std::int64_t batch, time, height, width, rows_per_sum;
+    bool reverse;
+    int threads;
+    Sequence<const T> gradient, factor, before;
+    T* result;
+    std::int64_t tiles_down() const { return (height + 7) / 8; }
+};
+
 // One table an instruction set and scalar type.
 template <class T>
 struct Kernels {
@@ -81,6 +93,7 @@ struct Kernels {
     void (*diagonal_adjoint)(const Adjoint<T>&);
     void (*dense_scan)(const Scan<T>&);
     void (*dense_adjoint)(const Adjoint<T>&);
+    void (*outer_sum)(const OuterSum<T>&);
 };
 
 }  // namespace retrograd

@@ -29,6 +29,9 @@ def dense_adjoint(
     reverse: bool,
     threads: int,
 ) -> None: ...
+def outer_sum(
+    gradient: Tensor, factor: Tensor, before: Tensor | None, result: Tensor, reverse: bool, threads: int
+) -> None: ...
 
 openmp: bool
 

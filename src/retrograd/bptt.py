@@ -18,18 +18,17 @@ involved, save for the gradient of a loss function that the caller gives.
 
 from __future__ import annotations
 
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from retrograd.backends import select
+from retrograd.backends import outer_sum, select
 from retrograd.backends.reference import previous_states
 from retrograd.gradients import Gradients
 from retrograd.pool import linear
 from retrograd.problem import Loss, Problem
-from retrograd.transition import outer_sum
 
 __all__ = ["bptt"]
 
@@ -144,9 +143,8 @@ def bptt(
         states_of_runs.append(select(backend, A, u).scan(A, u, carry, False))
         carry = states_of_runs[-1][:, -1]
     states = _join(states_of_runs)
-    previous = previous_states(states, p.h0, False)
     outputs = None if p.C is None else linear(states, p.C, p.c)
-    inputs = p.consumed_inputs(previous)
+    inputs = p.consumed_inputs(states)
 
     # 1. initialise: ∂L/∂h_t as the loss sends it straight into step t, and ∂L/∂y_t where it passes the output
     value, g, g_final, g_out = p.initialise(states, outputs)
@@ -161,7 +159,8 @@ def bptt(
     d_inputs = linear(delta, p.W_ih.mH)
 
     # 3. accumulate: for every weight, the pairs (gradient, what it multiplied) that meet in it at each step
-    pairs: dict[str, list[tuple[Tensor, Tensor | None]]] = {
+    previous = _Previous(states, p.h0)
+    pairs: dict[str, list[_Pair]] = {
         "weight_hh": [(delta, previous)],
         "weight_ih": [(delta, inputs)],
         "bias": [(delta, None)],
@@ -169,7 +168,7 @@ def bptt(
     if p.C is not None:
         # The output map gets the gradient of the outputs and, at closed-loop steps, of the inputs it made.
         fed = d_inputs[..., : p.outputs] * p.feedback[:, None]
-        sources: list[tuple[Tensor, Tensor]] = [] if g_out is None else [(g_out, states)]
+        sources: list[tuple[Tensor, Tensor | _Previous]] = [] if g_out is None else [(g_out, states)]
         if p.closed:
             sources.append((fed, previous))
         pairs["weight_out"] = [(gradient, factor) for gradient, factor in sources]
@@ -206,19 +205,38 @@ def _join(runs: list[Tensor]) -> Tensor:
     return runs[0] if len(runs) == 1 else torch.cat(runs, dim=1)
 
 
-def _total(pairs: list[tuple[Tensor, Tensor | None]], size: tuple[int, ...], like: Tensor) -> Tensor:
-    """Sum gradient_t factor_t^H over (batch, time): matrix products (or a plain sum, without factor)."""
+class _Previous(NamedTuple):
+    """h_{t-1} for every t, as the states and h_0: a shifted copy is made only where one is needed."""
+
+    states: Tensor
+    h0: Tensor
+
+
+# A gradient for every step and what it met there: None stands for 1.
+_Pair = tuple[Tensor, Tensor | _Previous | None]
+
+
+def _total(pairs: list[_Pair], size: tuple[int, ...], like: Tensor) -> Tensor:
+    """Sum gradient_t factor_t^H over (batch, time): one product (or a plain sum, without factor)."""
     total = like.new_zeros(size)
     for gradient, factor in pairs:
-        rows = gradient.flatten(0, 1)
-        total = total + (rows.sum(0) if factor is None else outer_sum(rows[None], factor.flatten(0, 1)[None])[0])
+        if factor is None:
+            total = total + gradient.flatten(0, 1).sum(0)
+        else:
+            total = total + (
+                outer_sum(gradient, *factor) if isinstance(factor, _Previous) else outer_sum(gradient, factor)
+            )
     return total
 
 
-def _each_step(pairs: list[tuple[Tensor, Tensor | None]], size: tuple[int, ...], like: Tensor) -> Tensor:
+def _each_step(pairs: list[_Pair], size: tuple[int, ...], like: Tensor) -> Tensor:
     """Sum gradient_t factor_t^H over the batch alone: (time, ...)."""
     parts = like.new_zeros((like.shape[1], *size))
     for gradient, factor in pairs:
-        part = gradient.sum(0) if factor is None else gradient.permute(1, 2, 0) @ factor.transpose(0, 1).conj()
-        parts = parts + part
+        if factor is None:
+            parts = parts + gradient.sum(0)
+            continue
+        if isinstance(factor, _Previous):
+            factor = previous_states(*factor, False)
+        parts = parts + gradient.permute(1, 2, 0) @ factor.transpose(0, 1).conj()
     return parts

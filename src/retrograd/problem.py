@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from retrograd.backends.reference import previous_states
 from retrograd.errors import require_shape
 from retrograd.pool import linear
 
@@ -119,11 +120,12 @@ class Problem:
             for start, end in zip([0, *ends], ends, strict=False)
         ]
 
-    def consumed_inputs(self, previous: Tensor) -> Tensor:
+    def consumed_inputs(self, states: Tensor) -> Tensor:
         """Return the x_t that each step consumed, fed-back outputs in their places."""
         if not self.closed:
             return self.x
         assert self.C is not None
+        previous = previous_states(states, self.h0, False)
         self.consumed[:, self.feedback, : self.outputs] += previous[:, self.feedback] @ self.C.mT
         return self.consumed
 

@@ -14,10 +14,7 @@ from torch import Tensor
 
 from retrograd.errors import require_floating
 
-__all__ = ["Dense", "Diagonal", "Transition", "apply_adjoint", "apply_transition", "outer_sum", "transition_gradient"]
-
-# Rows in one matrix product of `outer_sum`, and the most elements of the products that wait to be added.
-_PIECE, _WAITING = 256, 1 << 16
+__all__ = ["Dense", "Diagonal", "Transition", "apply_adjoint", "apply_transition", "transition_gradient"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,27 +125,3 @@ def transition_gradient(A: Tensor, delta: Tensor, previous: Tensor) -> Tensor:
     else:
         product = d.permute(0, 2, 3, 1) @ h.permute(0, 2, 1, 3).conj()
     return product.reshape(A.shape)
-
-
-def outer_sum(gradient: Tensor, factor: Tensor) -> Tensor:
-    """Return Σ_n gradient_n factor_n^H: ``(groups, rows, H)`` and ``(groups, rows, I)`` to ``(groups, H, I)``.
-
-    A BLAS shares a long sum out among its threads, whose number then shows in the last bits. In sums over
-    ``_PIECE`` rows it does not; they are added in order. Not differentiable.
-    """
-    groups, rows, height = gradient.shape
-    total = gradient.new_zeros(groups, height, factor.shape[2])
-    step = _PIECE * max(1, _WAITING // max(1, total[0].numel()))
-    for start in range(0, rows, step):
-        d, h = gradient[:, start : start + step], factor[:, start : start + step].conj()
-        whole = d.shape[1] // _PIECE * _PIECE if step > _PIECE else 0
-        if whole:
-            pieces = _pieces(d[:, :whole]).mT @ _pieces(h[:, :whole])
-            total += pieces.sum(1)
-        if whole < d.shape[1]:
-            total.baddbmm_(d[:, whole:].mT, h[:, whole:])
-    return total
-
-
-def _pieces(x: Tensor) -> Tensor:
-    return x.reshape(x.shape[0], -1, _PIECE, x.shape[2])

@@ -19,8 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 import retrograd as rg
 from oracle import Running, assert_close, loop_adjoint, loop_scan
 from retrograd import _native
-from retrograd.backends import BACKENDS
-from retrograd.transition import outer_sum
+from retrograd.backends import BACKENDS, outer_sum
 
 NATIVE = BACKENDS["native"]
 WHOLE = [torch.float32, torch.float64, torch.complex64, torch.complex128]
@@ -158,17 +157,30 @@ def test_threads_change_no_bit(
     assert_same_bits(call)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1000), (7, 33, 3000), (64, 8, 2048), (300, 200, 700)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex128], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1, 1000), (2, 7, 33, 3000), (5, 64, 8, 700), (3, 300, 200, 300), (4, 9, 5, 1)], ids=str
+)
+@pytest.mark.parametrize("shifted", [False, True])
 def test_a_sum_of_outer_products_is_right_and_threads_change_no_bit(
-    dtype: torch.dtype, shape: tuple[int, int, int]
+    dtype: torch.dtype, shape: tuple[int, int, int, int], shifted: bool
 ) -> None:
-    height, width, rows = shape
-    d, h = random((2, rows, height), dtype, 0), random((2, rows, width), dtype, 1)
-    want = Running.exact(d).mH.conj() @ Running.exact(h).conj()
-    assert_close(outer_sum(d, h), want, torch.finfo(dtype).eps)
-    assert torch.equal(outer_sum(d[:, :0], h[:, :0]), torch.zeros(2, height, width, dtype=dtype))
-    assert_same_bits(lambda: [outer_sum(d, h)])
+    batch, height, width, time = shape
+    d, h = random((batch, time, height), dtype, 0), random((batch, time, width), dtype, 1)
+    before = random((batch, width), dtype, 2) if shifted else None
+    met = h if before is None else torch.cat([before[:, None], h[:, :-1]], 1)
+    want = Running.exact(d.flatten(0, 1)).mH.conj() @ Running.exact(met.flatten(0, 1)).conj()
+    for name in _native.isas():
+        with isa(name):
+            assert_close(outer_sum(d, h, before), want, torch.finfo(dtype).eps)
+    assert_same_bits(lambda: [outer_sum(d, h, before)])
+    turned = d.transpose(0, 1).contiguous().transpose(0, 1)
+    assert torch.equal(outer_sum(turned, h, before), outer_sum(d, h, before))
+
+
+def test_a_sum_over_nothing_is_zero() -> None:
+    assert torch.equal(outer_sum(torch.ones(0, 3, 2), torch.ones(0, 3, 4)), torch.zeros(2, 4))
+    assert torch.equal(outer_sum(torch.ones(3, 0, 2), torch.ones(3, 0, 4)), torch.zeros(2, 4))
 
 
 @pytest.mark.parametrize("closed_loop", [False, True])

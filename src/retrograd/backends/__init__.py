@@ -13,9 +13,9 @@ from torch import Tensor
 
 from retrograd import _native
 from retrograd.backends.native import NativeBackend
-from retrograd.backends.reference import ReferenceBackend
+from retrograd.backends.reference import ReferenceBackend, previous_states
 
-__all__ = ["BACKENDS", "Backend", "select", "show_config"]
+__all__ = ["BACKENDS", "Backend", "outer_sum", "select", "show_config"]
 
 
 class Backend(Protocol):
@@ -65,6 +65,22 @@ def select(name: str, A: Tensor, u: Tensor) -> Backend:
             raise ValueError(f"backend {name!r} cannot serve this scan: {reason}; use backend='auto'")
         return BACKENDS[name]
     return next(b for b in BACKENDS.values() if b.why_not(A, u) is None)
+
+
+def outer_sum(gradient: Tensor, factor: Tensor, before: Tensor | None = None) -> Tensor:
+    """Return a weight's gradient, Σ gradient_t factor_t^H over (batch, time): ``(H, I)``; not differentiable.
+
+    Args:
+        gradient: ``(batch, time, H)``.
+        factor: ``(batch, time, I)``.
+        before: ``(batch, I)``: each gradient then meets the factor of the step before it, the first one this.
+    """
+    native = NativeBackend()
+    if native.why_not(gradient[None], gradient) is None:  # asked as of a dense transition
+        return native.outer_sum(gradient, factor, before)
+    if before is not None:
+        factor = previous_states(factor, before, False)
+    return gradient.flatten(0, 1).mT @ factor.flatten(0, 1).conj()
 
 
 def show_config() -> None:

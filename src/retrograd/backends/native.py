@@ -10,9 +10,8 @@ from torch import Tensor
 from torch.utils.dlpack import to_dlpack  # type: ignore[attr-defined]
 
 from retrograd import _native
-from retrograd.backends.reference import carry_dtype, previous_states
+from retrograd.backends.reference import carry_dtype
 from retrograd.pool import empty
-from retrograd.transition import outer_sum
 
 __all__ = ["NativeBackend"]
 
@@ -66,10 +65,9 @@ class NativeBackend:
         invariant, diagonal = A.shape[1] == 1, A.ndim == 3
         if not delta.numel():
             return delta, d_h0, None if states is None else torch.zeros_like(A)
-        # A time-invariant dense gradient is one matrix product after the sweep; all others are fused into it.
-        fused = states is not None and h0 is not None and (diagonal or not invariant)
-        d_A = empty(A.shape, A) if fused and not invariant else None
-        sums = torch.empty(d_h0.shape, dtype=carry_dtype(g.dtype)) if fused and invariant else None
+        wanted = states is not None and h0 is not None
+        d_A = empty(A.shape, A) if wanted and not (invariant and diagonal) else None
+        sums = torch.empty(d_h0.shape, dtype=carry_dtype(g.dtype)) if wanted and invariant and diagonal else None
         kernel = _native.diagonal_adjoint if diagonal else _native.dense_adjoint
         kernel(
             to_dlpack(_matrix(A)),
@@ -77,8 +75,8 @@ class NativeBackend:
             to_dlpack(_row(g_final)),
             to_dlpack(delta),
             to_dlpack(d_h0),
-            to_dlpack(_row(states)) if fused and states is not None else None,
-            to_dlpack(_row(h0)) if fused and h0 is not None else None,
+            None if states is None else to_dlpack(_row(states)),
+            None if h0 is None else to_dlpack(_row(h0)),
             None if d_A is None else to_dlpack(d_A),
             None if sums is None else to_dlpack(torch.view_as_real(sums).flatten(1) if sums.is_complex() else sums),
             reverse,
@@ -87,10 +85,20 @@ class NativeBackend:
         if sums is not None:
             by_group = sums.reshape(A.shape[0], -1, A.shape[2])
             d_A = (by_group.sum(1, keepdim=True) if by_group.shape[1] > 1 else by_group).to(A.dtype)
-        elif states is not None and h0 is not None and d_A is None:
-            previous = previous_states(states, h0, reverse)
-            d_A = outer_sum(*(x.reshape(A.shape[0], -1, x.shape[2]) for x in (delta, previous))).unsqueeze(1)
         return delta, d_h0, d_A
+
+    def outer_sum(self, gradient: Tensor, factor: Tensor, before: Tensor | None) -> Tensor:
+        """Return Σ gradient_t factor_t^H over (batch, time), the same bits on any number of threads."""
+        result = torch.empty(gradient.shape[2], factor.shape[2], dtype=gradient.dtype)
+        _native.outer_sum(
+            to_dlpack(_row(gradient)),
+            to_dlpack(_row(factor)),
+            None if before is None else to_dlpack(_row(before)),
+            to_dlpack(result),
+            False,
+            torch.get_num_threads(),
+        )
+        return result
 
 
 def _row(x: Tensor) -> Tensor:

@@ -1,0 +1,120 @@
+// One step of several rows at once, next = add + previous M: forward M = A^T (h_t^T = h_{t-1}^T A^T), in the adjoint
+// M = conj(A). M is packed once into panels of columns. Two shapes of kernel:
+//   many rows  8 rows by 2 vectors of columns in registers: the speed of one big matrix product;
+//   one row    up to 8 vectors of columns, the sum over k in up to 4 interleaved parts: enough independent chains to
+//              hide the latency of a multiply-add.
+// A row's sums have the same order in every block of many rows: how rows are shared out changes no result.
+#pragma once
+
+#include "simd.hpp"
+#include "threads.hpp"
+
+RETROGRAD_BEGIN
+namespace {
+
+constexpr int block_rows = 8;
+
+// What M is, of a row-major matrix.
+enum class Form { as_it_is, transposed, conjugated };
+
+template <class S>
+inline S element(const S* A, std::int64_t width, Form form, std::int64_t row, std::int64_t column) {
+    if (form == Form::transposed) return A[column * width + row];
+    const S x = A[row * width + column];
+    return form == Form::conjugated ? conjugate_scalar(x) : x;
+}
+
+// packed[p][k][j] = M(k, p * panel + j), zero beyond the width.
+template <class S>
+void pack(const S* A, std::int64_t width, std::int64_t panel, Form form, S* packed) {
+    for (std::int64_t c0 = 0; c0 < width; c0 += panel)
+        for (std::int64_t k = 0; k < width; ++k)
+            for (std::int64_t c = c0; c < c0 + panel; ++c)
+                *packed++ = c >= width ? S(0) : element(A, width, form, k, c);
+}
+
+// next[r] = add[r] + previous[r] M for `Rows` rows and one panel of `Vecs` vectors; `add` null means zero.
+// The sum over k runs in `Parts` interleaved parts, added in order at the end.
+template <class S, int Rows, int Vecs, int Parts>
+inline void panel_step(const S* const* previous, const S* const* add, S* const* next, const S* packed,
+                       std::int64_t width, std::int64_t c0) {
+    using L = Lanes<S>;
+    using Vec = typename L::Vec;
+    constexpr std::int64_t panel = Vecs * L::width;
+    Vec sum[Parts][Rows][Vecs] = {};
+    std::int64_t k = 0;
+    for (; k + Parts <= width; k += Parts)
+        for (int part = 0; part < Parts; ++part)
+            for (int r = 0; r < Rows; ++r) {
+                const Vec h = L::broadcast(previous[r][k + part]);
+                for (int v = 0; v < Vecs; ++v)
+                    sum[part][r][v] =
+                        L::multiply_add(h, L::load(packed + (k + part) * panel + v * L::width), sum[part][r][v]);
+            }
+    for (; k < width; ++k)
+        for (int r = 0; r < Rows; ++r) {
+            const Vec h = L::broadcast(previous[r][k]);
+            for (int v = 0; v < Vecs; ++v)
+                sum[0][r][v] = L::multiply_add(h, L::load(packed + k * panel + v * L::width), sum[0][r][v]);
+        }
+    const Row<S> row(width - c0 < panel ? width - c0 : panel);
+    for (int r = 0; r < Rows; ++r)
+        for (int v = 0; v < Vecs && v < row.count; ++v) {
+            Vec total = sum[0][r][v];
+            for (int part = 1; part < Parts; ++part) total += sum[part][r][v];
+            if (add[r]) total += row.load(add[r] + c0, v);
+            row.template store<false>(next[r] + c0, v, total);
+        }
+}
+
+template <class S>
+using Step = void (*)(const S* const*, const S* const*, S* const*, const S*, std::int64_t);
+
+template <class S, int Rows, int Vecs, int Parts>
+void step(const S* const* previous, const S* const* add, S* const* next, const S* packed, std::int64_t width) {
+    constexpr std::int64_t panel = Vecs * Lanes<S>::width;
+    for (std::int64_t c0 = 0; c0 < width; c0 += panel, packed += width * panel)
+        panel_step<S, Rows, Vecs, Parts>(previous, add, next, packed, width, c0);
+}
+
+// The kernels of one shape, by number of rows less one, and the panel that they want M packed in.
+template <class S>
+struct StepKernels {
+    std::int64_t panel;
+    Step<S> of_rows[block_rows];
+
+    static StepKernels one_row(std::int64_t width) {
+        const std::int64_t vectors = ceil_div(width, Lanes<S>::width);
+        if (vectors == 1) return {Lanes<S>::width, {step<S, 1, 1, 4>}};
+        if (vectors == 2) return {2 * Lanes<S>::width, {step<S, 1, 2, 4>}};
+        if (vectors <= 4) return {4 * Lanes<S>::width, {step<S, 1, 4, 2>}};
+        return {8 * Lanes<S>::width, {step<S, 1, 8, 1>}};
+    }
+    static StepKernels many_rows(std::int64_t width) {
+        return width <= Lanes<S>::width ? many<1>(std::make_integer_sequence<int, block_rows>())
+                                        : many<2>(std::make_integer_sequence<int, block_rows>());
+    }
+
+  private:
+    template <int Vecs, int... I>
+    static StepKernels many(std::integer_sequence<int, I...>) {
+        return {Vecs * Lanes<S>::width, {step<S, I + 1, Vecs, 1>...}};
+    }
+};
+
+// One M, packed.
+template <class S>
+class PackedTransition {
+  public:
+    PackedTransition(const S* A, std::int64_t width, std::int64_t panel, Form form)
+        : buffer_(ceil_div(width, panel) * panel * width) {
+        pack(A, width, panel, form, buffer_.data());
+    }
+    const S* data() const { return buffer_.data(); }
+
+  private:
+    Buffer<S> buffer_;
+};
+
+}  // namespace
+RETROGRAD_END
