@@ -2,8 +2,10 @@
 //
 // A tile of the result (8 rows by 2 vectors) stays in registers over a piece of time that stays in the cache; both
 // arrays are read where they lie. Every element is summed in an order that depends on shapes alone: threads share the
-// tiles, or, where the result is small, fixed ranges of pieces whose sums are added in order at the end.
+// fixed ranges of pieces, whose sums are added in order at the end, and the tiles.
 #pragma once
+
+#include <cstring>
 
 #include "simd.hpp"
 #include "threads.hpp"
@@ -57,26 +59,63 @@ OuterTile<S> outer_kernel(int rows, std::integer_sequence<int, I...>) {
     return kernels[rows - 1];
 }
 
-// Adds one piece, `steps` pairs, to every tile of a share of the result (height, width).
+// A large piece is copied into the order in which its tiles read it: its rows lie too far apart for the caches' sets.
+template <class S>
+class PackedPiece {
+  public:
+    explicit PackedPiece(const OuterSum<S>& p)
+        : used(p.height >= 128 && p.width >= 128),
+          gradient_(used ? p.height * piece_steps : 0),
+          factor_(used ? strip * piece_steps : 0) {}
+
+    static constexpr std::int64_t strip = 2 * Lanes<S>::width;
+    const bool used;
+
+    // Rows i .. i + 7 of every step, side by side; only whole tiles.
+    void pack_gradient(const S* gradient, std::int64_t step, std::int64_t steps, std::int64_t height) {
+        S* to = gradient_.data();
+        for (std::int64_t i = 0; i + tile_rows <= height; i += tile_rows)
+            for (std::int64_t k = 0; k < steps; ++k, to += tile_rows)
+                std::memcpy(static_cast<void*>(to), gradient + k * step + i, sizeof(S) * tile_rows);
+    }
+    void pack_factor(const S* factor, std::int64_t step, std::int64_t steps) {
+        for (std::int64_t k = 0; k < steps; ++k)
+            std::memcpy(static_cast<void*>(factor_.data() + k * strip), factor + k * step, sizeof(S) * strip);
+    }
+    const S* gradient(std::int64_t i, std::int64_t steps) const { return gradient_.data() + i * steps; }
+    const S* factor() const { return factor_.data(); }
+
+  private:
+    Buffer<S> gradient_, factor_;
+};
+
+// Adds one piece, `steps` pairs, to the tiles [first_tile, last_tile) of the result (height, width).
 template <class S>
 void add_piece(const OuterSum<S>& p, const S* gradient, std::int64_t gradient_step, const S* factor,
-               std::int64_t factor_step, std::int64_t steps, S* result, std::int64_t first_tile, std::int64_t last_tile) {
-    constexpr std::int64_t lanes = Lanes<S>::width;
+               std::int64_t factor_step, std::int64_t steps, S* result, std::int64_t first_tile, std::int64_t last_tile,
+               PackedPiece<S>& packed) {
+    constexpr std::int64_t lanes = Lanes<S>::width, strip = 2 * lanes;
     constexpr auto every = std::make_integer_sequence<int, tile_rows>();
+    const bool pack = packed.used && steps >= piece_steps / 4;
+    if (pack) packed.pack_gradient(gradient, gradient_step, steps, p.height);
+    std::int64_t at_hand = -1;
     for (std::int64_t tile = first_tile; tile < last_tile; ++tile) {
-        // Down first: the factor's columns stay in the first-level cache.
-        const std::int64_t across = tile / p.tiles_down(), i = tile % p.tiles_down() * tile_rows;
-        const std::int64_t j = across * 2 * lanes;
+        // Down first: the factor's strip stays in the first-level cache.
+        const std::int64_t i = tile % p.tiles_down() * tile_rows, j = tile / p.tiles_down() * strip;
         const int rows = static_cast<int>(p.height - i < tile_rows ? p.height - i : tile_rows);
+        const bool rows_packed = pack && rows == tile_rows;
+        const S* d = rows_packed ? packed.gradient(i, steps) : gradient + i;
+        const std::int64_t d_step = rows_packed ? tile_rows : gradient_step;
         S* at = result + i * p.width + j;
-        if (p.width - j >= 2 * lanes) {
-            outer_kernel<S, 2>(rows, every)(gradient + i, gradient_step, factor + j, factor_step, steps, at, p.width, 0);
+        if (p.width - j >= strip) {
+            if (pack && at_hand != j) packed.pack_factor(factor + (at_hand = j), factor_step, steps);
+            const S* h = pack ? packed.factor() : factor + j;
+            outer_kernel<S, 2>(rows, every)(d, d_step, h, pack ? strip : factor_step, steps, at, p.width, 0);
             continue;
         }
         for (std::int64_t c = j; c < p.width; c += lanes) {
             const int used = static_cast<int>(p.width - c < lanes ? p.width - c : lanes);
-            outer_kernel<S, 1>(rows, every)(gradient + i, gradient_step, factor + c, factor_step, steps, at + (c - j),
-                                            p.width, used);
+            outer_kernel<S, 1>(rows, every)(d, d_step, factor + c, factor_step, steps, at + (c - j), p.width, used);
         }
     }
 }
@@ -88,26 +127,19 @@ void outer_sum(const OuterSum<S>& p) {
         for (std::int64_t i = 0; i < groups * size; ++i) p.result[i] = S(0);
         return;
     }
-    constexpr std::int64_t lanes = Lanes<S>::width;
-    const std::int64_t tiles_across = ceil_div(p.width, 2 * lanes), tiles = p.tiles_down() * tiles_across;
-    const std::int64_t pieces = p.rows_per_sum * ceil_div(p.time, piece_steps);
-    const std::int64_t splits = tiles * groups >= 16 ? 1 : ceil_div(pieces, 8) < 16 ? ceil_div(pieces, 8) : 16;
-    const std::int64_t shares = splits * groups > 1 ? 1 : tiles < p.threads ? tiles : p.threads;
+    const std::int64_t tiles = p.tiles_down() * ceil_div(p.width, PackedPiece<S>::strip);
+    const std::int64_t pieces_of_row = ceil_div(p.time, piece_steps), pieces = p.rows_per_sum * pieces_of_row;
+    // Ranges of pieces, by shapes alone; what threads are left over share the tiles.
+    const std::int64_t splits = ceil_div(pieces, 8) < 16 ? ceil_div(pieces, 8) : 16;
+    const std::int64_t spare = ceil_div(p.threads, groups * splits), shares = spare < tiles ? spare : tiles;
     Buffer<S> partial(splits > 1 ? splits * groups * size : 0);
-    const std::int64_t pieces_of_row = ceil_div(p.time, piece_steps);
+    S* results = splits > 1 ? partial.data() : p.result;
+    for (std::int64_t i = 0; i < groups * splits * size; ++i) results[i] = S(0);
     parallel_for(groups * splits * shares, p.threads, [&](std::int64_t task) {
         const std::int64_t share = task % shares, split = task / shares % splits, group = task / shares / splits;
         const std::int64_t tile0 = tiles * share / shares, tile1 = tiles * (share + 1) / shares;
-        S* result = splits > 1 ? partial.data() + (group * splits + split) * size : p.result + group * size;
-        if (shares == 1 || splits > 1) {
-            for (std::int64_t i = 0; i < size; ++i) result[i] = S(0);
-        } else {
-            for (std::int64_t tile = tile0; tile < tile1; ++tile) {
-                const std::int64_t i = tile % p.tiles_down() * tile_rows, j = tile / p.tiles_down() * 2 * lanes;
-                for (std::int64_t r = i; r < i + tile_rows && r < p.height; ++r)
-                    for (std::int64_t c = j; c < j + 2 * lanes && c < p.width; ++c) result[r * p.width + c] = S(0);
-            }
-        }
+        S* result = results + (group * splits + split) * size;
+        PackedPiece<S> packed(p);
         const std::int64_t piece1 = pieces * (split + 1) / splits;
         for (std::int64_t piece = pieces * split / splits; piece < piece1; ++piece) {
             const std::int64_t row = group * p.rows_per_sum + piece / pieces_of_row;
@@ -115,7 +147,7 @@ void outer_sum(const OuterSum<S>& p) {
             if (steps > piece_steps) steps = piece_steps;
             const auto add = [&](const S* factor, std::int64_t first, std::int64_t count) {
                 add_piece(p, p.gradient.at(row, first), p.gradient.time, factor, p.factor.time, count, result, tile0,
-                          tile1);
+                          tile1, packed);
             };
             if (!p.before.data) {
                 add(p.factor.at(row, t), t, steps);
@@ -135,8 +167,7 @@ void outer_sum(const OuterSum<S>& p) {
     for (std::int64_t group = 0; group < groups; ++group)
         for (std::int64_t i = 0; i < size; ++i) {
             S sum(0);
-            for (std::int64_t split = 0; split < splits; ++split)
-                sum += partial.data()[(group * splits + split) * size + i];
+            for (std::int64_t split = 0; split < splits; ++split) sum += results[(group * splits + split) * size + i];
             p.result[group * size + i] = sum;
         }
 }
