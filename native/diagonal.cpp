@@ -1,10 +1,15 @@
 // Diagonal transitions: h_t = a_t * h_{t-1} + u_t, element by element. Recurrence and adjoint: recurrence.hpp.
 //
 // A task is the rows that share one transition (all of a group when it varies in time, so that the sum of d_a over
-// the group has a fixed order; one row when it does not) times a block of channels. It streams through time, the
-// carried state in registers (few channels) or in the first-level cache, reading each array once and writing each
-// result once, past the cache when it would not fit. Time that runs backward walks the channels backward too: to the
-// prefetcher that is one descending stream.
+// the group has a fixed order; one row when it does not). It streams through time, the carried state in registers (few
+// channels) or in the first-level cache, reading each array once and writing each result once, past the cache when it
+// would not fit. Time that runs backward walks the channels backward too: to the prefetcher that is one descending
+// stream.
+//
+// With fewer tasks than threads, time is cut into blocks. All but the first start from zero, side by side; then each in
+// turn is mended: run again from the state it should have started from, until the two runs agree in every bit, from
+// where on they are the same. That gives the bits of one run whatever the transitions are, and is short where they
+// forget. (Where a sum over time is wanted, or time is short, the channels are cut instead.)
 #include "simd.hpp"
 #include "threads.hpp"
 
@@ -13,47 +18,71 @@ namespace {
 
 // Results larger than this go past the cache.
 constexpr std::int64_t stream_bytes = std::int64_t(1) << 22;
+// Blocks of time shorter than this are not worth their mending.
+constexpr std::int64_t least_block = 1024;
+// Steps between two looks whether the runs agree.
+constexpr std::int64_t look = 8;
 
-struct Tasks {
-    std::int64_t rows, channels, blocks, count;  // rows a task, channels a block
+enum class Mode { store, stream, mend };
+
+// What one call works on: some rows of one group, some channels, some steps.
+struct Part {
+    std::int64_t group, row0, rows, c0, channels, begin, end;
 };
 
-Tasks tasks_of(const Extents& e) {
-    Tasks k;
-    k.rows = e.time_invariant ? 1 : e.rows_per_transition;
-    const std::int64_t groups = e.batch / k.rows;
-    // Whole rows stream best; they are cut only when there are fewer groups than threads, at cache-line bounds.
-    const std::int64_t wanted = groups >= e.threads ? 1 : ceil_div(e.threads, groups);
-    k.channels = ceil_div(ceil_div(e.width, wanted), 64) * 64;
-    if (e.width <= 64 && wanted > 1) k.channels = ceil_div(ceil_div(e.width, wanted), 16) * 16;
-    k.blocks = ceil_div(e.width, k.channels);
-    k.count = groups * k.blocks;
-    return k;
-}
+struct Tasks {
+    std::int64_t rows, channels, channel_blocks, time_blocks, count;  // rows a task, channels a block
+
+    Tasks(const Extents& e, bool time_may_be_cut) {
+        rows = e.time_invariant ? 1 : e.rows_per_transition;
+        const std::int64_t groups = e.batch / rows, wanted = groups >= e.threads ? 1 : ceil_div(e.threads, groups);
+        channels = e.width;
+        channel_blocks = time_blocks = 1;
+        if (time_may_be_cut && e.time >= wanted * least_block) {
+            time_blocks = wanted;
+        } else if (wanted > 1) {
+            // Whole rows stream best; they are cut at cache-line bounds.
+            const std::int64_t line = e.width <= 64 ? 16 : 64;
+            channels = ceil_div(ceil_div(e.width, wanted), line) * line;
+            channel_blocks = ceil_div(e.width, channels);
+        }
+        count = groups * channel_blocks * time_blocks;
+    }
+
+    Part part(const Extents& e, std::int64_t task, std::int64_t time_block) const {
+        Part p;
+        p.row0 = task / channel_blocks * rows;
+        p.rows = rows;
+        p.group = p.row0 / e.rows_per_transition;
+        p.c0 = task % channel_blocks * channels;
+        p.channels = e.width - p.c0 < channels ? e.width - p.c0 : channels;
+        p.begin = e.time * time_block / time_blocks;
+        p.end = e.time * (time_block + 1) / time_blocks;
+        return p;
+    }
+};
 
 // May whole vectors of this result be streamed: is every row's start on a vector's bound?
 template <class S>
-bool streams(const Extents& e, const Sequence<S>& result, std::int64_t channels) {
+bool streams(const Extents& e, const Sequence<S>& result, const Tasks& k) {
     const auto bytes = static_cast<std::int64_t>(sizeof(S)) * Lanes<S>::width;
     const auto aligned = [&](std::int64_t elements) {
         return elements * static_cast<std::int64_t>(sizeof(S)) % bytes == 0;
     };
     return static_cast<std::int64_t>(sizeof(S)) * e.batch * e.time * e.width >= stream_bytes &&
            reinterpret_cast<std::uintptr_t>(result.data) % static_cast<std::uintptr_t>(bytes) == 0 &&
-           aligned(result.batch) && aligned(result.time) && aligned(channels);
+           aligned(result.batch) && aligned(result.time) && (k.channel_blocks == 1 || aligned(k.channels));
 }
 
-// The carried values of a task's rows: in registers when `Vectors` is given, in memory when it is 0.
-template <class S, int Vectors>
+// The carried values of a part's rows: in registers when `Vectors` is given, in memory when it is 0.
+template <class Vec, int Vectors>
 struct Carried {
-    using Vec = typename Lanes<S>::Vec;
     Vec values[Vectors] = {};
     explicit Carried(std::int64_t) {}
     Vec& at(std::int64_t, int i, int) { return values[i]; }
 };
-template <class S>
-struct Carried<S, 0> {
-    using Vec = typename Lanes<S>::Vec;
+template <class Vec>
+struct Carried<Vec, 0> {
     Buffer<Vec> values;
     explicit Carried(std::int64_t n) : values(n) {}
     Vec& at(std::int64_t row, int i, int count) { return values.data()[row * count + i]; }
@@ -72,64 +101,81 @@ inline void each(int count, bool descending, const F& f) {
     }
 }
 
-template <class S, int Vectors, bool Stream>
-void scan_task(const Scan<S>& p, std::int64_t row0, std::int64_t rows, std::int64_t c0, std::int64_t n) {
-    using L = Lanes<S>;
+// Runs the part; in mend mode from the state before it, as stored, and false where the runs never agree.
+template <class S, class L, int Vectors, Mode mode>
+bool scan_part(const Scan<S>& p, const Part& part) {
+    using Vec = typename L::Vec;
     const Extents& e = p.extents;
-    const Row<S> row(n);
-    Carried<S, Vectors> carry(rows * row.count);
-    for (std::int64_t r = 0; r < rows; ++r)
-        each<Vectors>(row.count, false, [&](int i) { carry.at(r, i, row.count) = row.load(p.h0.at(row0 + r, 0) + c0, i); });
-    for (std::int64_t step = 0; step < e.time; ++step) {
-        const std::int64_t t = step_index(e, step, false);
-        for (std::int64_t r = 0; r < rows; ++r) {
-            const S* a = p.A.at((row0 + r) / e.rows_per_transition, t) + c0;
-            const S* u = p.u.at(row0 + r, t) + c0;
-            S* h = p.states.at(row0 + r, t) + c0;
+    const Row<S, L> row(part.channels);
+    const std::int64_t direction = e.reverse ? -1 : 1, t0 = step_index(e, part.begin, false);
+    Carried<Vec, Vectors> carry(part.rows * row.count);
+    for (std::int64_t r = 0; r < part.rows; ++r) {
+        const S* before = part.begin == 0     ? p.h0.at(part.row0 + r, 0) + part.c0
+                          : mode == Mode::mend ? p.states.at(part.row0 + r, t0 - direction) + part.c0
+                                               : nullptr;
+        each<Vectors>(row.count, false,
+                      [&](int i) { carry.at(r, i, row.count) = before ? row.load(before, i) : Vec{}; });
+    }
+    const S* a0 = p.A.at(part.group, t0) + part.c0;
+    for (std::int64_t k = 0; k < part.end - part.begin; ++k) {
+        const S* a = a0 + k * direction * p.A.time;
+        bool apart = false;
+        for (std::int64_t r = 0; r < part.rows; ++r) {
+            const std::int64_t t = t0 + k * direction;
+            const S* u = p.u.at(part.row0 + r, t) + part.c0;
+            S* h = p.states.at(part.row0 + r, t) + part.c0;
             each<Vectors>(row.count, e.reverse, [&](int i) {
                 auto& state = carry.at(r, i, row.count);
                 state = L::multiply_add(row.load(a, i), state, row.load(u, i));
-                row.template store<Stream>(h, i, state);
+                if constexpr (mode == Mode::mend)
+                    if (k % look == 0 && !apart) apart = differ(state, Vec(row.load(h, i)));
+                row.template store<mode == Mode::stream>(h, i, state);
             });
         }
+        if constexpr (mode == Mode::mend)
+            if (k % look == 0 && !apart) return true;
     }
-    if (Stream) stream_fence();
+    if (mode == Mode::stream) stream_fence();
+    return false;
 }
 
-template <class S, int Vectors, bool Stream, bool GradientOfA>
-void adjoint_task(const Adjoint<S>& p, std::int64_t row0, std::int64_t rows, std::int64_t c0, std::int64_t n) {
-    using L = Lanes<S>;
+template <class S, class L, int Vectors, Mode mode, bool GradientOfA>
+bool adjoint_part(const Adjoint<S>& p, const Part& part) {
     using Vec = typename L::Vec;
     const Extents& e = p.extents;
-    const Row<S> row(n);
+    const Row<S, L> row(part.channels);
     const bool descending = !e.reverse;
-    Carried<S, Vectors> carry(rows * row.count);
+    const std::int64_t direction = e.reverse ? 1 : -1, t0 = step_index(e, part.begin, true);
+    Carried<Vec, Vectors> carry(part.rows * row.count);  // the step after's delta
     // Time-invariant: the sum over t. Time-varying: the sum over the group's rows, at one t.
-    Carried<S, GradientOfA ? Vectors : 0> sum(GradientOfA ? row.count : 0);
-    for (std::int64_t r = 0; r < rows; ++r)
-        each<Vectors>(row.count, false, [&](int i) {
-            carry.at(r, i, row.count) = row.load(p.g_final.at(row0 + r, 0) + c0, i);
-            if constexpr (GradientOfA) sum.at(0, i, row.count) = Vec{};
-        });
-    for (std::int64_t step = 0; step < e.time; ++step) {
-        const std::int64_t t = step_index(e, step, true), before = e.reverse ? t + 1 : t - 1;
-        for (std::int64_t r = 0; r < rows; ++r) {
-            const std::int64_t b = row0 + r, group = b / e.rows_per_transition;
-            const S* a = p.A.at(group, t) + c0;
-            const S* g = p.g.at(b, t) + c0;
-            S* delta = p.delta.at(b, t) + c0;
-            const S* previous = nullptr;
+    Carried<Vec, GradientOfA ? Vectors : 0> sum(GradientOfA ? row.count : 0);
+    if constexpr (GradientOfA) each<Vectors>(row.count, false, [&](int i) { sum.at(0, i, row.count) = Vec{}; });
+    bool apart = false;
+    // delta = g + (first ? from : conj(a of the step after) * carry), and what follows from it.
+    const auto step = [&](std::int64_t k, auto from_start) {
+        const std::int64_t t = t0 + k * direction;
+        const S* a = p.A.at(part.group, t - direction) + part.c0;
+        for (std::int64_t r = 0; r < part.rows; ++r) {
+            const std::int64_t b = part.row0 + r;
+            const S* g = p.g.at(b, t) + part.c0;
+            S* delta = p.delta.at(b, t) + part.c0;
+            const S *from = nullptr, *previous = nullptr;
             S* d_a = nullptr;
+            if constexpr (from_start) from = p.g_final.at(b, 0) + part.c0;
             if constexpr (GradientOfA) {
-                previous = (step + 1 == e.time ? p.h0.at(b, 0) : p.states.at(b, before)) + c0;
-                d_a = e.time_invariant ? nullptr : p.d_A.at(group, t) + c0;
+                previous = (part.begin + k + 1 == e.time ? p.h0.at(b, 0) : p.states.at(b, t + direction)) + part.c0;
+                d_a = e.time_invariant ? nullptr : p.d_A.at(part.group, t) + part.c0;
             }
-            const bool first = r == 0, last = r + 1 == rows;
+            const bool first = r == 0, last = r + 1 == part.rows;
             each<Vectors>(row.count, descending, [&](int i) {
                 auto& carried = carry.at(r, i, row.count);
-                const Vec d = row.load(g, i) + carried;
-                row.template store<Stream>(delta, i, d);
-                carried = L::multiply_add(L::conjugate(row.load(a, i)), d, Vec{});
+                Vec d;
+                if constexpr (from_start) d = row.load(g, i) + row.load(from, i);
+                else d = L::multiply_add(L::conjugate(row.load(a, i)), carried, row.load(g, i));
+                if constexpr (mode == Mode::mend)
+                    if (k % look == 0 && !apart) apart = differ(d, Vec(row.load(delta, i)));
+                row.template store<mode == Mode::stream>(delta, i, d);
+                carried = d;
                 if constexpr (GradientOfA) {
                     auto& s = sum.at(0, i, row.count);
                     const Vec h = L::conjugate(row.load(previous, i));
@@ -137,40 +183,87 @@ void adjoint_task(const Adjoint<S>& p, std::int64_t row0, std::int64_t rows, std
                         s = L::multiply_add(d, h, s);
                     } else {
                         const Vec term = L::multiply_add(d, h, first ? Vec{} : s);
-                        if (last) row.template store<Stream>(d_a, i, term);
+                        if (last) row.template store<mode == Mode::stream>(d_a, i, term);
                         else s = term;
                     }
                 }
             });
         }
+    };
+    std::int64_t k = 0;
+    if (part.begin == 0) {
+        step(k++, std::true_type());
+    } else {
+        for (std::int64_t r = 0; r < part.rows; ++r) {
+            const S* before = p.delta.at(part.row0 + r, t0 - direction) + part.c0;
+            each<Vectors>(row.count, false, [&](int i) {
+                carry.at(r, i, row.count) = mode == Mode::mend ? row.load(before, i) : Vec{};
+            });
+        }
     }
-    for (std::int64_t r = 0; r < rows; ++r)
-        each<Vectors>(row.count, false, [&](int i) {
-            row.template store<false>(p.d_h0.at(row0 + r, 0) + c0, i, carry.at(r, i, row.count));
-        });
+    for (; k < part.end - part.begin; ++k) {
+        step(k, std::false_type());
+        if constexpr (mode == Mode::mend)
+            if (k % look == 0 && !std::exchange(apart, false)) return true;
+    }
+    if (part.end == e.time)
+        for (std::int64_t r = 0; r < part.rows; ++r)
+            each<Vectors>(row.count, false, [&](int i) {
+                const Vec a = L::conjugate(row.load(p.A.at(part.group, step_index(e, e.time - 1, true)) + part.c0, i));
+                row.template store<false>(p.d_h0.at(part.row0 + r, 0) + part.c0, i,
+                                          L::multiply_add(a, carry.at(r, i, row.count), Vec{}));
+            });
     if constexpr (GradientOfA) {
         // The sums over time leave in the carried type, one row for every batch row.
         if (e.time_invariant) {
             using R = typename L::R;
-            R* out = p.sums.at(row0, 0) + c0 * L::reals;
-            for (int i = 0; i < row.count; ++i)
-                store_bytes(out + i * L::width * L::reals, sum.at(0, i, row.count),
-                            (i < row.whole ? L::width : row.rest) * L::reals * static_cast<int>(sizeof(R)));
+            R* out = p.sums.at(part.row0, 0) + part.c0 * L::reals;
+            for (int i = 0; i < row.count; ++i) {
+                const Vec total = sum.at(0, i, row.count);
+                std::memcpy(out + i * L::width * L::reals, &total,
+                            static_cast<std::size_t>((i < row.whole ? L::width : row.rest) * L::reals) * sizeof(R));
+            }
         }
     }
-    if (Stream) stream_fence();
+    if (mode == Mode::stream) stream_fence();
+    return false;
 }
 
-// Few channels of one row keep their carry in registers.
-template <class Call>
-void with_vectors(std::int64_t rows, std::int64_t vectors, const Call& call) {
-    if (rows > 1) return call(std::integral_constant<int, 0>());
-    switch (vectors) {
-        case 1: return call(std::integral_constant<int, 1>());
-        case 2: return call(std::integral_constant<int, 2>());
-        case 3: return call(std::integral_constant<int, 3>());
-        case 4: return call(std::integral_constant<int, 4>());
-        default: return call(std::integral_constant<int, 0>());
+// Calls call(lanes, vectors): one channel at a time for narrow rows; few vectors of one row keep their carry in
+// registers.
+template <class S, class Call>
+bool with_lanes(const Part& part, const Call& call) {
+    if constexpr (sizeof(S) > 2) {
+        if (part.rows == 1) switch (part.channels) {
+            case 1: return call(Single<S>(), std::integral_constant<int, 1>());
+            case 2: return call(Single<S>(), std::integral_constant<int, 2>());
+            case 3: return call(Single<S>(), std::integral_constant<int, 3>());
+            default: break;
+        }
+    }
+    if (part.rows == 1) switch (ceil_div(part.channels, Lanes<S>::width)) {
+        case 1: return call(Lanes<S>(), std::integral_constant<int, 1>());
+        case 2: return call(Lanes<S>(), std::integral_constant<int, 2>());
+        case 4: return call(Lanes<S>(), std::integral_constant<int, 4>());
+        default: break;
+    }
+    return call(Lanes<S>(), std::integral_constant<int, 0>());
+}
+
+// run(part, mode) for every task and block of time, then the blocks' mending, in order.
+template <class S, class Run>
+void run_tasks_of(const Extents& e, const Tasks& k, bool stream, const Run& run) {
+    parallel_for(k.count, e.threads, [&](std::int64_t i) {
+        const Part part = k.part(e, i / k.time_blocks, i % k.time_blocks);
+        if (stream) run(part, std::integral_constant<Mode, Mode::stream>());
+        else run(part, std::integral_constant<Mode, Mode::store>());
+    });
+    if constexpr (sizeof(S) > 2) {
+        if (k.time_blocks == 1) return;
+        parallel_for(k.count / k.time_blocks, e.threads, [&](std::int64_t task) {
+            for (std::int64_t block = 1; block < k.time_blocks; ++block)
+                run(k.part(e, task, block), std::integral_constant<Mode, Mode::mend>());
+        });
     }
 }
 
@@ -178,15 +271,10 @@ template <class S>
 void scan(const Scan<S>& p) {
     const Extents& e = p.extents;
     if (e.batch == 0 || e.time == 0 || e.width == 0) return;
-    const Tasks k = tasks_of(e);
-    const bool stream = streams(e, p.states, k.blocks > 1 ? k.channels : 0);
-    parallel_for(k.count, e.threads, [&](std::int64_t task) {
-        const std::int64_t row0 = task / k.blocks * k.rows, c0 = task % k.blocks * k.channels;
-        const std::int64_t n = e.width - c0 < k.channels ? e.width - c0 : k.channels;
-        with_vectors(k.rows, ceil_div(n, Lanes<S>::width), [&](auto vectors) {
-            constexpr int V = decltype(vectors)::value;
-            if (stream) scan_task<S, V, true>(p, row0, k.rows, c0, n);
-            else scan_task<S, V, false>(p, row0, k.rows, c0, n);
+    const Tasks k(e, sizeof(S) > 2);  // a state stored in 16 bits is not the one that was carried
+    run_tasks_of<S>(e, k, streams(e, p.states, k), [&](const Part& part, auto mode) {
+        return with_lanes<S>(part, [&](auto lanes, auto vectors) {
+            return scan_part<S, decltype(lanes), decltype(vectors)::value, decltype(mode)::value>(p, part);
         });
     });
 }
@@ -195,22 +283,23 @@ template <class S>
 void adjoint(const Adjoint<S>& p) {
     const Extents& e = p.extents;
     if (e.batch == 0 || e.width == 0) return;
-    const Tasks k = tasks_of(e);
-    const bool gradient_of_a = p.states.data != nullptr;
-    const std::int64_t cut = k.blocks > 1 ? k.channels : 0;
-    const bool stream = streams(e, p.delta, cut) && (!p.d_A.data || streams(e, p.d_A, cut));
-    parallel_for(k.count, e.threads, [&](std::int64_t task) {
-        const std::int64_t row0 = task / k.blocks * k.rows, c0 = task % k.blocks * k.channels;
-        const std::int64_t n = e.width - c0 < k.channels ? e.width - c0 : k.channels;
-        with_vectors(k.rows, ceil_div(n, Lanes<S>::width), [&](auto vectors) {
-            constexpr int V = decltype(vectors)::value;
-            if (gradient_of_a) {
-                if (stream) adjoint_task<S, V, true, true>(p, row0, k.rows, c0, n);
-                else adjoint_task<S, V, false, true>(p, row0, k.rows, c0, n);
-            } else {
-                if (stream) adjoint_task<S, V, true, false>(p, row0, k.rows, c0, n);
-                else adjoint_task<S, V, false, false>(p, row0, k.rows, c0, n);
+    if (e.time == 0) {
+        for (std::int64_t b = 0; b < e.batch; ++b)
+            for (std::int64_t c = 0; c < e.width; ++c) {
+                p.d_h0.at(b, 0)[c] = p.g_final.at(b, 0)[c];
+                for (int i = 0; p.sums.data && i < Lanes<S>::reals; ++i) p.sums.at(b, 0)[c * Lanes<S>::reals + i] = 0;
             }
+        return;
+    }
+    const bool gradient_of_a = p.states.data != nullptr;
+    const Tasks k(e, sizeof(S) > 2 && !(gradient_of_a && e.time_invariant));
+    const bool stream = streams(e, p.delta, k) && (!p.d_A.data || streams(e, p.d_A, k));
+    run_tasks_of<S>(e, k, stream, [&](const Part& part, auto mode) {
+        return with_lanes<S>(part, [&](auto lanes, auto vectors) {
+            constexpr int V = decltype(vectors)::value;
+            constexpr Mode m = decltype(mode)::value;
+            return gradient_of_a ? adjoint_part<S, decltype(lanes), V, m, true>(p, part)
+                                 : adjoint_part<S, decltype(lanes), V, m, false>(p, part);
         });
     });
 }

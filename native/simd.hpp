@@ -228,6 +228,14 @@ struct HalfLanes {
     static Vec multiply_add(Vec a, Vec b, Vec c) { return fused<R>(a, b, c); }
     static Vec conjugate(Vec a) { return a; }
 
+    // Bits 16 to 31 of every lane: one shuffle.
+    template <int... I>
+    static Bits upper_halves(Wide x, std::integer_sequence<int, I...>) {
+        typedef std::uint16_t Halves __attribute__((vector_size(vector_bytes)));
+        const auto halves = std::bit_cast<Halves>(x);
+        return __builtin_shufflevector(halves, halves, (2 * I + 1)...);
+    }
+
     static Vec widen(Bits bits) {
         if constexpr (std::is_same_v<S, BFloat16>) {
             return std::bit_cast<Vec>(__builtin_convertvector(bits, Wide) << 16);
@@ -248,14 +256,12 @@ struct HalfLanes {
 #endif
         }
     }
-    // To the nearest, ties to even; a NaN stays one.
+    // To the nearest, ties to even. A NaN stays one: what is stored came out of arithmetic on values of 16 bits, which
+    // leaves the lower 16 bits of a NaN zero and its quiet bit set, so that no carry reaches the exponent.
     static Bits narrow(Vec v) {
         if constexpr (std::is_same_v<S, BFloat16>) {
             const Wide x = std::bit_cast<Wide>(v);
-            const Wide rounded = (x + 0x7FFF + ((x >> 16) & 1)) >> 16;
-            const Wide nan = (x >> 16) | 0x40;
-            const Wide is_nan = std::bit_cast<Wide>((x & 0x7FFFFFFF) > 0x7F800000);
-            return __builtin_convertvector((is_nan & nan) | (~is_nan & rounded), Bits);
+            return upper_halves(x + 0x7FFF + ((x >> 16) & 1), std::make_integer_sequence<int, width>());
         } else {
 #if defined(__AVX512F__)
             return std::bit_cast<Bits>(_mm512_cvtps_ph(std::bit_cast<__m512>(v), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
@@ -279,10 +285,50 @@ struct Lanes<BFloat16> : HalfLanes<BFloat16> {};
 template <>
 struct Lanes<Float16> : HalfLanes<Float16> {};
 
-// A row's share of channels as vectors: `whole` full ones, then `rest` scalars.
+// One channel at a time: for rows that are too narrow for a vector.
 template <class S>
+struct Single {
+    using R = typename Carry<S>::type;
+    using Vec = S;
+    static constexpr int width = 1, reals = Carry<S>::reals;
+    static S load(const S* p) { return *p; }
+    static void store(S* p, S x) { *p = x; }
+    static void stream(S* p, S x) { *p = x; }
+    static S load_some(const S* p, int) { return *p; }
+    static void store_some(S* p, S x, int) { *p = x; }
+    static R fused(R a, R b, R c) {
+#if defined(__FMA__) || defined(__aarch64__)
+        if constexpr (sizeof(R) == 4) return __builtin_fmaf(a, b, c);
+        else return __builtin_fma(a, b, c);
+#else
+        return a * b + c;
+#endif
+    }
+    static S multiply_add(S a, S b, S c) {
+        if constexpr (reals == 1) return fused(a, b, c);
+        else
+            return S(fused(-a.imag(), b.imag(), fused(a.real(), b.real(), c.real())),
+                     fused(a.imag(), b.real(), fused(a.real(), b.imag(), c.imag())));
+    }
+    static S conjugate(S x) { return conjugate_scalar(x); }
+};
+
+// Do any bits differ?
+template <class V>
+inline bool differ(const V& a, const V& b) {
+    if constexpr (sizeof(V) == vector_bytes) {
+        const auto x = std::bit_cast<Vector<std::uint64_t>>(a) ^ std::bit_cast<Vector<std::uint64_t>>(b);
+        std::uint64_t any = 0;
+        for (int i = 0; i < lanes<std::uint64_t>; ++i) any |= x[i];
+        return any != 0;
+    } else {
+        return std::memcmp(&a, &b, sizeof(V)) != 0;
+    }
+}
+
+// A row's share of channels as vectors: `whole` full ones, then `rest` scalars.
+template <class S, class L = Lanes<S>>
 struct Row {
-    using L = Lanes<S>;
     using Vec = typename L::Vec;
     int whole, rest, count;
     explicit Row(std::int64_t channels)

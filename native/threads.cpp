@@ -56,6 +56,7 @@ void run_tasks(std::int64_t tasks, int threads, void (*task)(const void*, std::i
     const int shares = static_cast<int>(std::min<std::int64_t>(tasks, threads));
     std::vector<std::exception_ptr> failures(static_cast<std::size_t>(shares));
     run_shares(shares, [&](int share) {
+        const FlushSubnormals flush;
         try {
             for (std::int64_t i = tasks * share / shares; i < tasks * (share + 1) / shares; ++i) task(context, i);
         } catch (...) {

@@ -122,6 +122,111 @@ def test_the_environment_chooses_the_instruction_set() -> None:
     assert ", ".join(_native.isas()) in done.stderr
 
 
+# --- long sequences: chunks and blocks of time -----------------------------------------------------------------------
+
+
+def orthogonal(width: int, dtype: torch.dtype) -> Tensor:
+    return torch.linalg.qr(random((width, width), dtype, 3))[0]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("kind", ["forgets", "keeps", "grows", "nilpotent"])
+@pytest.mark.parametrize("shape", [(1, 3000, 5), (2, 1100, 33), (3, 1500, 2), (1, 1025, 70)], ids=str)
+@pytest.mark.parametrize("dtype", WHOLE, ids=str)
+def test_chunks_give_what_one_sweep_gives(
+    dtype: torch.dtype, shape: tuple[int, int, int], kind: str, reverse: bool
+) -> None:
+    batch, time, width = shape
+    Q, eps = orthogonal(width, dtype), torch.finfo(dtype).eps
+    W = {"forgets": 0.5 * Q, "keeps": Q, "grows": 1.002 * Q, "nilpotent": 3 * Q.triu(1)}[kind]
+    u, h0 = random(shape, dtype, 1), random((batch, width), dtype, 2, 100.0)
+    A = W.expand(batch, time, width, width)
+
+    def assert_as_one_sweep(got: Tensor, want: Running, what: str) -> None:
+        assert_close(got, want, eps, what)
+        # The bound takes |W| for W, which says nothing of a long orthogonal sequence; its steps keep an error's length.
+        error = (got.to(want.value.dtype) - want.value).abs().max()
+        assert error <= 2 * eps * time * want.value.abs().max(), f"{what}: {error}"
+
+    states = NATIVE.scan(W[None, None], u, h0, reverse)
+    assert_as_one_sweep(states, loop_scan(A, u, h0, reverse), "states")
+    delta, d_h0, d_A = NATIVE.adjoint(W[None, None], u.flip(0), h0.flip(0), reverse, states, h0)
+    want = loop_adjoint(A, u, h0, u.flip(0), h0.flip(0), reverse)
+    assert_as_one_sweep(delta, want["u"], "delta")
+    assert_close(d_h0, want["h0"], eps, "d_h0")
+    assert d_A is not None
+    assert_close(d_A[0, 0], want["A"].sum(0).sum(0), eps, "d_A")
+
+
+def test_a_group_for_each_row_in_chunks() -> None:
+    W = torch.stack([0.9 * orthogonal(6, torch.float64), 0.3 * torch.eye(6, dtype=torch.float64)])
+    u, h0 = random((2, 1200, 6), torch.float64, 1), random((2, 6), torch.float64, 2)
+    A = W[:, None].expand(2, 1200, 6, 6)
+    assert_close(NATIVE.scan(W[:, None], u, h0, False), loop_scan(A, u, h0), torch.finfo(torch.float64).eps)
+
+
+@pytest.mark.parametrize("W", [[[0, 1e30], [1e-30, 0]], [[1.2, 0.1], [0.0, 1.1]], [[1e-30, 1e30], [1e-30, 1e-30]]])
+def test_what_overflows_in_one_sweep_alone_overflows_in_chunks(W: list[list[float]]) -> None:
+    A = torch.tensor(W)[None, None]
+    u, h0 = random((1, 2000, 2), torch.float32, 0, 1e-5), torch.zeros(1, 2)
+    for name in _native.isas():
+        with isa(name):
+            got, want = NATIVE.scan(A, u, h0, False), BACKENDS["reference"].scan(A, u, h0, False)
+            assert torch.equal(got.isfinite(), want.isfinite())
+            assert torch.equal(got.isnan(), want.isnan())
+            torch.testing.assert_close(got, want, rtol=1e-3, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("structure", ["dense", "diagonal"])
+def test_nan_and_inf_in_a_long_sequence_stay_in_it_and_last(structure: str, bad: float) -> None:
+    A, u, h0 = problem(structure, "invariant" if structure == "dense" else "varying", torch.float32, 1, 2, 4000, 5)
+    clean = NATIVE.scan(A, u, h0, False)
+    u[1, 700, 2] = bad
+    states = NATIVE.scan(A, u, h0, False)
+    assert torch.equal(states[0], clean[0])
+    assert torch.equal(states[1, :700], clean[1, :700])
+    want = BACKENDS["reference"].scan(A, u, h0, False)
+    assert torch.equal(states.isnan(), want.isnan())
+    assert torch.equal(states.isinf(), want.isinf())
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 7, 40])
+@pytest.mark.parametrize("gates", ["forget", "keep", "grow", "overflow", "nan"])
+@pytest.mark.parametrize("dtype", [*WHOLE, torch.bfloat16], ids=str)
+def test_blocks_of_time_change_no_bit(dtype: torch.dtype, gates: str, width: int) -> None:
+    a = 0.9 + 0.05 * random((1, 5000, width), dtype, 0).abs().clamp(max=1).to(dtype)
+    if gates in ("keep", "grow"):
+        a = torch.full_like(a, 1.0 if gates == "keep" else 1.002)
+    elif gates == "overflow":
+        a = torch.tensor([1e30, 1e30, 1e-30, 1e-30] * 1250).to(dtype)[None, :, None].expand(1, 5000, width)
+    elif gates == "nan":
+        a = a.index_fill(1, torch.tensor([2700]), float("nan"))
+    u, h0 = random((1, 5000, width), dtype, 1), random((1, width), dtype, 2)
+
+    def call() -> list[Tensor]:
+        states = NATIVE.scan(a, u, h0, False)
+        return [states, *(x for x in NATIVE.adjoint(a, u, h0, False, states, h0) if x is not None)]
+
+    with threads(1):
+        want = call()
+    for count in (2, 3, 4):
+        with threads(count):
+            for x, y in zip(call(), want, strict=True):
+                assert torch.equal(x.isnan(), y.isnan())
+                assert torch.equal(x.nan_to_num(), y.nan_to_num())
+
+
+def test_what_dies_away_becomes_zero_not_subnormal() -> None:
+    smallest = torch.finfo(torch.float32).tiny
+    for A in (torch.full((1, 1, 40), 0.5), torch.eye(40)[None, None] * 0.5):
+        states = NATIVE.scan(A, torch.zeros(1, 2000, 40), torch.ones(1, 40), False)
+        assert (states[0, :126, 0] == 0.5 ** torch.arange(1.0, 127)).all()
+        assert ((states == 0) | (states >= smallest)).all()
+        assert (states[:, 130:] == 0).all()
+    assert torch.full((1,), smallest).div(2).item() > 0  # and the caller's own arithmetic is as it was
+
+
 # --- the same bits --------------------------------------------------------------------------------------------------
 
 

@@ -59,7 +59,8 @@ struct Results {
         : states(p.extents.batch, p.extents.time, p.extents.width, p.output),
           delta(p.extents.batch, p.extents.time, p.extents.width, p.output),
           d_h0(p.extents.batch, 1, p.extents.width, Layout::contiguous),
-          d_A(groups, p.extents.time, p.extents.width * (p.dense ? p.extents.width : 1), Layout::contiguous),
+          d_A(groups, p.extents.time_invariant ? 1 : p.extents.time, p.extents.width * (p.dense ? p.extents.width : 1),
+              Layout::contiguous),
           sums(p.extents.batch, 1, p.extents.width, Layout::contiguous) {}
 
     bool same_bits(const Results& o) const {
@@ -83,10 +84,10 @@ void check(Problem p, Draw& draw) {
     const Transition transition = [&](std::int64_t b, std::int64_t t, std::int64_t i, std::int64_t j) {
         return A.at(b / e.rows_per_transition, t, p.dense ? i * e.width + j : i);
     };
-    // A time-invariant dense gradient is the caller's matrix product.
-    const bool sums = p.gradient && e.time_invariant && !p.dense, d_A = p.gradient && !e.time_invariant;
+    const bool sums = p.gradient && e.time_invariant && !p.dense, d_A = p.gradient && !sums;
     Running3 want_states(e.batch, e.time, e.width), want_delta(e.batch, e.time, e.width), want_d_h0(e.batch, 1, e.width);
-    Running3 want_d_A(sums ? e.batch : groups, sums ? 1 : e.time, elements);
+    const std::int64_t d_A_steps = e.time_invariant ? 1 : e.time;
+    Running3 want_d_A(sums ? e.batch : groups, d_A_steps, elements);
     loop_scan(e, p.dense, transition, u, h0, want_states);
     loop_adjoint(e, p.dense, transition, g, g_final, states, h0, want_delta, want_d_h0,
                  sums || d_A ? &want_d_A : nullptr);
@@ -119,7 +120,7 @@ void check(Problem p, Draw& draw) {
             compare(p, isa, "delta", out->delta, want_delta, e.batch, e.time, e.width, eps);
             // With no steps at all the dense kernel has nothing to start from: the caller never asks.
             if (e.time) compare(p, isa, "d_h0", out->d_h0, want_d_h0, e.batch, 1, e.width, eps);
-            if (d_A) compare(p, isa, "d_A", out->d_A, want_d_A, groups, e.time, elements, eps);
+            if (d_A && e.time) compare(p, isa, "d_A", out->d_A, want_d_A, groups, d_A_steps, elements, eps);
             if (sums) compare(p, isa, "sums", out->sums, want_d_A, e.batch, 1, e.width, eps);
             if (!out->states.gaps_untouched() || !out->delta.gaps_untouched()) fail(p, isa, "wrote between the rows");
             first = std::move(out);
@@ -168,12 +169,33 @@ void check_streams(Draw& draw) {
         }
 }
 
+// Long enough for blocks and chunks of time.
+template <class T>
+void check_long(Draw& draw) {
+    for (const std::int64_t width : {1, 2, 3, 20, 40})
+        for (const bool dense : {false, true}) {
+            if (dense && sizeof(T) == 2) continue;
+            Problem p;
+            p.dense = dense;
+            p.input = draw.one_of({Layout::contiguous, Layout::padded});
+            Extents& e = p.extents;
+            e.rows_per_transition = dense ? draw.one_of<std::int64_t>({1, 3}) : 1;
+            e.batch = e.rows_per_transition;
+            e.time = dense ? 1100 : 4400;
+            e.width = width;
+            e.time_invariant = dense;
+            e.reverse = draw.coin();
+            check<T>(p, draw);
+        }
+}
+
 template <class T>
 void check_type(const char* name, Draw& draw) {
     const int before = checks;
     check_shapes<T>(false, draw);
     if constexpr (sizeof(T) > 2) check_shapes<T>(true, draw);
     check_streams<T>(draw);
+    check_long<T>(draw);
     std::printf("%s: %d arrays\n", name, checks - before);
     std::fflush(stdout);
 }

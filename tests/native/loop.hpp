@@ -66,7 +66,7 @@ void loop_scan(const Extents& e, bool dense, const Transition& A, const Array<T>
     }
 }
 
-// d_A: one transition a group and step; of a time-invariant diagonal one sum a batch row; null where not asked for.
+// d_A: one a group, and step where it varies in time; of a time-invariant diagonal one sum a batch row; null where not asked for.
 template <class T>
 void loop_adjoint(const Extents& e, bool dense, const Transition& A, const Array<T>& g, const Array<T>& g_final,
                   const Array<T>& states, const Array<T>& h0, Running3& deltas, Running3& d_h0, Running3* d_A) {
@@ -85,11 +85,13 @@ void loop_adjoint(const Extents& e, bool dense, const Transition& A, const Array
                 for (std::int64_t j = dense ? 0 : i; j < (dense ? e.width : i + 1); ++j) {
                     const Value previous = step == 0 ? h0.at(b, 0, j) : states.at(b, before, j);
                     const Running& d = carry[static_cast<std::size_t>(i)];
-                    Running& sum = e.time_invariant ? d_A->at(b, 0, i)
-                                   : dense          ? d_A->at(b / e.rows_per_transition, t, i * e.width + j)
-                                                    : d_A->at(b / e.rows_per_transition, t, i);
+                    const std::int64_t group = b / e.rows_per_transition;
+                    Running& sum = dense              ? d_A->at(group, e.time_invariant ? 0 : t, i * e.width + j)
+                                   : e.time_invariant ? d_A->at(b, 0, i)
+                                                      : d_A->at(group, t, i);
                     sum.value += d.value * std::conj(previous);
-                    const Real terms = static_cast<Real>(e.time_invariant ? e.time : e.rows_per_transition);
+                    const Real terms = static_cast<Real>((e.time_invariant ? e.time : 1) *
+                                                         (e.time_invariant && !dense ? 1 : e.rows_per_transition));
                     sum.error += std::abs(previous) * (d.error + terms * std::abs(d.value));
                 }
             carry = apply(A, dense, true, b, t, carry);

@@ -64,7 +64,7 @@ class NativeBackend:
         d_h0 = torch.empty(g_final.shape, dtype=g.dtype)
         invariant, diagonal = A.shape[1] == 1, A.ndim == 3
         if not delta.numel():
-            return delta, d_h0, None if states is None else torch.zeros_like(A)
+            return delta, g_final.clone(), None if states is None else torch.zeros_like(A)
         wanted = states is not None and h0 is not None
         d_A = empty(A.shape, A) if wanted and not (invariant and diagonal) else None
         sums = torch.empty(d_h0.shape, dtype=carry_dtype(g.dtype)) if wanted and invariant and diagonal else None
