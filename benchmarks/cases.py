@@ -41,6 +41,11 @@ class Case:
             u, g = torch.complex(u, random(*shape)), torch.complex(g, random(*shape))
         return A.to(self.dtype), u.to(self.dtype), g.to(self.dtype)
 
+    def result_bytes(self) -> int:
+        """Return the size of what a call gives: the states and every gradient."""
+        count = self.batch * self.time * self.width
+        return self.dtype.itemsize * (3 * count if self.structure == "diagonal" else 2 * count + self.width**2)
+
     def limit_ms(self, limits: dict[str, float]) -> float:
         """Return the time that the memory (diagonal) or the multipliers (dense) need at the least.
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 import retrograd as rg
-from benchmarks import limits, seed
+from benchmarks import limits, seed, small
 from benchmarks.cases import CASES, Case
 from benchmarks.contenders import CONTENDERS, NOT_COUNTED
 
@@ -94,8 +94,8 @@ def interleaved(
     return summary, failures
 
 
-def peak_extra_bytes(call: Callable[[], Any]) -> int | None:
-    """Return the most resident memory beyond what stood before the call (Linux; the pool emptied first)."""
+def peak_extra_bytes(call: Callable[[], Any], results: int) -> int | None:
+    """Return the most resident memory beyond inputs and results (Linux; the pool emptied first)."""
     clear = Path("/proc/self/clear_refs")
     if not clear.exists():
         return None
@@ -104,7 +104,7 @@ def peak_extra_bytes(call: Callable[[], Any]) -> int | None:
     clear.write_text("5")
     before = _status("VmRSS")
     call()
-    return max(0, _status("VmHWM") - before)
+    return max(0, _status("VmHWM") - before - results)
 
 
 def _status(field: str) -> int:
@@ -122,7 +122,7 @@ def measure(case: Case, machine_limits: dict[str, float], budget: float) -> dict
         if call is not None:
             calls[name] = call
     times, failures = interleaved(calls, budget)
-    peak = peak_extra_bytes(calls["retrograd"])
+    peak = peak_extra_bytes(calls["retrograd"], case.result_bytes())
     ours = times["retrograd"]["median_ms"]
     peers = {name: t["median_ms"] for name, t in times.items() if name not in {"retrograd", *NOT_COUNTED}}
     fastest = min(peers, key=lambda name: peers[name]) if peers else None
@@ -162,6 +162,11 @@ def show(console: Console, results: dict[str, Any]) -> None:
             f"{row['case']}: bptt {row['bptt_ms']:.2f} ms, loop with autograd {row['loop_ms']:.2f} ms,"
             f" {row['times_faster']:.1f} times faster"
         )
+    for row in results["small_calls"]:
+        console.print(
+            f"{row['case']}: {row['microseconds']:.0f} microseconds, a Function that does nothing"
+            f" {row['bare_microseconds']:.0f}, ratio {row['ratio']:.2f}"
+        )
 
 
 def main() -> None:
@@ -173,7 +178,13 @@ def main() -> None:
     console = Console(width=140)
     machine_limits = limits.measure()
     console.print(machine(), machine_limits)
-    results: dict[str, Any] = {"machine": machine(), "limits": machine_limits, "scans": [], "bptt": []}
+    results: dict[str, Any] = {
+        "machine": machine(),
+        "limits": machine_limits,
+        "scans": [],
+        "bptt": [],
+        "small_calls": [],
+    }
     for case in CASES:
         if options.only in case.name:
             results["scans"].append(measure(case, machine_limits, options.seconds))
@@ -183,6 +194,8 @@ def main() -> None:
                 console.print(f"  {name} failed: {message[:200]}")
     if options.only in seed.NAME:
         results["bptt"].append(seed.measure())
+    if options.only in small.NAME:
+        results["small_calls"] += small.measure()
     show(console, results)
     if not options.only:
         options.out.parent.mkdir(exist_ok=True)

@@ -27,11 +27,17 @@ def table(results: dict) -> str:  # type: ignore[type-arg]
             f"| {row['case']} | {row['bptt_ms']:.3g} | {row['loop_ms']:.3g} (torch loop) "
             f"| {row['times_faster']:.1f} | |"
         )
+    for row in results["small_calls"]:
+        lines.append(
+            f"| {row['case']}, microseconds | {row['microseconds']:.0f} | {row['bare_microseconds']:.0f} "
+            f"(a Function that does nothing) | {1 / row['ratio']:.2f} | |"
+        )
     lines += [
         "",
         f"Medians; {machine['cpu']}, {machine['threads']} threads, {machine['instruction_set']}, torch "
         f"{machine['torch']}, commit {machine['commit']}. Limits measured in the same run: "
         f"{limits['stream_GB_s']:.0f} GB/s, {limits['gemm_f32_GFLOP_s']:.0f} GFLOP/s (float32). "
+        "Above 1, the arrays stay in the last cache in part. "
         "Every contender and the first calls: `benchmarks/results/cpu.json`.",
     ]
     return "\n".join(lines)

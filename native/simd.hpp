@@ -104,7 +104,7 @@ inline void stream_fence() {
 // line is fused in one kernel and not in another, and a result depends on which of them a share of the work fell to.
 template <class R>
 inline Vector<R> fused(Vector<R> a, Vector<R> b, Vector<R> c) {
-    constexpr bool single = sizeof(R) == 4;
+    [[maybe_unused]] constexpr bool single = sizeof(R) == 4;
 #define RETROGRAD_FUSED(call, Register) \
     return std::bit_cast<Vector<R>>(call(std::bit_cast<Register>(a), std::bit_cast<Register>(b), std::bit_cast<Register>(c)))
 #if defined(__AVX512F__)

@@ -8,6 +8,7 @@ where the system refuses, allocation is plain.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -32,13 +33,10 @@ _KINDS = {
 
 def empty(shape: Sequence[int], like: Tensor) -> Tensor:
     """Return an uninitialised contiguous tensor of ``like``'s dtype and device."""
-    kind = _KINDS.get(like.dtype)
-    count = 1
-    for size in shape:
-        count *= size
-    if kind is None or like.device.type != "cpu" or count * kind[1] < 8 * SMALLEST:
-        return torch.empty(shape, dtype=like.dtype, device=like.device)
-    return _native.empty(list(shape), *kind)
+    dtype = like.dtype
+    if math.prod(shape) * dtype.itemsize < SMALLEST or like.device.type != "cpu" or dtype not in _KINDS:
+        return torch.empty(shape, dtype=dtype, device=like.device)
+    return _native.empty(list(shape), *_KINDS[dtype])
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -61,8 +61,9 @@ def scan(
     a = A.normal()
     _check(a, u, h0)
     h0 = u.new_zeros(u.shape[0], u.shape[2]) if h0 is None else h0
-    dtype = torch.promote_types(torch.promote_types(a.dtype, u.dtype), h0.dtype)
-    a, u, h0 = a.to(dtype), u.to(dtype), h0.to(dtype)
+    if not a.dtype == u.dtype == h0.dtype:
+        dtype = torch.promote_types(torch.promote_types(a.dtype, u.dtype), h0.dtype)
+        a, u, h0 = a.to(dtype), u.to(dtype), h0.to(dtype)
     if u.shape[1] == 0:
         states, final = u * 1, h0 + a[..., :0].sum()  # no step reads A: its gradient is zero, not None
     else:
@@ -78,8 +79,9 @@ def _check(a: Tensor, u: Tensor, h0: Tensor | None) -> None:
         raise ValueError(f"A has {a.shape[1]} steps, u has {time}: A needs 1 or {time}")
     if a.shape[0] not in (1, batch):
         raise ValueError(f"A has batch {a.shape[0]}, u has {batch}: A needs 1 or {batch} (expand u if it is shared)")
-    for name, array in (("u", u), ("h0", h0)):
-        if array is not None and array.device != a.device:
-            raise ValueError(f"{name} is on {array.device}, A on {a.device}: move both to one device")
+    if u.device != a.device:
+        raise ValueError(f"u is on {u.device}, A on {a.device}: move both to one device")
     if h0 is not None:
+        if h0.device != a.device:
+            raise ValueError(f"h0 is on {h0.device}, A on {a.device}: move both to one device")
         require_shape("h0", h0, ("batch", "width"), (batch, width))

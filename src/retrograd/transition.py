@@ -43,7 +43,7 @@ class Dense:
 
     def normal(self) -> Tensor:
         """Return W as ``(groups, steps, H, H)``."""
-        return self.W[(None,) * (4 - self.W.ndim)]
+        return self.W if self.W.ndim == 4 else self.W.view((1,) * (4 - self.W.ndim) + self.W.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ class Diagonal:
 
     def normal(self) -> Tensor:
         """Return a as ``(groups, steps, D)``."""
-        return self.a[(None,) * (3 - self.a.ndim)]
+        return self.a if self.a.ndim == 3 else self.a.view((1,) * (3 - self.a.ndim) + self.a.shape)
 
 
 Transition = Dense | Diagonal

@@ -37,6 +37,8 @@ class NativeBackend:
 
     def scan(self, A: Tensor, u: Tensor, h0: Tensor, reverse: bool) -> Tensor:
         """Return h_t = A_t h_{t-1} + u_t for every t."""
+        if _walks_time(A, u):
+            return _from_rows(self.scan(_rows(A, u), _rows(u), h0.reshape(-1, 1), reverse), u)
         states = empty(u.shape, u)
         if states.numel():
             kernel = _native.diagonal_scan if A.ndim == 3 else _native.dense_scan
@@ -60,6 +62,13 @@ class NativeBackend:
         h0: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return (δ, ∂L/∂h_0, ∂L/∂A)."""
+        if _walks_time(A, g):
+            saved = (None, None) if states is None or h0 is None else (_rows(states), h0.reshape(-1, 1))
+            delta, d_h0, d_A = self.adjoint(_rows(A, g), _rows(g), g_final.reshape(-1, 1), reverse, *saved)
+            if d_A is not None:
+                by_row = d_A.view(A.shape[0], -1, A.shape[2], A.shape[1])
+                d_A = (by_row.sum(1) if by_row.shape[1] > 1 else by_row.squeeze(1)).transpose(1, 2)
+            return _from_rows(delta, g), d_h0.view(g_final.shape), d_A
         delta = empty(g.shape, g)
         d_h0 = torch.empty(g_final.shape, dtype=g.dtype)
         invariant, diagonal = A.shape[1] == 1, A.ndim == 3
@@ -83,8 +92,10 @@ class NativeBackend:
             torch.get_num_threads(),
         )
         if sums is not None:
-            by_group = sums.reshape(A.shape[0], -1, A.shape[2])
-            d_A = (by_group.sum(1, keepdim=True) if by_group.shape[1] > 1 else by_group).to(A.dtype)
+            rows = g.shape[0] // A.shape[0]
+            d_A = (sums.unsqueeze(1) if rows == 1 else sums.view(-1, rows, sums.shape[1]).sum(1, keepdim=True)).to(
+                A.dtype
+            )
         return delta, d_h0, d_A
 
     def outer_sum(self, gradient: Tensor, factor: Tensor, before: Tensor | None) -> Tensor:
@@ -101,15 +112,32 @@ class NativeBackend:
         return result
 
 
+def _walks_time(A: Tensor, u: Tensor) -> bool:
+    """Do u's steps lie side by side, as in a transposed (batch, width, time), so that a channel is best a row?"""
+    side_by_side = u.stride(1) == 1 and u.stride(2) > 1 and u.shape[1] > 1
+    return A.ndim == 3 and side_by_side and A.shape[2] > 1 and (A.shape[1] == 1 or A.shape[0] == u.shape[0])
+
+
+def _rows(x: Tensor, like: Tensor | None = None) -> Tensor:
+    """Return (batch, time, width) as (batch · width, time, 1): a view where time is contiguous."""
+    if like is not None and x.shape[0] != like.shape[0]:
+        x = x.repeat_interleave(like.shape[0] // x.shape[0], 0)
+    return x.transpose(1, 2).reshape(-1, x.shape[1], 1)
+
+
+def _from_rows(x: Tensor, like: Tensor) -> Tensor:
+    batch, time, width = like.shape
+    return x.view(batch, width, time).transpose(1, 2)
+
+
 def _row(x: Tensor) -> Tensor:
     """Return x readable by the kernels: no pending conjugation or sign, unit stride in the last dimension."""
-    x = x.detach()
     if x.is_conj() or x.is_neg():
-        x = x.resolve_conj().resolve_neg()
-    strides = x.stride()
-    if strides[-1] == 1 or x.shape[-1] == 1:
+        x = x.detach().resolve_conj().resolve_neg()
+    if x.stride(-1) == 1 or x.shape[-1] == 1:
         return x
-    if not any(strides):
+    x = x.detach()
+    if not any(x.stride()):
         # A constant array, as the gradient of a plain sum: one row serves for all.
         return x[(0,) * (x.ndim - 1)].contiguous().expand(x.shape)
     return x.contiguous()
