@@ -76,12 +76,20 @@ _ops = torch.ops.retrograd
 _modes: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
 
 
-def _call(name: str, kernel: Callable[..., Any], A: Tensor, g: Tensor, *args: Any) -> Any:
-    """Call the operator, or, where nobody watches (no subclass, no mode, no tracing), the kernel itself."""
-    plain = type(A) in _PLAIN and type(g) in _PLAIN and not torch.compiler.is_compiling()
-    if plain and _modes() == 0 and not _functorch_is_active():
-        return kernel(A, g, *args)
-    return getattr(_ops, name)(A, g, *args)
+def _call(name: str, kernel: Callable[..., Any], *args: Any) -> Any:
+    """Call the operator, or, where nobody watches (no subclass, mode, transform or tracing), the kernel itself."""
+    watched = torch.compiler.is_compiling() or _modes() or _functorch_is_active()
+    if watched or not all(_is_plain(x) for x in args if isinstance(x, Tensor)):
+        return getattr(_ops, name)(*args)
+    return kernel(*args)
+
+
+def _is_plain(x: Tensor) -> bool:
+    try:
+        x.data_ptr()  # a batched tensor has none
+    except RuntimeError:
+        return False
+    return type(x) in _PLAIN
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)
