@@ -14,7 +14,7 @@ RETROGRAD_BEGIN
 namespace {
 
 constexpr int tile_rows = 8;
-constexpr std::int64_t piece_steps = 256;
+constexpr std::int64_t piece_steps = 128;
 
 // tile[r][v] += sum over k < steps of gradient[k][r] conj(factor[k][v]); one vector has `lanes_used` lanes of its own.
 template <class S, int Rows, int Vecs>

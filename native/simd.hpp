@@ -358,6 +358,7 @@ class Buffer {
     Buffer(const Buffer&) = delete;
     Buffer& operator=(const Buffer&) = delete;
     T* data() const { return data_; }
+    void swap(Buffer& other) { std::swap(data_, other.data_); }
 
   private:
     static std::size_t bytes(std::int64_t n) { return sizeof(T) * static_cast<std::size_t>(n > 0 ? n : 1); }

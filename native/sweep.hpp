@@ -5,10 +5,11 @@
 // side by side as rows of their own:
 //   1. each chunk's last steps, from zero, give the state that the next one starts from;
 //   2. every chunk runs from there.
-// Step 1 needs `warm` steps where ||M^warm|| is nothing (below the smallest number of S): what came before has no part
-// in the state. Where M forgets more slowly it takes whole chunks, and x_end = local_end + x_start M^length, with the
-// power by repeated squaring in double. Powers that grow beyond `growth` and states that are not finite go back to one
-// sweep from the first step to the last: the result then is what that gives, overflow and NaN included.
+// Step 1 needs `warm` steps where ||M^warm|| is next to nothing, so that what came before has no part in the state; that
+// is checked afterwards, against the states themselves. Where it has, or M forgets too slowly, whole chunks run in step
+// 1, and x_end = local_end + x_start M^length, with the power in double. Powers that grow beyond `growth` and states
+// that are not finite go back to one sweep from the first step to the last: the result then is what that gives,
+// overflow and NaN included.
 #pragma once
 
 #include <cstring>
@@ -43,10 +44,83 @@ struct Span {
     std::int64_t length() const { return last - first; }
 };
 
+// Very narrow rows, a few side by side, their states in registers.
+template <class S, int Width>
+class NarrowRun {
+  public:
+    NarrowRun(const Sweep<S>& s, const S* packed, std::int64_t panel)
+        : s_(s),
+          add_step_((s.index(1) - s.index(0)) * s.add.time),
+          out_step_((s.index(1) - s.index(0)) * s.out.time) {
+        for (int k = 0; k < Width; ++k)
+            for (int i = 0; i < Width; ++i) M_[k][i] = packed[k * panel + i];
+    }
+    void operator()(const Span<S>* spans, int rows) const {
+        int r = 0;
+        for (; r + together <= rows; r += together) side_by_side<together>(spans + r);
+        for (; r < rows; ++r) side_by_side<1>(spans + r);
+    }
+
+  private:
+    static constexpr int together = 4;
+    const Sweep<S>& s_;
+    std::int64_t add_step_, out_step_;
+    S M_[Width][Width];
+
+    struct Row {
+        S state[Width];
+        const S* add;
+        S* out;  // null where only the last state is wanted
+    };
+
+    void step(Row& row, std::int64_t k) const {
+        S next[Width];
+        for (int i = 0; i < Width; ++i) {
+            next[i] = row.add[k * add_step_ + i];
+            for (int j = 0; j < Width; ++j) next[i] = Single<S>::multiply_add(row.state[j], M_[j][i], next[i]);
+        }
+        for (int i = 0; i < Width; ++i) row.state[i] = next[i];
+        store(row, k);
+    }
+    void store(Row& row, std::int64_t k) const {
+        if (row.out)
+            for (int i = 0; i < Width; ++i) row.out[k * out_step_ + i] = row.state[i];
+    }
+
+    template <int Rows>
+    void side_by_side(const Span<S>* spans) const {
+        Row row[Rows];
+        for (int r = 0; r < Rows; ++r) {
+            const Span<S>& span = spans[r];
+            row[r].add = s_.add.at(span.row, s_.index(span.first));
+            row[r].out = span.end ? nullptr : s_.out.at(span.row, s_.index(span.first));
+            const S* start = span.before ? span.before : s_.start.at(span.row, 0);
+            for (int i = 0; i < Width; ++i) row[r].state[i] = span.before ? start[i] : row[r].add[i] + start[i];
+            if (span.before) step(row[r], 0);
+            else store(row[r], 0);
+        }
+        const std::int64_t shortest = spans[Rows - 1].length();
+        for (std::int64_t k = 1; k < shortest; ++k)
+            for (int r = 0; r < Rows; ++r) step(row[r], k);
+        for (int r = 0; r < Rows; ++r) {
+            for (std::int64_t k = shortest; k < spans[r].length(); ++k) step(row[r], k);
+            if (spans[r].end)
+                for (int i = 0; i < Width; ++i) spans[r].end[i] = row[r].state[i];
+        }
+    }
+};
+
 // Spans side by side, all of one kind, the longest first.
 template <class S>
 void run(const Sweep<S>& s, const Span<S>* spans, int rows, const StepKernels<S>& kernels, const S* packed) {
     const std::int64_t width = s.extents.width;
+    switch (width) {
+        case 1: return NarrowRun<S, 1>(s, packed, kernels.panel)(spans, rows);
+        case 2: return NarrowRun<S, 2>(s, packed, kernels.panel)(spans, rows);
+        case 3: return NarrowRun<S, 3>(s, packed, kernels.panel)(spans, rows);
+        case 4: return NarrowRun<S, 4>(s, packed, kernels.panel)(spans, rows);
+        default: break;
+    }
     const std::int64_t direction = s.index(1) - s.index(0);
     const S *previous[block_rows], *add[block_rows];
     S *next[block_rows], *spare[block_rows];
@@ -135,71 +209,73 @@ template <class S>
 class Jump {
   public:
     using W = typename Widened<S>::type;
+    using R = typename Carry<S>::type;
     static constexpr double growth = 1e12;
-
-    // Chunks for about `wanted` of them: 2^n steps and a few more, so that their starts fall on different cache sets.
-    static std::int64_t length_for(std::int64_t time, std::int64_t width, std::int64_t wanted) {
-        std::int64_t length = 1;
-        while (length * wanted < time) length *= 2;
-        return length + few(width);
-    }
+    // Far below rounding, so that the check of what was left out fails only where a state all but vanishes.
+    static constexpr double nothing = sizeof(R) == 4 ? 0x1p-100 : 0x1p-160;
 
     Jump(const S* A, Form form, std::int64_t width, std::int64_t length, int threads)
-        : warm(length), power(width * width) {
-        W* here = power.data();
-        Buffer<W> other(width * width), short_power(width * width);
-        W* there = other.data();
+        : width_(width), length_(length), threads_(threads), here_(width * width), there_(width * width),
+          product_(width * width) {
         for (std::int64_t i = 0; i < width; ++i)
-            for (std::int64_t j = 0; j < width; ++j)
-                here[i * width + j] = W(element(A, width, form, i, j));
-        const std::int64_t whole = length - few(width);
-        double norms[64];  // of M^1, M^2, M^4, ...
-        int known = 0;
-        for (std::int64_t n = 1;; n *= 2) {
-            const double last = norms[known++] = norm(here, width);
-            if (!(last <= growth)) return;
-            if (last <= nothing) {
-                usable = true;
-                warm = shortest(norms, known);
-                return;
-            }
-            if (n == few(width)) std::memcpy(static_cast<void*>(short_power.data()), here, bytes(width));
-            if (n == whole) break;
-            multiply(here, here, there, width, threads);
-            std::swap(here, there);
-        }
-        multiply(here, short_power.data(), there, width, threads);
-        if (there != power.data()) std::memcpy(static_cast<void*>(power.data()), there, bytes(width));
-        usable = true;
+            for (std::int64_t j = 0; j < width; ++j) here_.data()[i * width + j] = W(element(A, width, form, i, j));
+        norms_[0] = norm(here_.data(), width);
+        while (norms_[known_] <= growth && norms_[known_] > nothing && (std::int64_t(2) << known_) <= length) square();
+        if (norms_[known_] <= nothing) shorten();
     }
 
-    bool usable = false;
-    std::int64_t warm;  // less than the length: M^warm is nothing; otherwise `power` is M^length
-    Buffer<W> power;
+    bool usable() const { return norms_[known_] <= growth; }  // not where it is NaN
+    // Fewest steps n known to have ||M^n|| <= left_out <= nothing; the length itself where there are none so few.
+    std::int64_t warm() const { return warm_ < length_ ? warm_ : length_; }
+    double left_out() const { return left_out_; }
+
+    // M^length; null where a power on the way grows beyond bounds.
+    const W* power() {
+        while ((std::int64_t(2) << known_) <= length_) {
+            if (!usable()) return nullptr;
+            square();
+        }
+        take(known_);
+        return usable() ? product_.data() : nullptr;
+    }
 
   private:
-    static constexpr double nothing = std::numeric_limits<typename Carry<S>::type>::min();
+    std::int64_t width_, length_, warm_ = INT64_MAX;
+    int threads_, known_ = 0;
+    double left_out_ = 0;
+    double norms_[64];  // of M^1, M^2, M^4, ...
+    bool taken_ = false;
+    Buffer<W> here_, there_, product_;  // M^(2^known), and the product of the powers that make up the length so far
 
-    static std::int64_t few(std::int64_t width) {
-        std::int64_t steps = 1;
-        while (steps * width * static_cast<std::int64_t>(sizeof(S)) < 64) steps *= 2;
-        return steps;
-    }
-    static std::size_t bytes(std::int64_t width) { return sizeof(W) * static_cast<std::size_t>(width * width); }
-
-    // Fewest steps n, as a sum of powers of two, with the product of the norms of those powers at most nothing.
-    static std::int64_t shortest(const double* norms, int known) {
-        std::int64_t steps = 0;
-        double product = 1;
-        for (int i = known; i-- > 0;) {
-            double below = product;
-            for (int j = 0; j < i; ++j) below *= norms[j];
-            if (below <= nothing) continue;
-            steps += std::int64_t(1) << i;
-            product *= norms[i];
-            if (product <= nothing) break;
+    void take(int n) {
+        if (!(length_ >> n & 1)) return;
+        if (taken_) {
+            multiply(product_.data(), here_.data(), there_.data(), width_, threads_);
+            product_.swap(there_);
+        } else {
+            std::memcpy(static_cast<void*>(product_.data()), here_.data(),
+                        sizeof(W) * static_cast<std::size_t>(width_ * width_));
         }
-        return steps;
+        taken_ = true;
+    }
+    void square() {
+        take(known_);
+        multiply(here_.data(), here_.data(), there_.data(), width_, threads_);
+        here_.swap(there_);
+        norms_[++known_] = norm(here_.data(), width_);
+    }
+
+    // As a sum of powers of two: the product of their norms bounds that of the power.
+    void shorten() {
+        warm_ = 0;
+        left_out_ = 1;
+        for (int i = known_ + 1; i-- > 0 && left_out_ > nothing;) {
+            double below = left_out_;
+            for (int j = 0; j < i; ++j) below *= norms_[j];
+            if (below <= nothing) continue;
+            warm_ += std::int64_t(1) << i;
+            left_out_ *= norms_[i];
+        }
     }
 };
 
@@ -210,67 +286,135 @@ inline bool divides(const Extents& e) {
 }
 
 template <class S>
-bool finite(const S* x, std::int64_t n) {
-    using R = typename Carry<S>::type;
-    const auto* reals = reinterpret_cast<const R*>(x);
-    for (std::int64_t i = 0; i < n * Carry<S>::reals; ++i)
-        if (!(reals[i] - reals[i] == 0)) return false;
-    return true;
-}
+struct Magnitudes {
+    typename Carry<S>::type least, most;  // of the elements; `most` is NaN or infinite where one is
 
-// One group's rows in chunks; false where only one sweep can tell.
-template <class S>
-bool sweep_in_chunks(const Sweep<S>& s, std::int64_t group) {
-    using W = typename Widened<S>::type;
-    const Extents& e = s.extents;
-    const std::int64_t width = e.width, rows = e.rows_per_transition, row0 = group * rows;
-    const std::int64_t length = Jump<S>::length_for(e.time, width, 32), chunks = ceil_div(e.time, length);
-    const Jump<S> jump(s.A.at(group, 0), s.form(), width, length, e.threads);
-    if (!jump.usable) return false;
-
-    // Span (chunk, row) is chunk * rows + row: the short ones, of the last chunk, come last.
-    const auto kernels = StepKernels<S>::many_rows(width);
-    const PackedTransition<S> packed(s.A.at(group, 0), width, kernels.panel, s.form());
-    Buffer<S> starts(chunks * rows * width);
-    std::memset(static_cast<void*>(starts.data()), 0, sizeof(S) * static_cast<std::size_t>(rows * width));
-    const S* zeros = starts.data();
-    std::vector<Span<S>> spans;
-    for (std::int64_t chunk = 0; chunk + 1 < chunks; ++chunk)
-        for (std::int64_t r = 0; r < rows; ++r) {
-            const std::int64_t last = (chunk + 1) * length, first = last - jump.warm;
-            S* end = starts.data() + ((chunk + 1) * rows + r) * width;
-            spans.push_back({row0 + r, first, last, first == 0 ? s.at_start(row0 + r) : zeros, end});
-        }
-    run_all(s, spans, kernels, packed.data());
-
-    if (jump.warm == length) {
-        Buffer<W> carry(2 * width);
-        for (std::int64_t r = 0; r < rows; ++r) {
-            W *here = carry.data(), *there = here + width;
-            for (std::int64_t i = 0; i < width; ++i) here[i] = W(starts.data()[(rows + r) * width + i]);
-            for (std::int64_t chunk = 2; chunk < chunks; ++chunk) {
-                S* start = starts.data() + (chunk * rows + r) * width;
-                for (std::int64_t i = 0; i < width; ++i) there[i] = W(start[i]);
-                for (std::int64_t k = 0; k < width; ++k)
-                    for (std::int64_t i = 0; i < width; ++i) there[i] += here[k] * jump.power.data()[k * width + i];
-                for (std::int64_t i = 0; i < width; ++i) start[i] = S(there[i]);
-                std::swap(here, there);
+    Magnitudes(const S* x, std::int64_t n) : least(std::numeric_limits<decltype(least)>::max()), most(0) {
+        for (std::int64_t i = 0; i < n; ++i) {
+            const auto* reals = reinterpret_cast<const decltype(least)*>(x + i);
+            auto size = reals[0] < 0 ? -reals[0] : reals[0];
+            for (int part = 1; part < Carry<S>::reals; ++part) {
+                const auto other = reals[part] < 0 ? -reals[part] : reals[part];
+                if (!(other <= size)) size = other;
             }
+            if (size < least) least = size;
+            if (!(size <= most)) most = size;
+        }
+    }
+    bool finite() const { return most <= std::numeric_limits<decltype(most)>::max(); }
+};
+
+// One group's rows in chunks.
+template <class S>
+class ChunkedSweep {
+  public:
+    ChunkedSweep(const Sweep<S>& s, std::int64_t group)
+        : s_(s),
+          width_(s.extents.width),
+          rows_(s.extents.rows_per_transition),
+          row0_(group * rows_),
+          length_(length_of(s.extents)),
+          chunks_(ceil_div(s.extents.time, length_)),
+          jump_(s.A.at(group, 0), s.form(), width_, length_, s.extents.threads),
+          kernels_(StepKernels<S>::many_rows(width_)),
+          packed_(s.A.at(group, 0), width_, kernels_.panel, s.form()),
+          starts_(chunks_ * rows_ * width_) {}
+
+    // False where only one sweep can tell.
+    bool operator()() {
+        if (!jump_.usable()) return false;
+        if (jump_.warm() < length_) {
+            find_starts(jump_.warm());
+            run_chunks();
+            if (!finite()) return false;
+            if (nothing_was_left_out()) return true;
+        }
+        const auto* power = jump_.power();
+        if (!power) return false;
+        find_starts(length_);
+        for (std::int64_t r = 0; r < rows_; ++r) carry(power, r);
+        run_chunks();
+        return finite();
+    }
+
+  private:
+    using W = typename Widened<S>::type;
+    const Sweep<S>& s_;
+    std::int64_t width_, rows_, row0_, length_, chunks_;
+    Jump<S> jump_;
+    StepKernels<S> kernels_;
+    PackedTransition<S> packed_;
+    Buffer<S> starts_;  // (chunks, rows, width); the first stay zero
+
+    // About 16 chunks, whose starts do not fall on the same sets of the cache.
+    static std::int64_t length_of(const Extents& e) {
+        std::int64_t length = ceil_div(e.time, 16);
+        while (length * e.width * static_cast<std::int64_t>(sizeof(S)) % 4096 < 64) ++length;
+        return length;
+    }
+
+    S* start(std::int64_t chunk, std::int64_t row) { return starts_.data() + (chunk * rows_ + row) * width_; }
+    const S* state(std::int64_t row, std::int64_t step) const { return s_.out.at(row0_ + row, s_.index(step)); }
+
+    // Step 1; spans are (chunk, row), so that the short ones, of the last chunk, come last.
+    void find_starts(std::int64_t warm) {
+        std::memset(static_cast<void*>(starts_.data()), 0, sizeof(S) * static_cast<std::size_t>(rows_ * width_));
+        std::vector<Span<S>> spans;
+        for (std::int64_t chunk = 1; chunk < chunks_; ++chunk)
+            for (std::int64_t r = 0; r < rows_; ++r) {
+                const std::int64_t last = chunk * length_, first = last - warm;
+                const S* before = first == 0 ? s_.at_start(row0_ + r) : start(0, r);
+                spans.push_back({row0_ + r, first, last, before, start(chunk, r)});
+            }
+        run_all(s_, spans, kernels_, packed_.data());
+    }
+
+    // From each chunk's own end and the power to its whole end.
+    void carry(const W* power, std::int64_t r) {
+        Buffer<W> states(2 * width_);
+        W *here = states.data(), *there = here + width_;
+        for (std::int64_t i = 0; i < width_; ++i) here[i] = W(start(1, r)[i]);
+        for (std::int64_t chunk = 2; chunk < chunks_; ++chunk, std::swap(here, there)) {
+            for (std::int64_t i = 0; i < width_; ++i) there[i] = W(start(chunk, r)[i]);
+            for (std::int64_t k = 0; k < width_; ++k)
+                for (std::int64_t i = 0; i < width_; ++i) there[i] += here[k] * power[k * width_ + i];
+            for (std::int64_t i = 0; i < width_; ++i) start(chunk, r)[i] = S(there[i]);
         }
     }
 
-    spans.clear();
-    for (std::int64_t chunk = 0; chunk < chunks; ++chunk)
-        for (std::int64_t r = 0; r < rows; ++r) {
-            const std::int64_t first = chunk * length, last = first + length < e.time ? first + length : e.time;
-            const S* before = chunk == 0 ? s.at_start(row0 + r) : starts.data() + (chunk * rows + r) * width;
-            spans.push_back({row0 + r, first, last, before});
-        }
-    run_all(s, spans, kernels, packed.data());
-    for (const Span<S>& span : spans)
-        if (!finite(s.out.at(span.row, s.index(span.last - 1)), width)) return false;
-    return true;
-}
+    // Step 2.
+    void run_chunks() {
+        std::vector<Span<S>> spans;
+        for (std::int64_t chunk = 0; chunk < chunks_; ++chunk)
+            for (std::int64_t r = 0; r < rows_; ++r) {
+                const std::int64_t first = chunk * length_, end = first + length_, time = s_.extents.time;
+                const S* before = chunk == 0 ? s_.at_start(row0_ + r) : start(chunk, r);
+                spans.push_back({row0_ + r, first, end < time ? end : time, before});
+            }
+        run_all(s_, spans, kernels_, packed_.data());
+    }
+
+    bool finite() const {
+        for (std::int64_t r = 0; r < rows_; ++r)
+            for (std::int64_t chunk = 1; chunk <= chunks_; ++chunk) {
+                const std::int64_t last = (chunk < chunks_ ? chunk * length_ : s_.extents.time) - 1;
+                if (!Magnitudes<S>(state(r, last), width_).finite()) return false;
+            }
+        return true;
+    }
+
+    // Is M^warm times the state before the warm steps below the rounding of every element that it is missing from?
+    bool nothing_was_left_out() const {
+        constexpr double share = std::numeric_limits<typename Carry<S>::type>::epsilon() / 16;
+        for (std::int64_t r = 0; r < rows_; ++r)
+            for (std::int64_t chunk = 1; chunk < chunks_; ++chunk) {
+                const std::int64_t last = chunk * length_ - 1;
+                const Magnitudes<S> missed(state(r, last - jump_.warm()), width_), start(state(r, last), width_);
+                if (!(jump_.left_out() * 2 * missed.most <= share * start.least)) return false;
+            }
+        return true;
+    }
+};
 
 template <class S>
 void sweep(const Sweep<S>& s) {
@@ -279,7 +423,7 @@ void sweep(const Sweep<S>& s) {
     const auto kernels = rows == 1 ? StepKernels<S>::one_row(e.width) : StepKernels<S>::many_rows(e.width);
     Buffer<bool> done(groups);
     for (std::int64_t group = 0; group < groups; ++group)
-        done.data()[group] = divides(e) && sweep_in_chunks(s, group);
+        done.data()[group] = divides(e) && ChunkedSweep<S>(s, group)();
 
     std::vector<std::unique_ptr<PackedTransition<S>>> packed;
     const std::int64_t share = ceil_div(rows, e.threads), block = share < block_rows ? share : block_rows;
