@@ -17,27 +17,35 @@ constexpr int block_rows = 8;
 // What M is, of a row-major matrix.
 enum class Form { as_it_is, transposed, conjugated };
 
-template <class S>
-inline S element(const S* A, std::int64_t width, Form form, std::int64_t row, std::int64_t column) {
-    if (form == Form::transposed) return A[column * width + row];
-    const S x = A[row * width + column];
-    return form == Form::conjugated ? conjugate_scalar(x) : x;
-}
-
 // packed[p][k][j] = M(k, p * panel + j), zero beyond the width.
 template <class S>
 void pack(const S* A, std::int64_t width, std::int64_t panel, Form form, S* packed) {
-    for (std::int64_t c0 = 0; c0 < width; c0 += panel)
+    for (std::int64_t c0 = 0; c0 < width; c0 += panel, packed += width * panel) {
+        const std::int64_t columns = width - c0 < panel ? width - c0 : panel;
         for (std::int64_t k = 0; k < width; ++k)
-            for (std::int64_t c = c0; c < c0 + panel; ++c)
-                *packed++ = c >= width ? S(0) : element(A, width, form, k, c);
+            for (std::int64_t c = columns; c < panel; ++c) packed[k * panel + c] = S(0);
+        if (form == Form::transposed) {
+            for (std::int64_t c = 0; c < columns; ++c)
+                for (std::int64_t k = 0; k < width; ++k) packed[k * panel + c] = A[(c0 + c) * width + k];
+        } else if (form == Form::as_it_is) {
+            for (std::int64_t k = 0; k < width; ++k)
+                for (std::int64_t c = 0; c < columns; ++c) packed[k * panel + c] = A[k * width + c0 + c];
+        } else {
+            for (std::int64_t k = 0; k < width; ++k)
+                for (std::int64_t c = 0; c < columns; ++c)
+                    packed[k * panel + c] = conjugate_scalar(A[k * width + c0 + c]);
+        }
+    }
 }
 
+// Rows end in a whole vector where `padded`: a state is read one element at a time in the next step, and a partial store
+// makes those reads wait.
+//
 // next[r] = add[r] + previous[r] M for `Rows` rows and one panel of `Vecs` vectors; `add` null means zero.
 // The sum over k runs in `Parts` interleaved parts, added in order at the end.
 template <class S, int Rows, int Vecs, int Parts>
 inline void panel_step(const S* const* previous, const S* const* add, S* const* next, const S* packed,
-                       std::int64_t width, std::int64_t c0) {
+                       std::int64_t width, std::int64_t c0, bool padded) {
     using L = Lanes<S>;
     using Vec = typename L::Vec;
     constexpr std::int64_t panel = Vecs * L::width;
@@ -63,18 +71,20 @@ inline void panel_step(const S* const* previous, const S* const* add, S* const* 
             Vec total = sum[0][r][v];
             for (int part = 1; part < Parts; ++part) total += sum[part][r][v];
             if (add[r]) total += row.load(add[r] + c0, v);
-            row.template store<false>(next[r] + c0, v, total);
+            if (padded) L::store(next[r] + c0 + v * L::width, total);
+            else row.template store<false>(next[r] + c0, v, total);
         }
 }
 
 template <class S>
-using Step = void (*)(const S* const*, const S* const*, S* const*, const S*, std::int64_t);
+using Step = void (*)(const S* const*, const S* const*, S* const*, const S*, std::int64_t, bool);
 
 template <class S, int Rows, int Vecs, int Parts>
-void step(const S* const* previous, const S* const* add, S* const* next, const S* packed, std::int64_t width) {
+void step(const S* const* previous, const S* const* add, S* const* next, const S* packed, std::int64_t width,
+          bool padded) {
     constexpr std::int64_t panel = Vecs * Lanes<S>::width;
     for (std::int64_t c0 = 0; c0 < width; c0 += panel, packed += width * panel)
-        panel_step<S, Rows, Vecs, Parts>(previous, add, next, packed, width, c0);
+        panel_step<S, Rows, Vecs, Parts>(previous, add, next, packed, width, c0, padded);
 }
 
 // The kernels of one shape, by number of rows less one, and the panel that they want M packed in.

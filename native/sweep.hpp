@@ -122,36 +122,41 @@ void run(const Sweep<S>& s, const Span<S>* spans, int rows, const StepKernels<S>
         default: break;
     }
     const std::int64_t direction = s.index(1) - s.index(0);
+    // States go straight to `out` where rows are whole vectors, otherwise by way of two padded lines in turn.
+    const bool ends = spans[0].end != nullptr, padded = width % Lanes<S>::width != 0, direct = !ends && !padded;
+    const std::int64_t line = ceil_div(width, Lanes<S>::width) * Lanes<S>::width;
+    Buffer<S> lines(direct ? 0 : 2 * rows * line);
     const S *previous[block_rows], *add[block_rows];
-    S *next[block_rows], *spare[block_rows];
-    const bool ends = spans[0].end != nullptr;
-    Buffer<S> scratch(ends ? rows * width : 0);
+    S *next[block_rows], *out[block_rows];
+    const auto finish = [&](int r, std::int64_t k) {
+        S* to = !ends ? out[r] : k + 1 == spans[r].length() ? spans[r].end : nullptr;
+        if (to) std::memcpy(static_cast<void*>(to), next[r], sizeof(S) * static_cast<std::size_t>(width));
+    };
     for (int r = 0; r < rows; ++r) {
         const std::int64_t t = s.index(spans[r].first);
         previous[r] = spans[r].before;
         add[r] = s.add.at(spans[r].row, t);
-        next[r] = ends ? spans[r].end : s.out.at(spans[r].row, t);
-        // States fall on two places in turn, the last one on `end`.
-        if (ends) {
-            spare[r] = scratch.data() + r * width;
-            if (spans[r].length() % 2 == 0) std::swap(next[r], spare[r]);
-        }
+        out[r] = s.out.at(spans[r].row, t);
+        next[r] = direct ? out[r] : lines.data() + 2 * r * line;
         if (previous[r]) {
-            kernels.of_rows[0](previous + r, add + r, next + r, packed, width);
+            kernels.of_rows[0](previous + r, add + r, next + r, packed, width, padded);
         } else {
             const S* start = s.start.at(spans[r].row, 0);
             for (std::int64_t i = 0; i < width; ++i) next[r][i] = add[r][i] + start[i];
         }
+        if (!direct) finish(r, 0);
     }
     for (std::int64_t k = 1; k < spans[0].length(); ++k) {
         while (spans[rows - 1].length() <= k) --rows;
         for (int r = 0; r < rows; ++r) {
             previous[r] = next[r];
             add[r] += direction * s.add.time;
-            if (ends) std::swap(next[r], spare[r]);
-            else next[r] += direction * s.out.time;
+            out[r] += direction * s.out.time;
+            next[r] = direct ? out[r] : lines.data() + (2 * r + (k & 1)) * line;
         }
-        kernels.of_rows[rows - 1](previous, add, next, packed, width);
+        kernels.of_rows[rows - 1](previous, add, next, packed, width, padded);
+        if (!direct)
+            for (int r = 0; r < rows; ++r) finish(r, k);
     }
 }
 
@@ -186,19 +191,23 @@ void multiply(const W* power, const W* other, W* next, std::int64_t width, int t
             previous[r] = power + (first + r) * width;
             to[r] = next + (first + r) * width;
         }
-        kernels.of_rows[rows - 1](previous, add, to, packed.data(), width);
+        kernels.of_rows[rows - 1](previous, add, to, packed.data(), width, false);
     });
 }
 
-// The largest sum of a row: a norm of the matrix as an operator (complex: a bound of it). NaN where an element is.
+// The largest sum of a column: a norm of the matrix as an operator (complex: a bound of it). NaN where an element is.
 template <class W>
 double norm(const W* power, std::int64_t width) {
     const std::int64_t reals = width * Carry<W>::reals;
     const auto* elements = reinterpret_cast<const double*>(power);
+    Buffer<double> sums(reals);
+    for (std::int64_t j = 0; j < reals; ++j) sums.data()[j] = 0;
+    for (std::int64_t i = 0; i < width; ++i)
+        for (std::int64_t j = 0; j < reals; ++j) sums.data()[j] += __builtin_fabs(elements[i * reals + j]);
     double largest = 0;
-    for (std::int64_t i = 0; i < width; ++i) {
-        double sum = 0;
-        for (std::int64_t j = 0; j < reals; ++j) sum += __builtin_fabs(elements[i * reals + j]);
+    for (std::int64_t j = 0; j < reals; j += Carry<W>::reals) {
+        double sum = sums.data()[j];
+        for (int part = 1; part < Carry<W>::reals; ++part) sum += sums.data()[j + part];
         if (!(sum <= largest)) largest = sum;
     }
     return largest;
@@ -217,8 +226,9 @@ class Jump {
     Jump(const S* A, Form form, std::int64_t width, std::int64_t length, int threads)
         : width_(width), length_(length), threads_(threads), here_(width * width), there_(width * width),
           product_(width * width) {
-        for (std::int64_t i = 0; i < width; ++i)
-            for (std::int64_t j = 0; j < width; ++j) here_.data()[i * width + j] = W(element(A, width, form, i, j));
+        Buffer<S> M(width * width);
+        pack(A, width, width, form, M.data());
+        for (std::int64_t i = 0; i < width * width; ++i) here_.data()[i] = W(M.data()[i]);
         norms_[0] = norm(here_.data(), width);
         while (norms_[known_] <= growth && norms_[known_] > nothing && (std::int64_t(2) << known_) <= length) square();
         if (norms_[known_] <= nothing) shorten();
@@ -449,7 +459,7 @@ void sweep(const Sweep<S>& s) {
         for (int r = 0; r < count; ++r) {  // d_h0 = A^H delta_1
             const S *last = s.out.at(spans[r].row, s.index(e.time - 1)), *nothing = nullptr;
             S* d_h0 = s.d_h0.at(spans[r].row, 0);
-            kernels.of_rows[0](&last, &nothing, &d_h0, M->data(), e.width);
+            kernels.of_rows[0](&last, &nothing, &d_h0, M->data(), e.width, false);
         }
     });
 }
