@@ -1,13 +1,54 @@
 // Dense transitions: h_t = A_t h_{t-1} + u_t. Recurrence and adjoint: recurrence.hpp.
 //
-// Time-invariant: a sweep over steps of one small matrix product each (sweep.hpp). Time-varying: each A_t is used once,
-// straight from memory: dot products forward, sums of rows in the adjoint. The gradient of a time-invariant A is one
+// Time-invariant: a sweep over steps of one small matrix product each (sweep.hpp), in chunks of time where rows are
+// few (chunks.hpp). Time-varying: each A_t is used once, straight from memory: dot products forward, sums of rows in the adjoint. The gradient of a time-invariant A is one
 // product over (batch, time), after the sweep (outer.hpp).
+#include <memory>
+#include <vector>
+
+#include "chunks.hpp"
 #include "outer.hpp"
-#include "sweep.hpp"
 
 RETROGRAD_BEGIN
 namespace {
+
+template <class S>
+void sweep(const Sweep<S>& s) {
+    const Extents& e = s.extents;
+    const std::int64_t rows = e.rows_per_transition, groups = e.batch / rows;
+    const auto kernels = rows == 1 ? StepKernels<S>::one_row(e.width) : StepKernels<S>::many_rows(e.width);
+    Buffer<bool> done(groups);
+    for (std::int64_t group = 0; group < groups; ++group)
+        done.data()[group] = divides(e) && ChunkedSweep<S>(s, group)();
+
+    std::vector<std::unique_ptr<PackedTransition<S>>> packed;
+    const std::int64_t share = ceil_div(rows, e.threads), block = share < block_rows ? share : block_rows;
+    const std::int64_t blocks = ceil_div(rows, block);
+    for (std::int64_t group = 0; group < groups; ++group)
+        if (!done.data()[group] || !s.forward)
+            packed.emplace_back(
+                std::make_unique<PackedTransition<S>>(s.A.at(group, 0), e.width, kernels.panel, s.form()));
+        else
+            packed.emplace_back();
+    parallel_for(groups * blocks, e.threads, [&](std::int64_t task) {
+        const std::int64_t group = task / blocks, first = task % blocks * block;
+        const int count = static_cast<int>(rows - first < block ? rows - first : block);
+        const PackedTransition<S>* M = packed[static_cast<std::size_t>(group)].get();
+        if (!M) return;
+        Span<S> spans[block_rows];
+        for (int r = 0; r < count; ++r) {
+            const std::int64_t row = group * rows + first + r;
+            spans[r] = {row, 0, e.time, s.at_start(row)};
+        }
+        if (!done.data()[group]) run(s, spans, count, kernels, M->data());
+        if (s.forward) return;
+        for (int r = 0; r < count; ++r) {  // d_h0 = A^H delta_1
+            const S *last = s.out.at(spans[r].row, s.index(e.time - 1)), *nothing = nullptr;
+            S* d_h0 = s.d_h0.at(spans[r].row, 0);
+            kernels.of_rows[0](&last, &nothing, &d_h0, M->data(), e.width, false);
+        }
+    });
+}
 
 template <class S>
 void scan_varying(const Scan<S>& p) {

@@ -81,7 +81,7 @@ def test_every_instruction_set_is_right(
 ) -> None:
     eps = torch.finfo(dtype).eps
     with isa(name):
-        for groups, rows, width in ((1, 1, 7), (2, 3, 17), (1, 11, 34)):
+        for groups, rows, width in ((1, 1, 7), (2, 3, 17), (1, 11, 34), (2, 2, 257)):
             A, u, h0 = problem(structure, steps, dtype, groups, rows, 6, width)
             states = NATIVE.scan(A, u, h0, reverse)
             assert_close(states, loop_scan(expand(A, u), u, h0, reverse), eps, "states")
@@ -242,7 +242,9 @@ def assert_same_bits(call: Callable[[], list[Tensor]]) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex128], ids=str)
-@pytest.mark.parametrize("shape", [(1, 1, 40, 100), (1, 13, 30, 70), (3, 2, 500, 33), (1, 32, 512, 64)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 40, 100), (1, 13, 30, 70), (3, 2, 500, 33), (1, 32, 512, 64), (2, 2, 30, 260)], ids=str
+)
 @pytest.mark.parametrize("steps", ["invariant", "varying"])
 @pytest.mark.parametrize("structure", ["diagonal", "dense"])
 def test_threads_change_no_bit(
@@ -264,7 +266,17 @@ def test_threads_change_no_bit(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex128], ids=str)
 @pytest.mark.parametrize(
-    "shape", [(1, 1, 1, 1000), (2, 7, 33, 3000), (5, 64, 8, 700), (3, 300, 200, 300), (4, 9, 5, 1)], ids=str
+    "shape",
+    [
+        (1, 1, 1, 1000),
+        (2, 7, 33, 3000),
+        (5, 64, 8, 700),
+        (3, 300, 200, 300),
+        (2, 256, 260, 900),
+        (600, 270, 256, 3),
+        (4, 9, 5, 1),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("shifted", [False, True])
 def test_a_sum_of_outer_products_is_right_and_threads_change_no_bit(

@@ -15,6 +15,9 @@ from retrograd.pool import empty
 
 __all__ = ["NativeBackend"]
 
+# Weight gradients from this width on are torch's, in products over so many pairs.
+_LARGE, _PIECE = 256, 512
+
 _DENSE = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 _DIAGONAL = (*_DENSE, torch.bfloat16, torch.float16)
 
@@ -74,6 +77,11 @@ class NativeBackend:
         invariant, diagonal = A.shape[1] == 1, A.ndim == 3
         if not delta.numel():
             return delta, g_final.clone(), None if states is None else torch.zeros_like(A)
+        if states is not None and h0 is not None and not diagonal and invariant and A.shape[2] >= _LARGE:
+            delta, d_h0, _ = self.adjoint(A, g, g_final, reverse)
+            by_group = (x.reshape(A.shape[0], -1, *x.shape[1:]).unbind() for x in (delta, states, h0))
+            sums_of_groups = [_large_outer_sum(d, h, before, reverse) for d, h, before in zip(*by_group, strict=True)]
+            return delta, d_h0, torch.stack(sums_of_groups).unsqueeze(1)
         wanted = states is not None and h0 is not None
         d_A = empty(A.shape, A) if wanted and not (invariant and diagonal) else None
         sums = torch.empty(d_h0.shape, dtype=carry_dtype(g.dtype)) if wanted and invariant and diagonal else None
@@ -100,6 +108,8 @@ class NativeBackend:
 
     def outer_sum(self, gradient: Tensor, factor: Tensor, before: Tensor | None) -> Tensor:
         """Return Σ gradient_t factor_t^H over (batch, time), the same bits on any number of threads."""
+        if min(gradient.shape[2], factor.shape[2]) >= _LARGE:
+            return _large_outer_sum(gradient, factor, before, False)
         result = torch.empty(gradient.shape[2], factor.shape[2], dtype=gradient.dtype)
         _native.outer_sum(
             to_dlpack(_row(gradient)),
@@ -110,6 +120,24 @@ class NativeBackend:
             torch.get_num_threads(),
         )
         return result
+
+
+def _large_outer_sum(gradient: Tensor, factor: Tensor, before: Tensor | None, reverse: bool) -> Tensor:
+    """Return what :meth:`NativeBackend.outer_sum` does by torch's matrix product, which is faster at this size.
+
+    A product over more than ``_PIECE`` pairs would be shared out among threads, whose number shows in the last bits.
+    """
+    result, pairs = gradient.new_zeros(gradient.shape[2], factor.shape[2]), []
+    if before is not None:  # each gradient meets the factor of the step before it
+        first, later, met = (-1, slice(0, -1), slice(1, None)) if reverse else (0, slice(1, None), slice(0, -1))
+        pairs.append((gradient[:, first], before))
+        gradient, factor = gradient[:, later], factor[:, met]
+    axis = 0 if gradient.shape[0] <= gradient.shape[1] else 1
+    pairs += zip(gradient.unbind(axis), factor.unbind(axis), strict=True)
+    for d, h in pairs:
+        for start in range(0, d.shape[0], _PIECE):
+            result.addmm_(d[start : start + _PIECE].mT, h[start : start + _PIECE].conj())
+    return result
 
 
 def _walks_time(A: Tensor, u: Tensor) -> bool:
