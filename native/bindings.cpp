@@ -138,7 +138,7 @@ void adjoint(Array<const T, Rank> A, Array<const T, 3> g, Array<const T, 2> g_fi
         if (d_A) {
             require_shape(*d_A, A, Rank, "d_A is not of A's shape");
             p.d_A = sequence<T, Rank>(*d_A);
-            require(Rank == 3 || d_A->shape(0) == 1 || d_A->stride(0) == d_A->stride(1) * d_A->shape(1),
+            require(Rank == 3 || d_A->shape(0) == 1 || d_A->stride(0) == d_A->stride(1) * static_cast<std::int64_t>(d_A->shape(1)),
                     "d_A is not contiguous");
         } else {
             require(sums->shape(0) == g.shape(0) && sums->shape(1) == g.shape(2) * Carry<T>::reals,

@@ -1,8 +1,8 @@
 // Dense transitions: h_t = A_t h_{t-1} + u_t. Recurrence and adjoint: recurrence.hpp.
 //
 // Time-invariant: a sweep over steps of one small matrix product each (sweep.hpp), in chunks of time where rows are
-// few (chunks.hpp). Time-varying: each A_t is used once, straight from memory: dot products forward, sums of rows in the adjoint. The gradient of a time-invariant A is one
-// product over (batch, time), after the sweep (outer.hpp).
+// few (chunks.hpp). Time-varying: each A_t is used once, straight from memory: dot products forward, sums of rows in the
+// adjoint. The gradient of a time-invariant A is one product over (batch, time), after the sweep (outer.hpp).
 #include <memory>
 #include <vector>
 

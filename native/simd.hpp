@@ -236,16 +236,20 @@ struct HalfLanes {
         return __builtin_shufflevector(halves, halves, (2 * I + 1)...);
     }
 
+#if defined(__AVX512F__)
+    // The conversions that keep no lane start from an undefined vector in GCC's headers, which it then warns about.
+    static constexpr __mmask16 whole = 0xFFFF;
+#endif
     static Vec widen(Bits bits) {
         if constexpr (std::is_same_v<S, BFloat16>) {
             return std::bit_cast<Vec>(__builtin_convertvector(bits, Wide) << 16);
         } else {
 #if defined(__AVX512F__)
-            return std::bit_cast<Vec>(_mm512_cvtph_ps(std::bit_cast<__m256i>(bits)));
+            return std::bit_cast<Vec>(_mm512_maskz_cvtph_ps(whole, std::bit_cast<__m256i>(bits)));
 #elif defined(__F16C__)
             return std::bit_cast<Vec>(_mm256_cvtph_ps(std::bit_cast<__m128i>(bits)));
 #else
-            Vec v;
+            Vec v = {};
             for (int i = 0; i < width; ++i) {
                 _Float16 h;
                 const std::uint16_t b = bits[i];
@@ -264,11 +268,12 @@ struct HalfLanes {
             return upper_halves(x + 0x7FFF + ((x >> 16) & 1), std::make_integer_sequence<int, width>());
         } else {
 #if defined(__AVX512F__)
-            return std::bit_cast<Bits>(_mm512_cvtps_ph(std::bit_cast<__m512>(v), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+            return std::bit_cast<Bits>(_mm512_maskz_cvtps_ph(whole, std::bit_cast<__m512>(v),
+                                                             _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 #elif defined(__F16C__)
             return std::bit_cast<Bits>(_mm256_cvtps_ph(std::bit_cast<__m256>(v), _MM_FROUND_TO_NEAREST_INT));
 #else
-            Bits bits;
+            Bits bits = {};
             for (int i = 0; i < width; ++i) {
                 const _Float16 h = static_cast<_Float16>(v[i]);
                 std::uint16_t b;

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstring>
-#include <vector>
 
 #include "panel.hpp"
 
@@ -43,7 +42,7 @@ class NarrowRun {
           add_step_((s.index(1) - s.index(0)) * s.add.time),
           out_step_((s.index(1) - s.index(0)) * s.out.time) {
         for (int k = 0; k < Width; ++k)
-            for (int i = 0; i < Width; ++i) M_[k][i] = packed[k * panel + i];
+            for (int i = 0; i < Width; ++i) M_[k][i] = packed[(i / panel * Width + k) * panel + i % panel];
     }
     void operator()(const Span<S>* spans, int rows) const {
         int r = 0;
@@ -148,18 +147,6 @@ void run(const Sweep<S>& s, const Span<S>* spans, int rows, const StepKernels<S>
         if (!direct)
             for (int r = 0; r < rows; ++r) finish(r, k);
     }
-}
-
-// All spans, in blocks of rows that share the threads evenly.
-template <class S>
-void run_all(const Sweep<S>& s, const std::vector<Span<S>>& spans, const StepKernels<S>& kernels, const S* packed) {
-    const auto count = static_cast<std::int64_t>(spans.size());
-    const std::int64_t blocks = ceil_div(ceil_div(count, block_rows), s.extents.threads) * s.extents.threads;
-    const std::int64_t rows = ceil_div(count, blocks < count ? blocks : count);
-    parallel_for(ceil_div(count, rows), s.extents.threads, [&](std::int64_t block) {
-        const std::int64_t first = block * rows, left = count - first;
-        run(s, spans.data() + first, static_cast<int>(left < rows ? left : rows), kernels, packed);
-    });
 }
 
 }  // namespace

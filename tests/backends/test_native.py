@@ -81,7 +81,7 @@ def test_every_instruction_set_is_right(
 ) -> None:
     eps = torch.finfo(dtype).eps
     with isa(name):
-        for groups, rows, width in ((1, 1, 7), (2, 3, 17), (1, 11, 34), (2, 2, 257)):
+        for groups, rows, width in ((1, 5, 2), (2, 4, 3), (1, 1, 4), (1, 1, 7), (2, 3, 17), (1, 11, 34), (2, 2, 257)):
             A, u, h0 = problem(structure, steps, dtype, groups, rows, 6, width)
             states = NATIVE.scan(A, u, h0, reverse)
             assert_close(states, loop_scan(expand(A, u), u, h0, reverse), eps, "states")
