@@ -80,8 +80,30 @@ void require_shape(const X& x, const Y& y, int rank, const char* what) {
     for (int i = 0; i < rank; ++i) require(x.shape(i) == y.shape(i), what);
 }
 
+using Table = std::optional<Array<const std::int64_t, 2>>;  // of segments
+
+// Without a table h_0 and g_final have a row for every row of u.
+template <class T>
+void take_segments(Extents& e, const Table& table, const Array<const T, 2>& starts) {
+    const auto rows = static_cast<std::int64_t>(starts.shape(0));
+    if (!table) return require(rows == e.batch, "h0 or g_final is not (batch, width)");
+    require(table->shape(1) == 5 && table->stride(1) == 1 && (table->shape(0) < 2 || table->stride(0) == 5),
+            "segments are not a contiguous (segments, 5)");
+    e.segments = reinterpret_cast<const Segment*>(table->data());
+    e.segment_count = static_cast<std::int64_t>(table->shape(0));
+    for (std::int64_t i = 0; i < e.segment_count; ++i) {
+        const Segment& s = e.segments[i];
+        require(0 <= s.row && s.row < e.batch && 0 <= s.begin && s.begin <= s.end && s.end <= e.time,
+                "a segment lies outside (batch, time)");
+        require(-1 <= s.start && s.start < rows && -1 <= s.final && s.final < rows,
+                "a segment's start or final is not a row of h0");
+    }
+}
+
 template <class T, int Rank>
-Extents extents(const Array<const T, Rank>& A, const Array<const T, 3>& u, bool reverse, int threads) {
+Extents extents(const Array<const T, Rank>& A, const Array<const T, 3>& u, const Array<const T, 2>& starts,
+                const Table& segments, bool reverse, int threads) {
+    require(starts.shape(1) == u.shape(2), "h0 or g_final is not (batch, width)");
     Extents e;
     e.batch = static_cast<std::int64_t>(u.shape(0));
     e.time = static_cast<std::int64_t>(u.shape(1));
@@ -94,16 +116,16 @@ Extents extents(const Array<const T, Rank>& A, const Array<const T, 3>& u, bool 
     e.time_invariant = steps == 1;
     e.reverse = reverse;
     e.threads = threads;
+    take_segments<T>(e, segments, starts);
     return e;
 }
 
 template <class T, int Rank>
-void scan(Array<const T, Rank> A, Array<const T, 3> u, Array<const T, 2> h0, Array<T, 3> states, bool reverse,
-          int threads) {
+void scan(Array<const T, Rank> A, Array<const T, 3> u, Array<const T, 2> h0, Array<T, 3> states, Table segments,
+          bool reverse, int threads) {
     Scan<T> p;
-    p.extents = extents<T, Rank>(A, u, reverse, threads);
+    p.extents = extents<T, Rank>(A, u, h0, segments, reverse, threads);
     require_shape(u, states, 3, "states are not of u's shape");
-    require(h0.shape(0) == u.shape(0) && h0.shape(1) == u.shape(2), "h0 is not (batch, width)");
     p.A = sequence<const T, Rank>(A);
     p.u = sequence<const T, 3>(u);
     p.h0 = sequence<const T, 2>(h0);
@@ -116,12 +138,12 @@ void scan(Array<const T, Rank> A, Array<const T, 3> u, Array<const T, 2> h0, Arr
 template <class T, int Rank>
 void adjoint(Array<const T, Rank> A, Array<const T, 3> g, Array<const T, 2> g_final, Array<T, 3> delta,
              Array<T, 2> d_h0, std::optional<Array<const T, 3>> states, std::optional<Array<const T, 2>> h0,
-             std::optional<Array<T, Rank>> d_A, std::optional<Array<Carried<T>, 2>> sums, bool reverse, int threads) {
+             std::optional<Array<T, Rank>> d_A, std::optional<Array<Carried<T>, 2>> sums, Table segments, bool reverse,
+             int threads) {
     Adjoint<T> p;
-    p.extents = extents<T, Rank>(A, g, reverse, threads);
+    p.extents = extents<T, Rank>(A, g, g_final, segments, reverse, threads);
     require_shape(g, delta, 3, "delta is not of g's shape");
     require_shape(g_final, d_h0, 2, "d_h0 is not of g_final's shape");
-    require(g_final.shape(0) == g.shape(0) && g_final.shape(1) == g.shape(2), "g_final is not (batch, width)");
     p.A = sequence<const T, Rank>(A);
     p.g = sequence<const T, 3>(g);
     p.g_final = sequence<const T, 2>(g_final);
@@ -130,7 +152,7 @@ void adjoint(Array<const T, Rank> A, Array<const T, 3> g, Array<const T, 2> g_fi
     if (d_A || sums) {
         require(states && h0, "d_A needs states and h0");
         require_shape(*states, g, 3, "states are not of g's shape");
-        require_shape(*h0, g_final, 2, "h0 is not (batch, width)");
+        require_shape(*h0, g_final, 2, "h0 is not of g_final's shape");
         require(p.extents.time_invariant && Rank == 3 ? sums && !d_A : d_A && !sums,
                 "sums are for time-invariant diagonal transitions, d_A for all others");
         p.states = sequence<const T, 3>(*states);
@@ -138,11 +160,13 @@ void adjoint(Array<const T, Rank> A, Array<const T, 3> g, Array<const T, 2> g_fi
         if (d_A) {
             require_shape(*d_A, A, Rank, "d_A is not of A's shape");
             p.d_A = sequence<T, Rank>(*d_A);
-            require(Rank == 3 || d_A->shape(0) == 1 || d_A->stride(0) == d_A->stride(1) * static_cast<std::int64_t>(d_A->shape(1)),
+            const auto steps = static_cast<std::int64_t>(d_A->shape(1));
+            require(Rank == 3 || d_A->shape(0) == 1 || d_A->stride(0) == d_A->stride(1) * steps,
                     "d_A is not contiguous");
         } else {
-            require(sums->shape(0) == g.shape(0) && sums->shape(1) == g.shape(2) * Carry<T>::reals,
-                    "sums are not (batch, width)");
+            require(sums->shape(0) == (segments ? segments->shape(0) : g.shape(0)) &&
+                        sums->shape(1) == g.shape(2) * Carry<T>::reals,
+                    "sums are not (batch, width) or (segments, width)");
             p.sums = sequence<Carried<T>, 2>(*sums);
         }
     }
@@ -160,12 +184,14 @@ void outer_sum(Array<const T, 3> gradient, Array<const T, 3> factor, std::option
                 (result.shape(0) <= 1 || result.stride(0) == static_cast<std::int64_t>(result.shape(1))),
             "result is not a contiguous (height, width)");
     OuterSum<T> p;
-    p.batch = p.rows_per_sum = static_cast<std::int64_t>(gradient.shape(0));
-    p.time = static_cast<std::int64_t>(gradient.shape(1));
+    Extents& e = p.extents;
+    e.batch = e.rows_per_transition = static_cast<std::int64_t>(gradient.shape(0));
+    e.time = static_cast<std::int64_t>(gradient.shape(1));
+    e.width = static_cast<std::int64_t>(factor.shape(2));
+    e.time_invariant = true;
+    e.reverse = reverse;
+    e.threads = threads;
     p.height = static_cast<std::int64_t>(gradient.shape(2));
-    p.width = static_cast<std::int64_t>(factor.shape(2));
-    p.reverse = reverse;
-    p.threads = threads;
     p.gradient = sequence<const T, 3>(gradient);
     p.factor = sequence<const T, 3>(factor);
     if (before) {
@@ -186,10 +212,11 @@ void define_outer_sum(nb::module_& m) {
 template <class T, int Rank>
 void define(nb::module_& m, const char* scan_name, const char* adjoint_name) {
     m.def(scan_name, &scan<T, Rank>, "A"_a.noconvert(), "u"_a.noconvert(), "h0"_a.noconvert(),
-          "states"_a.noconvert(), "reverse"_a, "threads"_a);
+          "states"_a.noconvert(), "segments"_a.noconvert().none(), "reverse"_a, "threads"_a);
     m.def(adjoint_name, &adjoint<T, Rank>, "A"_a.noconvert(), "g"_a.noconvert(), "g_final"_a.noconvert(),
           "delta"_a.noconvert(), "d_h0"_a.noconvert(), "states"_a.noconvert().none(), "h0"_a.noconvert().none(),
-          "d_A"_a.noconvert().none(), "sums"_a.noconvert().none(), "reverse"_a, "threads"_a);
+          "d_A"_a.noconvert().none(), "sums"_a.noconvert().none(), "segments"_a.noconvert().none(), "reverse"_a,
+          "threads"_a);
 }
 
 // An uninitialised torch tensor over a block of the pool, which gets it back when the tensor dies.

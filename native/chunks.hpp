@@ -143,9 +143,12 @@ bool raise(const S* A, Form form, std::int64_t width, std::int64_t length, int t
 }
 
 // Chunks pay where a block of rows would be mostly empty and time is long enough for the powers: by shapes alone.
-inline bool divides(const Extents& e) {
-    const std::int64_t groups = e.batch / e.rows_per_transition;
-    return e.rows_per_transition < 4 && groups < 8 && e.time >= 1024 && e.time >= 8 * e.width;
+template <class S>
+bool divides(const std::vector<Span<S>>& spans, std::int64_t groups, std::int64_t width) {
+    std::int64_t steps = 0;
+    for (const Span<S>& span : spans) steps += span.length();
+    const auto count = static_cast<std::int64_t>(spans.size());
+    return 0 < count && count < 4 && groups < 8 && steps >= 1024 * count && steps >= 8 * width * count;
 }
 
 template <class S>
@@ -167,128 +170,130 @@ struct Magnitudes {
     bool finite() const { return most <= std::numeric_limits<decltype(most)>::max(); }
 };
 
-// One group's rows in chunks.
+// One group's sequences in chunks.
 template <class S>
 class ChunkedSweep {
   public:
-    ChunkedSweep(const Sweep<S>& s, std::int64_t group)
+    ChunkedSweep(const Sweep<S>& s, const S* A, const std::vector<Span<S>>& sequences)
         : s_(s),
-          A_(s.A.at(group, 0)),
+          A_(A),
           width_(s.extents.width),
-          rows_(s.extents.rows_per_transition),
-          row0_(group * rows_),
-          length_(length_of(s.extents)),
-          chunks_(ceil_div(s.extents.time, length_)),
+          length_(length_of(sequences)),
           kernels_(StepKernels<S>::many_rows(width_)),
-          packed_(A_, width_, kernels_.panel, s.form()),
-          starts_(chunks_ * rows_ * width_) {}
+          packed_(A_, width_, kernels_.panel, s.form()) {
+        for (const Span<S>& sequence : sequences)
+            for (std::int64_t first = sequence.first; first < sequence.last; first += length_) {
+                Span<S> chunk = sequence;
+                chunk.first = first;
+                chunk.last = first + length_ < sequence.last ? first + length_ : sequence.last;
+                chunks_.push_back({chunk, first == sequence.first});
+            }
+        Buffer<S> starts(count() * width_);
+        starts_.swap(starts);
+        for (std::int64_t c = 0; c < count(); ++c)
+            if (!at(c).opens) at(c).span.before = start(c);
+    }
 
     // False where only one sweep can tell.
     bool operator()() {
         const Memory<S> memory(A_, s_.form(), width_, length_, s_.extents.threads);
         if (!memory.bounded) return false;
         if (memory.steps < length_) {
-            run_spans(chunk_ends(memory.steps), whole_chunks());
+            run_chunks(memory.steps, true);
             if (!finite()) return false;
             if (nothing_was_left_out(memory)) return true;
         }
         Buffer<W> power(width_ * width_);
         if (!raise<S, W>(A_, s_.form(), width_, length_, s_.extents.threads, power)) return false;
-        run_spans(chunk_ends(length_), {});
-        for (std::int64_t r = 0; r < rows_; ++r) carry(power.data(), r);
-        run_spans({}, whole_chunks());
+        run_chunks(length_, false);
+        carry(power.data());
+        run_chunks(0, true);
         return finite();
     }
 
   private:
     using W = typename Widened<S>::type;
+    struct Chunk {
+        Span<S> span;
+        bool opens;  // the first of its sequence
+    };
     const Sweep<S>& s_;
     const S* A_;
-    std::int64_t width_, rows_, row0_, length_, chunks_;
+    std::int64_t width_, length_;
     StepKernels<S> kernels_;
     PackedTransition<S> packed_;
-    Buffer<S> starts_;  // (chunks, rows, width); the first stay zero
+    std::vector<Chunk> chunks_;  // in the order of their sequences
+    Buffer<S> starts_ = Buffer<S>(0);  // (chunks, width)
 
     // About 16 chunks, whose starts do not fall on the same sets of the cache.
-    static std::int64_t length_of(const Extents& e) {
-        std::int64_t length = ceil_div(e.time, 16);
-        while (length * e.width * static_cast<std::int64_t>(sizeof(S)) % 4096 < 64) ++length;
+    std::int64_t length_of(const std::vector<Span<S>>& sequences) const {
+        std::int64_t steps = 0;
+        for (const Span<S>& sequence : sequences) steps += sequence.length();
+        std::int64_t length = ceil_div(steps / static_cast<std::int64_t>(sequences.size()), 16);
+        while (length * width_ * static_cast<std::int64_t>(sizeof(S)) % 4096 < 64) ++length;
         return length;
     }
 
-    S* start(std::int64_t chunk, std::int64_t row) { return starts_.data() + (chunk * rows_ + row) * width_; }
-    const S* state(std::int64_t row, std::int64_t step) const { return s_.out.at(row0_ + row, s_.index(step)); }
+    std::int64_t count() const { return static_cast<std::int64_t>(chunks_.size()); }
+    Chunk& at(std::int64_t chunk) { return chunks_[static_cast<std::size_t>(chunk)]; }
+    S* start(std::int64_t chunk) { return starts_.data() + chunk * width_; }
+    const S* state(const Span<S>& span, std::int64_t step) const { return s_.out.at(span.row, s_.index(step)); }
 
-    // The last `warm` steps of every chunk but the last, from zero, to where the next one starts. In the order (chunk,
-    // row), so that the shorter ones come last.
-    std::vector<Span<S>> chunk_ends(std::int64_t warm) {
-        std::memset(static_cast<void*>(starts_.data()), 0, sizeof(S) * static_cast<std::size_t>(rows_ * width_));
-        std::vector<Span<S>> spans;
-        for (std::int64_t chunk = 1; chunk < chunks_; ++chunk)
-            for (std::int64_t r = 0; r < rows_; ++r) {
-                const std::int64_t last = chunk * length_, first = last - warm;
-                const S* before = first == 0 ? s_.at_start(row0_ + r) : start(0, r);
-                spans.push_back({row0_ + r, first, last, before, start(chunk, r)});
+    // The last `warm` steps before every chunk that follows another, from zero, to where it starts; the chunks
+    // themselves where they are `wanted`. In blocks that share the threads evenly.
+    void run_chunks(std::int64_t warm, bool wanted) {
+        const std::int64_t threads = s_.extents.threads;
+        const std::int64_t blocks = ceil_div(ceil_div(count(), block_rows), threads) * threads;
+        const std::int64_t size = ceil_div(count(), blocks < count() ? blocks : count());
+        parallel_for(ceil_div(count(), size), threads, [&](std::int64_t block) {
+            std::vector<Span<S>> ends, wholes;
+            for (std::int64_t c = block * size; c < count() && c < (block + 1) * size; ++c) {
+                const Chunk& chunk = at(c);
+                if (!chunk.opens && warm > 0) {
+                    const Chunk& last = at(c - 1);
+                    Span<S> end = last.span;
+                    end.first = chunk.span.first - warm;
+                    end.last = chunk.span.first;
+                    if (!last.opens || warm < length_) end.before = end.start = nullptr;
+                    end.end = start(c);
+                    ends.push_back(end);
+                }
+                wholes.push_back(chunk.span);
             }
-        return spans;
-    }
-    std::vector<Span<S>> whole_chunks() {
-        std::vector<Span<S>> spans;
-        for (std::int64_t chunk = 0; chunk < chunks_; ++chunk)
-            for (std::int64_t r = 0; r < rows_; ++r) {
-                const std::int64_t first = chunk * length_, end = first + length_, time = s_.extents.time;
-                const S* before = chunk == 0 ? s_.at_start(row0_ + r) : start(chunk, r);
-                spans.push_back({row0_ + r, first, end < time ? end : time, before});
-            }
-        return spans;
-    }
-
-    // In blocks of rows that share the threads evenly; a chunk after the steps that give its start, where both are given.
-    void run_spans(const std::vector<Span<S>>& ends, const std::vector<Span<S>>& wholes) {
-        const std::int64_t count = chunks_ * rows_, threads = s_.extents.threads;
-        const std::int64_t blocks = ceil_div(ceil_div(count, block_rows), threads) * threads;
-        const std::int64_t rows = ceil_div(count, blocks < count ? blocks : count);
-        parallel_for(ceil_div(count, rows), threads, [&](std::int64_t block) {
-            const std::int64_t first = block * rows, last = first + rows < count ? first + rows : count;
-            const std::int64_t skipped = first < rows_ ? rows_ : first;  // the first chunk has no steps before it
-            if (!ends.empty() && skipped < last)
-                run(s_, ends.data() + skipped - rows_, static_cast<int>(last - skipped), kernels_, packed_.data());
-            if (!wholes.empty())
-                run(s_, wholes.data() + first, static_cast<int>(last - first), kernels_, packed_.data());
+            run(s_, ends, kernels_, packed_.data());
+            if (wanted) run(s_, wholes, kernels_, packed_.data());
         });
     }
 
     // From each chunk's own end and the power to its whole end.
-    void carry(const W* power, std::int64_t r) {
+    void carry(const W* power) {
         Buffer<W> states(2 * width_);
         W *here = states.data(), *there = here + width_;
-        for (std::int64_t i = 0; i < width_; ++i) here[i] = W(start(1, r)[i]);
-        for (std::int64_t chunk = 2; chunk < chunks_; ++chunk, std::swap(here, there)) {
-            for (std::int64_t i = 0; i < width_; ++i) there[i] = W(start(chunk, r)[i]);
+        for (std::int64_t c = 1; c < count(); ++c, std::swap(here, there)) {
+            for (std::int64_t i = 0; i < width_; ++i) there[i] = W(at(c).opens ? S(0) : start(c)[i]);
+            if (at(c).opens || at(c - 1).opens) continue;
             for (std::int64_t k = 0; k < width_; ++k)
                 for (std::int64_t i = 0; i < width_; ++i) there[i] += here[k] * power[k * width_ + i];
-            for (std::int64_t i = 0; i < width_; ++i) start(chunk, r)[i] = S(there[i]);
+            for (std::int64_t i = 0; i < width_; ++i) start(c)[i] = S(there[i]);
         }
     }
 
-    bool finite() const {
-        for (std::int64_t r = 0; r < rows_; ++r)
-            for (std::int64_t chunk = 1; chunk <= chunks_; ++chunk) {
-                const std::int64_t last = (chunk < chunks_ ? chunk * length_ : s_.extents.time) - 1;
-                if (!Magnitudes<S>(state(r, last), width_).finite()) return false;
-            }
+    bool finite() {
+        for (std::int64_t c = 0; c < count(); ++c)
+            if (!Magnitudes<S>(state(at(c).span, at(c).span.last - 1), width_).finite()) return false;
         return true;
     }
 
     // Is M^steps times the state before those steps below the rounding of every element that it is missing from?
-    bool nothing_was_left_out(const Memory<S>& memory) const {
+    bool nothing_was_left_out(const Memory<S>& memory) {
         constexpr double share = std::numeric_limits<typename Carry<S>::type>::epsilon() / 16;
-        for (std::int64_t r = 0; r < rows_; ++r)
-            for (std::int64_t chunk = 1; chunk < chunks_; ++chunk) {
-                const std::int64_t last = chunk * length_ - 1;
-                const Magnitudes<S> missed(state(r, last - memory.steps), width_), start(state(r, last), width_);
-                if (!(memory.left_out * 2 * missed.most <= share * start.least)) return false;
-            }
+        for (std::int64_t c = 0; c < count(); ++c) {
+            if (at(c).opens) continue;
+            const Span<S>& span = at(c).span;
+            const std::int64_t last = span.first - 1;
+            const Magnitudes<S> missed(state(span, last - memory.steps), width_), start(state(span, last), width_);
+            if (!(memory.left_out * 2 * missed.most <= share * start.least)) return false;
+        }
         return true;
     }
 };

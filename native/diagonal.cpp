@@ -10,8 +10,9 @@
 // turn is mended: run again from the state it should have started from, until the two runs agree in every bit, from
 // where on they are the same. That gives the bits of one run whatever the transitions are, and is short where they
 // forget. (Where a sum over time is wanted, or time is short, the channels are cut instead.)
-#include "simd.hpp"
-#include "threads.hpp"
+//
+// Segments are tasks of their own, dealt to the threads in the order of memory, so many steps to each.
+#include "sequences.hpp"
 
 RETROGRAD_BEGIN
 namespace {
@@ -25,9 +26,14 @@ constexpr std::int64_t look = 8;
 
 enum class Mode { store, stream, mend };
 
-// What one call works on: some rows of one group, some channels, some steps.
+// What one call works on: some rows of one group, some channels, some steps (in the order of the sweep).
 struct Part {
     std::int64_t group, row0, rows, c0, channels, begin, end;
+    bool opens, closes;              // does it hold the first step of the sweep, the last?
+    std::int64_t before, after;      // row of what stands before the first step (h_0; g_final), after the last (d_h0);
+                                     // of the first of `rows`; -1: nothing
+    std::int64_t sums = 0;
+    bool adds = false;               // to d_A, instead of setting it
 };
 
 struct Tasks {
@@ -58,6 +64,9 @@ struct Tasks {
         p.channels = e.width - p.c0 < channels ? e.width - p.c0 : channels;
         p.begin = e.time * time_block / time_blocks;
         p.end = e.time * (time_block + 1) / time_blocks;
+        p.opens = time_block == 0;
+        p.closes = time_block + 1 == time_blocks;
+        p.before = p.after = p.sums = p.row0;
         return p;
     }
 };
@@ -110,14 +119,15 @@ bool scan_part(const Scan<S>& p, const Part& part) {
     const std::int64_t direction = e.reverse ? -1 : 1, t0 = step_index(e, part.begin, false);
     Carried<Vec, Vectors> carry(part.rows * row.count);
     for (std::int64_t r = 0; r < part.rows; ++r) {
-        const S* before = part.begin == 0     ? p.h0.at(part.row0 + r, 0) + part.c0
-                          : mode == Mode::mend ? p.states.at(part.row0 + r, t0 - direction) + part.c0
-                                               : nullptr;
+        const S* before = nullptr;
+        if (part.opens && part.before >= 0) before = p.h0.at(part.before + r, 0) + part.c0;
+        if (!part.opens && mode == Mode::mend) before = p.states.at(part.row0 + r, t0 - direction) + part.c0;
         each<Vectors>(row.count, false,
                       [&](int i) { carry.at(r, i, row.count) = before ? row.load(before, i) : Vec{}; });
     }
     const S* a0 = p.A.at(part.group, t0) + part.c0;
-    for (std::int64_t k = 0; k < part.end - part.begin; ++k) {
+    // True where the runs agree.
+    const auto step = [&](std::int64_t k, auto alone) {
         const S* a = a0 + k * direction * p.A.time;
         bool apart = false;
         for (std::int64_t r = 0; r < part.rows; ++r) {
@@ -126,15 +136,19 @@ bool scan_part(const Scan<S>& p, const Part& part) {
             S* h = p.states.at(part.row0 + r, t) + part.c0;
             each<Vectors>(row.count, e.reverse, [&](int i) {
                 auto& state = carry.at(r, i, row.count);
-                state = L::multiply_add(row.load(a, i), state, row.load(u, i));
+                if constexpr (alone) state = row.load(u, i);
+                else state = L::multiply_add(row.load(a, i), state, row.load(u, i));
                 if constexpr (mode == Mode::mend)
                     if (k % look == 0 && !apart) apart = differ(state, Vec(row.load(h, i)));
                 row.template store<mode == Mode::stream>(h, i, state);
             });
         }
-        if constexpr (mode == Mode::mend)
-            if (k % look == 0 && !apart) return true;
-    }
+        return mode == Mode::mend && k % look == 0 && !apart;
+    };
+    std::int64_t k = 0;
+    if (part.opens && part.before < 0) step(k++, std::true_type());
+    for (; k < part.end - part.begin; ++k)
+        if (step(k, std::false_type())) return true;
     if (mode == Mode::stream) stream_fence();
     return false;
 }
@@ -161,16 +175,17 @@ bool adjoint_part(const Adjoint<S>& p, const Part& part) {
             S* delta = p.delta.at(b, t) + part.c0;
             const S *from = nullptr, *previous = nullptr;
             S* d_a = nullptr;
-            if constexpr (from_start) from = p.g_final.at(b, 0) + part.c0;
+            if (from_start && part.before >= 0) from = p.g_final.at(part.before + r, 0) + part.c0;
             if constexpr (GradientOfA) {
-                previous = (part.begin + k + 1 == e.time ? p.h0.at(b, 0) : p.states.at(b, t + direction)) + part.c0;
+                if (!part.closes || part.begin + k + 1 < part.end) previous = p.states.at(b, t + direction) + part.c0;
+                else if (part.after >= 0) previous = p.h0.at(part.after + r, 0) + part.c0;
                 d_a = e.time_invariant ? nullptr : p.d_A.at(part.group, t) + part.c0;
             }
             const bool first = r == 0, last = r + 1 == part.rows;
             each<Vectors>(row.count, descending, [&](int i) {
                 auto& carried = carry.at(r, i, row.count);
                 Vec d;
-                if constexpr (from_start) d = row.load(g, i) + row.load(from, i);
+                if constexpr (from_start) d = from ? row.load(g, i) + row.load(from, i) : row.load(g, i);
                 else d = L::multiply_add(L::conjugate(row.load(a, i)), carried, row.load(g, i));
                 if constexpr (mode == Mode::mend)
                     if (k % look == 0 && !apart) apart = differ(d, Vec(row.load(delta, i)));
@@ -178,20 +193,15 @@ bool adjoint_part(const Adjoint<S>& p, const Part& part) {
                 carried = d;
                 if constexpr (GradientOfA) {
                     auto& s = sum.at(0, i, row.count);
-                    const Vec h = L::conjugate(row.load(previous, i));
-                    if (d_a == nullptr) {
-                        s = L::multiply_add(d, h, s);
-                    } else {
-                        const Vec term = L::multiply_add(d, h, first ? Vec{} : s);
-                        if (last) row.template store<mode == Mode::stream>(d_a, i, term);
-                        else s = term;
-                    }
+                    if (d_a && first) s = part.adds ? row.load(d_a, i) : Vec{};
+                    if (previous) s = L::multiply_add(d, L::conjugate(row.load(previous, i)), s);
+                    if (d_a && last) row.template store<mode == Mode::stream>(d_a, i, s);
                 }
             });
         }
     };
     std::int64_t k = 0;
-    if (part.begin == 0) {
+    if (part.opens) {
         step(k++, std::true_type());
     } else {
         for (std::int64_t r = 0; r < part.rows; ++r) {
@@ -206,18 +216,18 @@ bool adjoint_part(const Adjoint<S>& p, const Part& part) {
         if constexpr (mode == Mode::mend)
             if (k % look == 0 && !std::exchange(apart, false)) return true;
     }
-    if (part.end == e.time)
+    if (part.closes && part.after >= 0)
         for (std::int64_t r = 0; r < part.rows; ++r)
             each<Vectors>(row.count, false, [&](int i) {
-                const Vec a = L::conjugate(row.load(p.A.at(part.group, step_index(e, e.time - 1, true)) + part.c0, i));
-                row.template store<false>(p.d_h0.at(part.row0 + r, 0) + part.c0, i,
+                const Vec a = L::conjugate(row.load(p.A.at(part.group, step_index(e, part.end - 1, true)) + part.c0, i));
+                row.template store<false>(p.d_h0.at(part.after + r, 0) + part.c0, i,
                                           L::multiply_add(a, carry.at(r, i, row.count), Vec{}));
             });
     if constexpr (GradientOfA) {
         // The sums over time leave in the carried type, one row for every batch row.
         if (e.time_invariant) {
             using R = typename L::R;
-            R* out = p.sums.at(part.row0, 0) + part.c0 * L::reals;
+            R* out = p.sums.at(part.sums, 0) + part.c0 * L::reals;
             for (int i = 0; i < row.count; ++i) {
                 const Vec total = sum.at(0, i, row.count);
                 std::memcpy(out + i * L::width * L::reals, &total,
@@ -267,16 +277,73 @@ void run_tasks_of(const Extents& e, const Tasks& k, bool stream, const Run& run)
     }
 }
 
+// The segments one by one; those of a group by one task where they meet in d_A.
+template <class Run>
+void run_segments(const Extents& e, bool backward, bool meet, bool stream, const Run& run) {
+    const Lines lines(e);
+    std::int64_t steps = 0;
+    for (std::int64_t i = 0; i < lines.count(); ++i) steps += lines[i].length();
+    Buffer<std::int64_t> share_of(lines.count());
+    // Gives each segment the share that its first step, or its group's, falls into; returns the largest share's steps.
+    const auto deal = [&](std::int64_t shares) {
+        std::int64_t most = 0, share = 0, load = 0, passed = 0;
+        for (std::int64_t i = 0; i < lines.count(); passed += lines[i++].length()) {
+            const bool tied = meet && i > 0 && lines[i].row / e.rows_per_transition == lines[i - 1].row / e.rows_per_transition;
+            if (!tied && passed * shares / steps != share) {
+                share = passed * shares / steps;
+                load = 0;
+            }
+            share_of.data()[i] = share;
+            load += lines[i].length();
+            if (load > most) most = load;
+        }
+        return most;
+    };
+    // The channels are cut where segments do not share well.
+    std::int64_t shares = e.threads, blocks = 1, channels = e.width;
+    const std::int64_t line = e.width <= 64 ? 16 : 64;
+    if (deal(shares) * shares > steps + steps / 8 && e.width >= 2 * line) {
+        channels = ceil_div(ceil_div(e.width, shares), line) * line;
+        blocks = ceil_div(e.width, channels);
+        shares = ceil_div(e.threads, blocks);
+        deal(shares);
+    }
+    parallel_for(blocks * shares, e.threads, [&](std::int64_t task) {
+        for (std::int64_t i = 0; i < lines.count(); ++i) {
+            if (share_of.data()[i] != task / blocks) continue;
+            const Line& s = lines[i];
+            Part part;
+            part.row0 = s.row;
+            part.rows = 1;
+            part.group = s.row / e.rows_per_transition;
+            part.c0 = task % blocks * channels;
+            part.channels = e.width - part.c0 < channels ? e.width - part.c0 : channels;
+            part.begin = e.reverse != backward ? e.time - s.end : s.begin;
+            part.end = part.begin + s.length();
+            part.opens = part.closes = true;
+            part.before = backward ? s.final : s.start;
+            part.after = s.start;
+            part.sums = s.index;
+            part.adds = meet;
+            if (stream) run(part, std::integral_constant<Mode, Mode::stream>());
+            else run(part, std::integral_constant<Mode, Mode::store>());
+        }
+    });
+}
+
 template <class S>
 void scan(const Scan<S>& p) {
     const Extents& e = p.extents;
     if (e.batch == 0 || e.time == 0 || e.width == 0) return;
     const Tasks k(e, sizeof(S) > 2);  // a state stored in 16 bits is not the one that was carried
-    run_tasks_of<S>(e, k, streams(e, p.states, k), [&](const Part& part, auto mode) {
+    const bool stream = streams(e, p.states, k);
+    const auto run = [&](const Part& part, auto mode) {
         return with_lanes<S>(part, [&](auto lanes, auto vectors) {
             return scan_part<S, decltype(lanes), decltype(vectors)::value, decltype(mode)::value>(p, part);
         });
-    });
+    };
+    if (e.segments) run_segments(e, false, false, stream, run);
+    else run_tasks_of<S>(e, k, stream, run);
 }
 
 template <class S>
@@ -292,16 +359,20 @@ void adjoint(const Adjoint<S>& p) {
         return;
     }
     const bool gradient_of_a = p.states.data != nullptr;
+    const bool meet = gradient_of_a && !e.time_invariant && e.rows_per_transition > 1;
     const Tasks k(e, sizeof(S) > 2 && !(gradient_of_a && e.time_invariant));
-    const bool stream = streams(e, p.delta, k) && (!p.d_A.data || streams(e, p.d_A, k));
-    run_tasks_of<S>(e, k, stream, [&](const Part& part, auto mode) {
+    const bool stream = streams(e, p.delta, k) && (!p.d_A.data || streams(e, p.d_A, k)) && !(e.segments && meet);
+    const auto run = [&](const Part& part, auto mode) {
         return with_lanes<S>(part, [&](auto lanes, auto vectors) {
             constexpr int V = decltype(vectors)::value;
             constexpr Mode m = decltype(mode)::value;
             return gradient_of_a ? adjoint_part<S, decltype(lanes), V, m, true>(p, part)
                                  : adjoint_part<S, decltype(lanes), V, m, false>(p, part);
         });
-    });
+    };
+    pass_on_empty(p);
+    if (e.segments) run_segments(e, true, meet, stream, run);
+    else run_tasks_of<S>(e, k, stream, run);
 }
 
 }  // namespace

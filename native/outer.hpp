@@ -7,8 +7,7 @@
 
 #include <cstring>
 
-#include "simd.hpp"
-#include "threads.hpp"
+#include "sequences.hpp"
 
 RETROGRAD_BEGIN
 namespace {
@@ -64,7 +63,7 @@ template <class S>
 class PackedPiece {
   public:
     explicit PackedPiece(const OuterSum<S>& p)
-        : used(p.height >= 128 && p.width >= 128),
+        : used(p.height >= 128 && p.extents.width >= 128),
           gradient_(used ? p.height * piece_steps : 0),
           factor_(used ? strip * piece_steps : 0) {}
 
@@ -106,70 +105,162 @@ void add_piece(const OuterSum<S>& p, const S* gradient, std::int64_t gradient_st
         const bool rows_packed = pack && rows == tile_rows;
         const S* d = rows_packed ? packed.gradient(i, steps) : gradient + i;
         const std::int64_t d_step = rows_packed ? tile_rows : gradient_step;
-        S* at = result + i * p.width + j;
-        if (p.width - j >= strip) {
+        S* at = result + i * p.extents.width + j;
+        if (p.extents.width - j >= strip) {
             if (pack && at_hand != j) packed.pack_factor(factor + (at_hand = j), factor_step, steps);
             const S* h = pack ? packed.factor() : factor + j;
-            outer_kernel<S, 2>(rows, every)(d, d_step, h, pack ? strip : factor_step, steps, at, p.width, 0);
+            outer_kernel<S, 2>(rows, every)(d, d_step, h, pack ? strip : factor_step, steps, at, p.extents.width, 0);
             continue;
         }
-        for (std::int64_t c = j; c < p.width; c += lanes) {
-            const int used = static_cast<int>(p.width - c < lanes ? p.width - c : lanes);
-            outer_kernel<S, 1>(rows, every)(d, d_step, factor + c, factor_step, steps, at + (c - j), p.width, used);
+        for (std::int64_t c = j; c < p.extents.width; c += lanes) {
+            const int used = static_cast<int>(p.extents.width - c < lanes ? p.extents.width - c : lanes);
+            outer_kernel<S, 1>(rows, every)(d, d_step, factor + c, factor_step, steps, at + (c - j), p.extents.width, used);
         }
     }
 }
 
+// Steps [begin, end) of a row; lines [line0, line1) of the problem meet them.
+struct Piece {
+    std::int64_t row, begin, end, line0, line1;
+};
+
+// The pieces of every group, of stretches of steps without padding.
+class Pieces {
+  public:
+    Pieces(const Extents& e, const Lines& lines) : bounds_(e.batch / e.rows_per_transition + 1) {
+        std::int64_t most = 0;
+        for (std::int64_t i = 0; i < lines.count(); ++i) most += ceil_div(lines[i].length(), piece_steps);
+        Buffer<Piece> pieces(most);
+        pieces_.swap(pieces);
+        std::int64_t count = 0, group = 0;
+        bounds_.data()[0] = 0;
+        const auto close = [&](std::int64_t before) {  // no more pieces of the groups before this one
+            while (group < before) bounds_.data()[++group] = count;
+        };
+        for (std::int64_t i = 0; i < lines.count();) {
+            std::int64_t last = i + 1;
+            while (last < lines.count() && lines[last].row == lines[i].row && lines[last].begin == lines[last - 1].end)
+                ++last;
+            close(lines[i].row / e.rows_per_transition);
+            for (std::int64_t t = lines[i].begin, end = lines[last - 1].end; t < end; t += piece_steps) {
+                const std::int64_t to = t + piece_steps < end ? t + piece_steps : end;
+                while (lines[i].end <= t) ++i;
+                std::int64_t line1 = i + 1;
+                while (line1 < last && lines[line1].begin < to) ++line1;
+                pieces_.data()[count++] = {lines[i].row, t, to, i, line1};
+            }
+            i = last;
+        }
+        close(e.batch / e.rows_per_transition);
+    }
+    std::int64_t count(std::int64_t group) const { return bounds_.data()[group + 1] - bounds_.data()[group]; }
+    const Piece& at(std::int64_t group, std::int64_t i) const { return pieces_.data()[bounds_.data()[group] + i]; }
+
+  private:
+    Buffer<Piece> pieces_ = Buffer<Piece>(0);
+    Buffer<std::int64_t> bounds_;
+};
+
+// The factors that a piece's gradients meet: those of the step before, where they lie if no sequence begins among them.
+template <class S>
+class Factors {
+  public:
+    Factors(const OuterSum<S>& p, const Lines& lines)
+        : p_(p), lines_(lines), copy_(p.before.data ? piece_steps * p.extents.width : 0) {}
+    const S* data = nullptr;
+    std::int64_t step = 0;
+
+    void find(const Piece& piece) {
+        step = p_.factor.time;
+        if (!p_.before.data) {
+            data = p_.factor.at(piece.row, piece.begin);
+            return;
+        }
+        const std::int64_t shift = p_.extents.reverse ? 1 : -1, width = p_.extents.width;
+        bool begins = false;
+        for (std::int64_t i = piece.line0; i < piece.line1; ++i) begins = begins || within(piece, first(lines_[i]));
+        if (!begins) {
+            data = p_.factor.at(piece.row, piece.begin + shift);
+            return;
+        }
+        S* to = copy_.data();
+        for (std::int64_t t = piece.begin, i = piece.line0; t < piece.end; ++t, to += width) {
+            while (lines_[i].end <= t) ++i;
+            const S* from = t != first(lines_[i])    ? p_.factor.at(piece.row, t + shift)
+                            : lines_[i].start >= 0 ? p_.before.at(lines_[i].start, 0)
+                                                   : nullptr;
+            if (from) std::memcpy(static_cast<void*>(to), from, sizeof(S) * static_cast<std::size_t>(width));
+            else for (std::int64_t c = 0; c < width; ++c) to[c] = S(0);
+        }
+        data = copy_.data();
+        step = width;
+    }
+
+  private:
+    const OuterSum<S>& p_;
+    const Lines& lines_;
+    Buffer<S> copy_;
+
+    std::int64_t first(const Line& line) const { return p_.extents.reverse ? line.end - 1 : line.begin; }
+    static bool within(const Piece& piece, std::int64_t t) { return piece.begin <= t && t < piece.end; }
+};
+
+template <class S>
+void add_to(S* total, const S* part, std::int64_t count) {
+    const Row<S> row(count);
+    for (int v = 0; v < row.count; ++v) row.template store<false>(total, v, row.load(total, v) + row.load(part, v));
+}
+
 template <class S>
 void outer_sum(const OuterSum<S>& p) {
-    const std::int64_t groups = p.rows_per_sum == 0 ? 1 : p.batch / p.rows_per_sum, size = p.height * p.width;
-    if (p.rows_per_sum == 0 || p.time == 0 || size == 0) {
+    const Extents& e = p.extents;
+    const std::int64_t groups = e.batch == 0 ? 1 : e.batch / e.rows_per_transition, size = p.height * e.width;
+    if (e.batch == 0 || e.time == 0 || size == 0) {
         for (std::int64_t i = 0; i < groups * size; ++i) p.result[i] = S(0);
         return;
     }
-    const std::int64_t tiles = p.tiles_down() * ceil_div(p.width, PackedPiece<S>::strip);
-    const std::int64_t pieces_of_row = ceil_div(p.time, piece_steps), pieces = p.rows_per_sum * pieces_of_row;
+    const Lines lines(e);
+    const Pieces pieces(e, lines);
+    std::int64_t most = 0;
+    for (std::int64_t group = 0; group < groups; ++group) most = most < pieces.count(group) ? pieces.count(group) : most;
+    const std::int64_t tiles = p.tiles_down() * ceil_div(e.width, PackedPiece<S>::strip);
     // Ranges of pieces, by shapes alone; what threads are left over share the tiles.
-    const std::int64_t splits = ceil_div(pieces, 8) < 16 ? ceil_div(pieces, 8) : 16;
-    const std::int64_t spare = ceil_div(p.threads, groups * splits), shares = spare < tiles ? spare : tiles;
+    const std::int64_t eighths = most == 0 ? 1 : ceil_div(most, 8), splits = eighths < 16 ? eighths : 16;
+    const std::int64_t spare = ceil_div(e.threads, groups * splits), shares = spare < tiles ? spare : tiles;
     Buffer<S> partial(splits > 1 ? splits * groups * size : 0);
     S* results = splits > 1 ? partial.data() : p.result;
-    for (std::int64_t i = 0; i < groups * splits * size; ++i) results[i] = S(0);
-    parallel_for(groups * splits * shares, p.threads, [&](std::int64_t task) {
+    const auto clear = [](S* first, std::int64_t count) {
+        std::memset(static_cast<void*>(first), 0, sizeof(S) * static_cast<std::size_t>(count));
+    };
+    if (shares > 1) clear(results, groups * splits * size);
+    parallel_for(groups * splits * shares, e.threads, [&](std::int64_t task) {
         const std::int64_t share = task % shares, split = task / shares % splits, group = task / shares / splits;
         const std::int64_t tile0 = tiles * share / shares, tile1 = tiles * (share + 1) / shares;
         S* result = results + (group * splits + split) * size;
+        if (shares == 1) clear(result, size);
         PackedPiece<S> packed(p);
-        const std::int64_t piece1 = pieces * (split + 1) / splits;
-        for (std::int64_t piece = pieces * split / splits; piece < piece1; ++piece) {
-            const std::int64_t row = group * p.rows_per_sum + piece / pieces_of_row;
-            std::int64_t t = piece % pieces_of_row * piece_steps, steps = p.time - t;
-            if (steps > piece_steps) steps = piece_steps;
-            const auto add = [&](const S* factor, std::int64_t first, std::int64_t count) {
-                add_piece(p, p.gradient.at(row, first), p.gradient.time, factor, p.factor.time, count, result, tile0,
-                          tile1, packed);
-            };
-            if (!p.before.data) {
-                add(p.factor.at(row, t), t, steps);
-                continue;
-            }
-            // Each gradient meets the factor of the step before it, the first one `before`.
-            const std::int64_t first = p.reverse ? p.time - 1 : 0;
-            if (t <= first && first < t + steps) {
-                add(p.before.at(row, 0), first, 1);
-                if (!p.reverse) ++t;
-                --steps;
-            }
-            if (steps > 0) add(p.factor.at(row, p.reverse ? t + 1 : t - 1), t, steps);
+        Factors<S> factors(p, lines);
+        const std::int64_t count = pieces.count(group), last = count * (split + 1) / splits;
+        for (std::int64_t i = count * split / splits; i < last; ++i) {
+            const Piece& piece = pieces.at(group, i);
+            factors.find(piece);
+            add_piece(p, p.gradient.at(piece.row, piece.begin), p.gradient.time, factors.data, factors.step,
+                      piece.end - piece.begin, result, tile0, tile1, packed);
         }
     });
     if (splits == 1) return;
-    for (std::int64_t group = 0; group < groups; ++group)
-        for (std::int64_t i = 0; i < size; ++i) {
-            S sum(0);
-            for (std::int64_t split = 0; split < splits; ++split) sum += results[(group * splits + split) * size + i];
-            p.result[group * size + i] = sum;
+    constexpr std::int64_t run = 1024;  // elements
+    const std::int64_t runs = ceil_div(size, run);
+    parallel_for(groups * runs, size * splits < 16 * run ? 1 : e.threads, [&](std::int64_t task) {
+        const std::int64_t group = task / runs, first = task % runs * run;
+        const std::int64_t count = size - first < run ? size - first : run;
+        S* total = p.result + group * size + first;
+        for (std::int64_t split = 0; split < splits; ++split) {
+            const S* part = results + (group * splits + split) * size + first;
+            if (split == 0) std::memcpy(static_cast<void*>(total), part, sizeof(S) * static_cast<std::size_t>(count));
+            else add_to(total, part, count);
         }
+    });
 }
 
 }  // namespace

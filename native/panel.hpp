@@ -91,14 +91,15 @@ void step(const S* const* previous, const S* const* add, S* const* next, const S
 template <class S>
 struct StepKernels {
     std::int64_t panel;
+    int most_rows;
     Step<S> of_rows[block_rows];
 
     static StepKernels one_row(std::int64_t width) {
         const std::int64_t vectors = ceil_div(width, Lanes<S>::width);
-        if (vectors == 1) return {Lanes<S>::width, {step<S, 1, 1, 4>}};
-        if (vectors == 2) return {2 * Lanes<S>::width, {step<S, 1, 2, 4>}};
-        if (vectors <= 4) return {4 * Lanes<S>::width, {step<S, 1, 4, 2>}};
-        return {8 * Lanes<S>::width, {step<S, 1, 8, 1>}};
+        if (vectors == 1) return {Lanes<S>::width, 1, {step<S, 1, 1, 4>}};
+        if (vectors == 2) return {2 * Lanes<S>::width, 1, {step<S, 1, 2, 4>}};
+        if (vectors <= 4) return {4 * Lanes<S>::width, 1, {step<S, 1, 4, 2>}};
+        return {8 * Lanes<S>::width, 1, {step<S, 1, 8, 1>}};
     }
     static StepKernels many_rows(std::int64_t width) {
         return width <= Lanes<S>::width ? many<1>(std::make_integer_sequence<int, block_rows>())
@@ -108,7 +109,7 @@ struct StepKernels {
   private:
     template <int Vecs, int... I>
     static StepKernels many(std::integer_sequence<int, I...>) {
-        return {Vecs * Lanes<S>::width, {step<S, I + 1, Vecs, 1>...}};
+        return {Vecs * Lanes<S>::width, block_rows, {step<S, I + 1, Vecs, 1>...}};
     }
 };
 

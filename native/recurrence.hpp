@@ -35,12 +35,21 @@ struct Sequence {            // (batch, time, width)
     T* at(std::int64_t row, std::int64_t t) const { return data + row * batch + t * time; }
 };
 
+// Steps [begin, end) of a row that follow one another. Row `start` of h_0 (of d_h0) stands before the first, row `final`
+// of g_final comes on top of the last; -1: none does, and then the first state is its input alone. A step in no segment
+// is padding: not read, not written. Empty ones pass g_final on to d_h0.
+struct Segment {
+    std::int64_t row, begin, end, start, final;
+};
+
 struct Extents {
     std::int64_t batch, time, width;
     std::int64_t rows_per_transition;
     bool time_invariant;
     bool reverse;
     int threads;
+    const Segment* segments = nullptr;  // null: every row is one, and rows of h_0 and g_final are its rows
+    std::int64_t segment_count = 0;
 };
 
 // The first step of a scan reads h_0; the k-th step touches this time index.
@@ -69,18 +78,17 @@ struct Adjoint {
     Sequence<const T> states;
     Sequence<const T> h0;
     Sequence<T> d_A;
-    // Time-invariant diagonal: in place of d_A one sum over time for every batch row, in the carried type, as reals;
-    // the caller sums over the rows.
+    // Time-invariant diagonal: in place of d_A one sum over time for every batch row, or segment, in the carried type,
+    // as reals; the caller sums over those of a group. (Time-varying with segments: d_A is added to.)
     Sequence<typename Carry<T>::type> sums;
 };
 
-// result (batch / rows_per_sum, height, width) = sum over rows and time of gradient_t factor_t^H; or, where `before` is
-// given, of gradient_t and the factor of the step before it, which at the first step is `before`.
+// result (batch / rows_per_transition, height, extents.width) = sum over rows and time of gradient_t factor_t^H; or,
+// where `before` is given, of gradient_t and the factor of the step before it, which at the first step is `before`.
 template <class T>
 struct OuterSum {
-    std::int64_t batch, time, height, width, rows_per_sum;
-    bool reverse;
-    int threads;
+    Extents extents;  // of the factor
+    std::int64_t height;
     Sequence<const T> gradient, factor, before;
     T* result;
     std::int64_t tiles_down() const { return (height + 7) / 8; }

@@ -1,12 +1,15 @@
 // A time-invariant dense recurrence as a sweep over steps k = 0, 1, ...: x_k = add_k + x_{k-1} M. The scan sweeps
 // forward from h_0 with M = A^T, its adjoint backward with M = conj(A), from x_0 = add_0 + g_final on.
 //
-// Rows never wait for one another.
+// Sequences never wait for one another: a thread keeps a block of rows full, the next sequence entering where one ends.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "panel.hpp"
+#include "sequences.hpp"
 
 RETROGRAD_BEGIN
 namespace {
@@ -15,22 +18,71 @@ template <class S>
 struct Sweep {
     Extents extents;
     Sequence<const S> A, add, start;  // start: h_0, or g_final
-    Sequence<S> out, d_h0;            // d_h0: of the adjoint alone
+    Sequence<S> out, d_h0;            // of the adjoint alone: d_h0, and h_0 where d_A is asked for
+    Sequence<const S> h0;
     bool forward;
 
     std::int64_t index(std::int64_t step) const { return step_index(extents, step, !forward); }
     Form form() const { return forward ? Form::transposed : Form::conjugated; }
-    const S* at_start(std::int64_t row) const { return forward ? start.at(row, 0) : nullptr; }
 };
 
-// Steps [first, last) of one row, after the state `before`; null where x_first is add + start alone. The states go to
-// `out`, or, where only the last one is wanted, that one to `end`.
+// Steps [first, last) of one row. Before them stands the state `before`; where that is null x_first is add + start, or,
+// where that is null too, add alone. The states go to `out`, or, where only the last one is wanted, that one to `end`.
 template <class S>
 struct Span {
     std::int64_t row, first, last;
-    const S* before;
-    S* end = nullptr;
+    const S *before, *start;
+    S *end = nullptr, *d_h0 = nullptr;
+    const S* h0 = nullptr;
     std::int64_t length() const { return last - first; }
+};
+
+// A problem's sequences as spans, in the order (row, begin).
+template <class S>
+std::vector<Span<S>> spans_of(const Sweep<S>& s) {
+    const Lines lines(s.extents);
+    const bool backward = s.index(0) != 0;
+    std::vector<Span<S>> spans;
+    for (std::int64_t i = 0; i < lines.count(); ++i) {
+        const Line& line = lines[i];
+        const std::int64_t first = backward ? s.extents.time - line.end : line.begin;
+        Span<S> span{line.row, first, first + line.length(), nullptr, nullptr};
+        if (s.forward) span.before = line.start < 0 ? nullptr : s.start.at(line.start, 0);
+        else span.start = line.final < 0 ? nullptr : s.start.at(line.final, 0);
+        if (!s.forward && line.start >= 0) {
+            span.d_h0 = s.d_h0.at(line.start, 0);
+            span.h0 = s.h0.data ? s.h0.at(line.start, 0) : nullptr;
+        }
+        spans.push_back(span);
+    }
+    return spans;
+}
+
+// Spans shared out by length: the longest first, each to the share that has least.
+template <class S>
+class Shares {
+  public:
+    Shares(const Span<S>* spans, std::int64_t count, std::int64_t shares) : lists_(static_cast<std::size_t>(shares)) {
+        std::vector<Span<S>> sorted(spans, spans + count);
+        std::stable_sort(sorted.begin(), sorted.end(),
+                         [](const Span<S>& a, const Span<S>& b) { return a.length() > b.length(); });
+        for (const Span<S>& span : sorted) {
+            List* least = &lists_[0];
+            for (List& list : lists_)
+                if (list.steps < least->steps) least = &list;
+            least->spans.push_back(span);
+            least->steps += span.length();
+        }
+    }
+    std::int64_t count() const { return static_cast<std::int64_t>(lists_.size()); }
+    const std::vector<Span<S>>& operator[](std::int64_t i) const { return lists_[static_cast<std::size_t>(i)].spans; }
+
+  private:
+    struct List {
+        std::vector<Span<S>> spans;
+        std::int64_t steps = 0;
+    };
+    std::vector<List> lists_;
 };
 
 // Very narrow rows, a few side by side, their states in registers.
@@ -44,10 +96,10 @@ class NarrowRun {
         for (int k = 0; k < Width; ++k)
             for (int i = 0; i < Width; ++i) M_[k][i] = packed[(i / panel * Width + k) * panel + i % panel];
     }
-    void operator()(const Span<S>* spans, int rows) const {
-        int r = 0;
-        for (; r + together <= rows; r += together) side_by_side<together>(spans + r);
-        for (; r < rows; ++r) side_by_side<1>(spans + r);
+    void operator()(const Span<S>* spans, std::int64_t count) const {
+        std::int64_t i = 0;
+        for (; i + together <= count; i += together) side_by_side<together>(spans + i);
+        for (; i < count; ++i) side_by_side<1>(spans + i);
     }
 
   private:
@@ -79,16 +131,19 @@ class NarrowRun {
     template <int Rows>
     void side_by_side(const Span<S>* spans) const {
         Row row[Rows];
+        std::int64_t shortest = spans[0].length();
         for (int r = 0; r < Rows; ++r) {
             const Span<S>& span = spans[r];
+            if (span.length() < shortest) shortest = span.length();
             row[r].add = s_.add.at(span.row, s_.index(span.first));
             row[r].out = span.end ? nullptr : s_.out.at(span.row, s_.index(span.first));
-            const S* start = span.before ? span.before : s_.start.at(span.row, 0);
-            for (int i = 0; i < Width; ++i) row[r].state[i] = span.before ? start[i] : row[r].add[i] + start[i];
+            for (int i = 0; i < Width; ++i)
+                row[r].state[i] = span.before  ? span.before[i]
+                                  : span.start ? row[r].add[i] + span.start[i]
+                                               : row[r].add[i];
             if (span.before) step(row[r], 0);
             else store(row[r], 0);
         }
-        const std::int64_t shortest = spans[Rows - 1].length();
         for (std::int64_t k = 1; k < shortest; ++k)
             for (int r = 0; r < Rows; ++r) step(row[r], k);
         for (int r = 0; r < Rows; ++r) {
@@ -99,53 +154,105 @@ class NarrowRun {
     }
 };
 
-// Spans side by side, all of one kind, the longest first.
+// Wider rows, a block of them in slots. States go straight to `out` where rows are whole vectors, otherwise by way of
+// two padded lines in turn.
 template <class S>
-void run(const Sweep<S>& s, const Span<S>* spans, int rows, const StepKernels<S>& kernels, const S* packed) {
-    const std::int64_t width = s.extents.width;
-    switch (width) {
-        case 1: return NarrowRun<S, 1>(s, packed, kernels.panel)(spans, rows);
-        case 2: return NarrowRun<S, 2>(s, packed, kernels.panel)(spans, rows);
-        case 3: return NarrowRun<S, 3>(s, packed, kernels.panel)(spans, rows);
-        case 4: return NarrowRun<S, 4>(s, packed, kernels.panel)(spans, rows);
-        default: break;
-    }
-    const std::int64_t direction = s.index(1) - s.index(0);
-    // States go straight to `out` where rows are whole vectors, otherwise by way of two padded lines in turn.
-    const bool ends = spans[0].end != nullptr, padded = width % Lanes<S>::width != 0, direct = !ends && !padded;
-    const std::int64_t line = ceil_div(width, Lanes<S>::width) * Lanes<S>::width;
-    Buffer<S> lines(direct ? 0 : 2 * rows * line);
-    const S *previous[block_rows], *add[block_rows];
-    S *next[block_rows], *out[block_rows];
-    const auto finish = [&](int r, std::int64_t k) {
-        S* to = !ends ? out[r] : k + 1 == spans[r].length() ? spans[r].end : nullptr;
-        if (to) std::memcpy(static_cast<void*>(to), next[r], sizeof(S) * static_cast<std::size_t>(width));
-    };
-    for (int r = 0; r < rows; ++r) {
-        const std::int64_t t = s.index(spans[r].first);
-        previous[r] = spans[r].before;
-        add[r] = s.add.at(spans[r].row, t);
-        out[r] = s.out.at(spans[r].row, t);
-        next[r] = direct ? out[r] : lines.data() + 2 * r * line;
-        if (previous[r]) {
-            kernels.of_rows[0](previous + r, add + r, next + r, packed, width, padded);
-        } else {
-            const S* start = s.start.at(spans[r].row, 0);
-            for (std::int64_t i = 0; i < width; ++i) next[r][i] = add[r][i] + start[i];
+class BlockRun {
+  public:
+    BlockRun(const Sweep<S>& s, const StepKernels<S>& kernels, const S* packed)
+        : s_(s),
+          kernels_(kernels),
+          packed_(packed),
+          width_(s.extents.width),
+          direction_(s.index(1) - s.index(0)),
+          padded_(width_ % Lanes<S>::width != 0),
+          line_(ceil_div(width_, Lanes<S>::width) * Lanes<S>::width),
+          lines_(2 * block_rows * line_) {}
+
+    void operator()(const Span<S>* spans, std::int64_t count) {
+        only_ends_ = count > 0 && spans[0].end != nullptr;
+        active_ = 0;
+        for (const Span<S>*next = spans, *last = spans + count;;) {
+            for (int r = 0; r < active_ || (active_ < kernels_.most_rows && next < last);) {
+                if (r == active_) enter(active_++, *next++);
+                if (left_[r] > 0) ++r;
+                else if (next < last) enter(r, *next++);
+                else move(--active_, r);
+            }
+            if (active_ == 0) return;
+            std::int64_t steps = left_[0];
+            for (int r = 1; r < active_; ++r) steps = left_[r] < steps ? left_[r] : steps;
+            for (std::int64_t k = 0; k < steps; ++k) step();
+            for (int r = 0; r < active_; ++r)
+                if ((left_[r] -= steps) == 0) leave(r);
         }
-        if (!direct) finish(r, 0);
     }
-    for (std::int64_t k = 1; k < spans[0].length(); ++k) {
-        while (spans[rows - 1].length() <= k) --rows;
-        for (int r = 0; r < rows; ++r) {
-            previous[r] = next[r];
-            add[r] += direction * s.add.time;
-            out[r] += direction * s.out.time;
-            next[r] = direct ? out[r] : lines.data() + (2 * r + (k & 1)) * line;
-        }
-        kernels.of_rows[rows - 1](previous, add, next, packed, width, padded);
-        if (!direct)
-            for (int r = 0; r < rows; ++r) finish(r, k);
+
+  private:
+    const Sweep<S>& s_;
+    const StepKernels<S>& kernels_;
+    const S* packed_;
+    std::int64_t width_, direction_;
+    bool padded_, only_ends_ = false;
+    std::int64_t line_;
+    Buffer<S> lines_;
+    int active_ = 0, turn_ = 0;
+    const S *previous_[block_rows], *add_[block_rows];
+    S *out_[block_rows], *end_[block_rows];
+    std::int64_t left_[block_rows];
+
+    bool direct() const { return !only_ends_ && !padded_; }
+    S* destination(int r, int turn) { return direct() ? out_[r] : lines_.data() + (2 * r + turn) * line_; }
+    void copy(const S* from, S* to) {
+        std::memcpy(static_cast<void*>(to), from, sizeof(S) * static_cast<std::size_t>(width_));
+    }
+
+    void enter(int r, const Span<S>& span) {
+        const std::int64_t t = s_.index(span.first);
+        add_[r] = s_.add.at(span.row, t);
+        out_[r] = s_.out.at(span.row, t);
+        end_[r] = span.end;
+        left_[r] = span.length();
+        if ((previous_[r] = span.before)) return;
+        S* x = destination(r, 1 - turn_);
+        for (std::int64_t i = 0; i < width_; ++i) x[i] = span.start ? add_[r][i] + span.start[i] : add_[r][i];
+        advance(r, x);
+        if (--left_[r] == 0) leave(r);
+    }
+    void move(int from, int r) {
+        previous_[r] = previous_[from];
+        add_[r] = add_[from];
+        out_[r] = out_[from];
+        end_[r] = end_[from];
+        left_[r] = left_[from];
+    }
+    void leave(int r) {
+        if (only_ends_) copy(previous_[r], end_[r]);
+    }
+    void advance(int r, const S* x) {
+        if (padded_ && !only_ends_) copy(x, out_[r]);
+        previous_[r] = x;
+        add_[r] += direction_ * s_.add.time;
+        out_[r] += direction_ * s_.out.time;
+    }
+    void step() {
+        S* next[block_rows];
+        for (int r = 0; r < active_; ++r) next[r] = destination(r, turn_);
+        kernels_.of_rows[active_ - 1](previous_, add_, next, packed_, width_, padded_);
+        for (int r = 0; r < active_; ++r) advance(r, next[r]);
+        turn_ = 1 - turn_;
+    }
+};
+
+template <class S>
+void run(const Sweep<S>& s, const std::vector<Span<S>>& spans, const StepKernels<S>& kernels, const S* packed) {
+    const auto count = static_cast<std::int64_t>(spans.size());
+    switch (s.extents.width) {
+        case 1: return NarrowRun<S, 1>(s, packed, kernels.panel)(spans.data(), count);
+        case 2: return NarrowRun<S, 2>(s, packed, kernels.panel)(spans.data(), count);
+        case 3: return NarrowRun<S, 3>(s, packed, kernels.panel)(spans.data(), count);
+        case 4: return NarrowRun<S, 4>(s, packed, kernels.panel)(spans.data(), count);
+        default: return BlockRun<S>(s, kernels, packed)(spans.data(), count);
     }
 }
 

@@ -193,9 +193,10 @@ def test_operators_pass_opcheck(rank: int) -> None:
     A = torch.rand(1, 1, *(3,) * (rank - 2)).requires_grad_(False)
     u, h0 = torch.rand(2, 4, 3), torch.rand(2, 3)
     ops = torch.ops.retrograd
-    torch.library.opcheck(ops.scan.default, (A, u, h0, False, "native"))
-    torch.library.opcheck(ops.adjoint.default, (A, u, h0, False, "native"))
-    torch.library.opcheck(ops.gradients.default, (A, u, h0, u, h0, True, "native"))
+    for segments in (None, torch.tensor([[0, 0, 4, 0, -1], [1, 1, 3, -1, 1]])):
+        torch.library.opcheck(ops.scan.default, (A, u, h0, segments, False, "native"))
+        torch.library.opcheck(ops.adjoint.default, (A, u, h0, segments, False, "native"))
+        torch.library.opcheck(ops.gradients.default, (A, u, h0, u, h0, segments, True, "native"))
 
 
 def test_half_precision_carries_its_state_in_float32() -> None:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from retrograd.backends import outer_sum, select
-from retrograd.backends.reference import previous_states
+from retrograd.segments import previous_states
 from retrograd.gradients import Gradients
 from retrograd.pool import linear
 from retrograd.problem import Loss, Problem

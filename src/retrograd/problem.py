@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrograd.backends.reference import previous_states
+from retrograd.segments import previous_states
 from retrograd.errors import require_shape
 from retrograd.pool import linear
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from retrograd.adjoint import differentiable_scan
 from retrograd.backends import select
 from retrograd.errors import require_floating, require_shape
+from retrograd.segments import segments_of
 from retrograd.transition import Dense, Diagonal, Transition
 
 __all__ = ["scan"]
@@ -19,6 +20,9 @@ def scan(
     h0: Tensor | None = None,
     *,
     reverse: bool = False,
+    lengths: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+    reset: Tensor | None = None,
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Run the linear recurrence h_t = A_t h_{t-1} + u_t and return every state and the last one.
@@ -32,20 +36,30 @@ def scan(
         h0: state before the first input, ``(batch, width)`` (or ``(width,)``); zero by default. With ``reverse``,
             the state after the last input.
         reverse: run from the last step to the first: h_t = A_t h_{t+1} + u_t.
+        lengths: integers ``(batch,)``: row b's sequence is its first ``lengths[b]`` steps, the rest is padding, where
+            nothing is read and states and gradients are zero.
+        cu_seqlens: integers ``(N + 1,)`` from 0 to ``time`` that never decrease: u is one row of N packed sequences,
+            sequence i in steps ``[cu_seqlens[i], cu_seqlens[i + 1])``; h0 and the final states are ``(N, width)``.
+        reset: bool ``(batch, time)`` (or ``(time,)``): at a true step the state before (with ``reverse`` the one after)
+            does not enter: h_t = u_t. Goes with lengths and cu_seqlens too.
         backend: ``"auto"`` or the name of one: ``"native"`` (C++ on the CPU), ``"reference"`` (the plain loop).
 
     Returns:
         ``(states, final_state)``: ``(batch, time, width)``, where ``states[:, t]`` is the state after input t, and
-        ``(batch, width)``; without the batch axis if u has none. The dtype is the common one of A, u and h0.
+        ``(batch, width)``, each sequence's last state; without the batch axis if u has none. The dtype is the common
+        one of A, u and h0.
 
     Raises:
-        TypeError: A is not a transition, or an array is neither floating nor complex.
-        ValueError: shapes do not fit, arrays lie on different devices, or the backend named cannot serve.
+        TypeError: A is not a transition, or an array has a dtype of the wrong kind.
+        ValueError: shapes or lengths do not fit, arrays lie on different devices, or the backend named cannot serve.
 
     Example:
         >>> states, final = scan(Diagonal(torch.tensor([0.5])), torch.ones(3, 1))
         >>> states.squeeze(-1), final
         (tensor([1.0000, 1.5000, 1.7500]), tensor([1.7500]))
+        >>> scan(Diagonal(torch.tensor([0.5])), torch.ones(3, 1), cu_seqlens=torch.tensor([0, 1, 3]))[1]
+        tensor([[1.0000],
+                [1.5000]])
     """
     if not isinstance(A, Dense | Diagonal):
         raise TypeError(f"A is {type(A).__name__}, expected retrograd.Dense(W) or retrograd.Diagonal(a)")
@@ -54,24 +68,29 @@ def scan(
         require_floating("h0", h0)
     if u.ndim not in (2, 3):
         raise ValueError(f"u has shape {tuple(u.shape)}, expected (batch, time, width) or (time, width)")
-    batched = u.ndim == 3
+    batched, packed = u.ndim == 3, cu_seqlens is not None
     if not batched:
         u = u.unsqueeze(0)
-        h0 = None if h0 is None else h0.unsqueeze(0)
+        h0 = h0.unsqueeze(0) if h0 is not None and not packed else h0
+        reset = reset.unsqueeze(0) if isinstance(reset, Tensor) else reset
+        if lengths is not None:
+            raise ValueError("lengths was given with u of (time, width): it needs u of (batch, time, width)")
     a = A.normal()
-    _check(a, u, h0)
-    h0 = u.new_zeros(u.shape[0], u.shape[2]) if h0 is None else h0
+    segments = segments_of(u.shape[0], u.shape[1], lengths, cu_seqlens, reset, reverse)
+    sequences = u.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
+    _check(a, u, h0, sequences)
+    h0 = u.new_zeros(sequences, u.shape[2]) if h0 is None else h0
     if not a.dtype == u.dtype == h0.dtype:
         dtype = torch.promote_types(torch.promote_types(a.dtype, u.dtype), h0.dtype)
         a, u, h0 = a.to(dtype), u.to(dtype), h0.to(dtype)
     if u.shape[1] == 0:
         states, final = u * 1, h0 + a[..., :0].sum()  # no step reads A: its gradient is zero, not None
     else:
-        states, final = differentiable_scan(a, u, h0, reverse, select(backend, a, u).name)
-    return (states, final) if batched else (states[0], final[0])
+        states, final = differentiable_scan(a, u, h0, reverse, select(backend, a, u).name, segments)
+    return states if batched else states[0], final if batched or packed else final[0]
 
 
-def _check(a: Tensor, u: Tensor, h0: Tensor | None) -> None:
+def _check(a: Tensor, u: Tensor, h0: Tensor | None, sequences: int) -> None:
     batch, time, width = u.shape
     if a.shape[-1] != width:
         raise ValueError(f"A has width {a.shape[-1]}, u has {width}: they must be equal")
@@ -84,4 +103,4 @@ def _check(a: Tensor, u: Tensor, h0: Tensor | None) -> None:
     if h0 is not None:
         if h0.device != a.device:
             raise ValueError(f"h0 is on {h0.device}, A on {a.device}: move both to one device")
-        require_shape("h0", h0, ("batch", "width"), (batch, width))
+        require_shape("h0", h0, ("sequences", "width") if sequences != batch else ("batch", "width"), (sequences, width))

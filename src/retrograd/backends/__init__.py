@@ -13,7 +13,8 @@ from torch import Tensor
 
 from retrograd import _native
 from retrograd.backends.native import NativeBackend
-from retrograd.backends.reference import ReferenceBackend, previous_states
+from retrograd.backends.reference import ReferenceBackend
+from retrograd.segments import previous_states
 
 __all__ = ["BACKENDS", "Backend", "outer_sum", "select", "show_config"]
 
@@ -29,8 +30,12 @@ class Backend(Protocol):
     def why_not(self, A: Tensor, u: Tensor) -> str | None:
         """Return why this problem cannot be served, or None."""
 
-    def scan(self, A: Tensor, u: Tensor, h0: Tensor, reverse: bool) -> Tensor:
-        """Return h_t = A_t h_{t-1} + u_t for every t, ``(batch, time, width)``."""
+    def scan(self, A: Tensor, u: Tensor, h0: Tensor, reverse: bool, segments: Tensor | None = None) -> Tensor:
+        """Return h_t = A_t h_{t-1} + u_t for every t, ``(batch, time, width)``; zero in padding.
+
+        ``segments`` says which steps follow one another (:mod:`retrograd.segments`); without it, h0 has a row for each
+        of u. A segment that nothing stands before begins with h_t = u_t.
+        """
 
     def adjoint(
         self,
@@ -40,6 +45,7 @@ class Backend(Protocol):
         reverse: bool,
         states: Tensor | None = None,
         h0: Tensor | None = None,
+        segments: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return (δ, ∂L/∂h_0, ∂L/∂A), the last only when ``states`` and ``h0`` are given.
 

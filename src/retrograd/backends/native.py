@@ -12,6 +12,7 @@ from torch.utils.dlpack import to_dlpack  # type: ignore[attr-defined]
 from retrograd import _native
 from retrograd.backends.reference import carry_dtype
 from retrograd.pool import empty
+from retrograd.segments import previous_states
 
 __all__ = ["NativeBackend"]
 
@@ -38,11 +39,11 @@ class NativeBackend:
             return f"its {structure} kernels take {names}, u is {str(u.dtype).removeprefix('torch.')}"
         return None
 
-    def scan(self, A: Tensor, u: Tensor, h0: Tensor, reverse: bool) -> Tensor:
+    def scan(self, A: Tensor, u: Tensor, h0: Tensor, reverse: bool, segments: Tensor | None = None) -> Tensor:
         """Return h_t = A_t h_{t-1} + u_t for every t."""
-        if _walks_time(A, u):
+        if segments is None and _walks_time(A, u):
             return _from_rows(self.scan(_rows(A, u), _rows(u), h0.reshape(-1, 1), reverse), u)
-        states = empty(u.shape, u)
+        states = _with_padding(u, segments)
         if states.numel():
             kernel = _native.diagonal_scan if A.ndim == 3 else _native.dense_scan
             kernel(
@@ -50,6 +51,7 @@ class NativeBackend:
                 to_dlpack(_row(u)),
                 to_dlpack(_row(h0)),
                 to_dlpack(states),
+                None if segments is None else to_dlpack(segments),
                 reverse,
                 torch.get_num_threads(),
             )
@@ -63,28 +65,40 @@ class NativeBackend:
         reverse: bool,
         states: Tensor | None = None,
         h0: Tensor | None = None,
+        segments: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return (δ, ∂L/∂h_0, ∂L/∂A)."""
-        if _walks_time(A, g):
+        if segments is None and _walks_time(A, g):
             saved = (None, None) if states is None or h0 is None else (_rows(states), h0.reshape(-1, 1))
             delta, d_h0, d_A = self.adjoint(_rows(A, g), _rows(g), g_final.reshape(-1, 1), reverse, *saved)
             if d_A is not None:
                 by_row = d_A.view(A.shape[0], -1, A.shape[2], A.shape[1])
                 d_A = (by_row.sum(1) if by_row.shape[1] > 1 else by_row.squeeze(1)).transpose(1, 2)
             return _from_rows(delta, g), d_h0.view(g_final.shape), d_A
-        delta = empty(g.shape, g)
-        d_h0 = torch.empty(g_final.shape, dtype=g.dtype)
+        delta = _with_padding(g, segments)
+        # What a table of segments leaves out, h0's rows that do not enter too, is zero.
+        d_h0 = (torch.empty if segments is None else torch.zeros)(g_final.shape, dtype=g.dtype)
         invariant, diagonal = A.shape[1] == 1, A.ndim == 3
         if not delta.numel():
             return delta, g_final.clone(), None if states is None else torch.zeros_like(A)
         if states is not None and h0 is not None and not diagonal and invariant and A.shape[2] >= _LARGE:
-            delta, d_h0, _ = self.adjoint(A, g, g_final, reverse)
-            by_group = (x.reshape(A.shape[0], -1, *x.shape[1:]).unbind() for x in (delta, states, h0))
+            delta, d_h0, _ = self.adjoint(A, g, g_final, reverse, segments=segments)
+            if segments is not None:
+                states, h0 = previous_states(states, h0, reverse, segments), None
+            by_group = [
+                [None] * A.shape[0] if x is None else x.reshape(A.shape[0], -1, *x.shape[1:]).unbind()
+                for x in (delta, states, h0)
+            ]
             sums_of_groups = [_large_outer_sum(d, h, before, reverse) for d, h, before in zip(*by_group, strict=True)]
             return delta, d_h0, torch.stack(sums_of_groups).unsqueeze(1)
         wanted = states is not None and h0 is not None
         d_A = empty(A.shape, A) if wanted and not (invariant and diagonal) else None
-        sums = torch.empty(d_h0.shape, dtype=carry_dtype(g.dtype)) if wanted and invariant and diagonal else None
+        if d_A is not None and segments is not None and (A.shape[0] < g.shape[0] or _has_padding(g, segments)):
+            d_A.zero_()
+        sums = None
+        if wanted and invariant and diagonal:
+            rows = g.shape[0] if segments is None else segments.shape[0]
+            sums = (torch.empty if segments is None else torch.zeros)(rows, g.shape[2], dtype=carry_dtype(g.dtype))
         kernel = _native.diagonal_adjoint if diagonal else _native.dense_adjoint
         kernel(
             to_dlpack(_matrix(A)),
@@ -96,14 +110,12 @@ class NativeBackend:
             None if h0 is None else to_dlpack(_row(h0)),
             None if d_A is None else to_dlpack(d_A),
             None if sums is None else to_dlpack(torch.view_as_real(sums).flatten(1) if sums.is_complex() else sums),
+            None if segments is None else to_dlpack(segments),
             reverse,
             torch.get_num_threads(),
         )
         if sums is not None:
-            rows = g.shape[0] // A.shape[0]
-            d_A = (sums.unsqueeze(1) if rows == 1 else sums.view(-1, rows, sums.shape[1]).sum(1, keepdim=True)).to(
-                A.dtype
-            )
+            d_A = _sum_by_group(sums, A, g.shape[0], segments).to(A.dtype)
         return delta, d_h0, d_A
 
     def outer_sum(self, gradient: Tensor, factor: Tensor, before: Tensor | None) -> Tensor:
@@ -138,6 +150,29 @@ def _large_outer_sum(gradient: Tensor, factor: Tensor, before: Tensor | None, re
         for start in range(0, d.shape[0], _PIECE):
             result.addmm_(d[start : start + _PIECE].mT, h[start : start + _PIECE].conj())
     return result
+
+
+def _with_padding(like: Tensor, segments: Tensor | None) -> Tensor:
+    """Return memory for a result of ``like``'s shape, zero where no segment is."""
+    result = empty(like.shape, like)
+    if segments is not None and _has_padding(like, segments):
+        result.zero_()
+    return result
+
+
+def _has_padding(like: Tensor, segments: Tensor) -> bool:
+    table = segments.numpy()
+    return int(table[:, 2].sum() - table[:, 1].sum()) < like.shape[0] * like.shape[1]
+
+
+def _sum_by_group(sums: Tensor, A: Tensor, batch: int, segments: Tensor | None) -> Tensor:
+    """Return the sums of rows, or of segments, that share a transition, as (groups, 1, width)."""
+    rows = batch // A.shape[0]
+    if segments is None:
+        return sums.unsqueeze(1) if rows == 1 else sums.view(-1, rows, sums.shape[1]).sum(1, keepdim=True)
+    if A.shape[0] == 1:
+        return sums.sum(0).view(1, 1, -1)
+    return sums.new_zeros(A.shape[0], sums.shape[1]).index_add_(0, segments[:, 0] // rows, sums).unsqueeze(1)
 
 
 def _walks_time(A: Tensor, u: Tensor) -> bool:
