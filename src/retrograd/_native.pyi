@@ -1,8 +1,12 @@
 # The C++ core (native/bindings.cpp): typed arrays in, results written into the arrays given for them.
 from torch import Tensor
 
-def diagonal_scan(A: Tensor, u: Tensor, h0: Tensor, states: Tensor, reverse: bool, threads: int) -> None: ...
-def dense_scan(A: Tensor, u: Tensor, h0: Tensor, states: Tensor, reverse: bool, threads: int) -> None: ...
+def diagonal_scan(
+    A: Tensor, u: Tensor, h0: Tensor, states: Tensor, segments: Tensor | None, reverse: bool, threads: int
+) -> None: ...
+def dense_scan(
+    A: Tensor, u: Tensor, h0: Tensor, states: Tensor, segments: Tensor | None, reverse: bool, threads: int
+) -> None: ...
 def diagonal_adjoint(
     A: Tensor,
     g: Tensor,
@@ -13,6 +17,7 @@ def diagonal_adjoint(
     h0: Tensor | None,
     d_A: Tensor | None,
     sums: Tensor | None,
+    segments: Tensor | None,
     reverse: bool,
     threads: int,
 ) -> None: ...
@@ -26,6 +31,7 @@ def dense_adjoint(
     h0: Tensor | None,
     d_A: Tensor | None,
     sums: Tensor | None,
+    segments: Tensor | None,
     reverse: bool,
     threads: int,
 ) -> None: ...

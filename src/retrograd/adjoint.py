@@ -11,19 +11,20 @@ S and S* are each other's adjoint, and in both the gradient of A is the same out
     forward of S* :  S*(A, ġ_t + Ȧ_{t+1}^H δ_{t+1}, ġ_final),  and d_h0 gains Ȧ_1^H δ_1
 
 so every order of derivative, in either mode, runs on the same two kernels. Where a table of segments
-(:mod:`retrograd.segments`) says which steps follow one another, t-1 is the step before within a segment. The kernels are `torch.library`
-operators (with shapes for tracing and a batching rule); the rules above stand on them as autograd Functions.
+(:mod:`retrograd.segments`) says which steps follow one another, t-1 is the step before within a segment. The kernels
+are `torch.library` operators (with shapes for tracing and a batching rule); the rules above stand on them as autograd
+Functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from retrograd.backends import BACKENDS
+from retrograd.operators import call, functorch_is_active, library
 from retrograd.segments import gather_states, previous_states, repeat_segments
 from retrograd.transition import apply_adjoint, apply_transition, transition_gradient
 
@@ -31,12 +32,11 @@ __all__ = ["differentiable_scan"]
 
 # --- the kernels as operators ---
 
-_library = torch.library.Library("retrograd", "DEF")
-_library.define("scan(Tensor A, Tensor u, Tensor h0, Tensor? segments, bool reverse, str backend) -> Tensor")
-_library.define(
+library.define("scan(Tensor A, Tensor u, Tensor h0, Tensor? segments, bool reverse, str backend) -> Tensor")
+library.define(
     "adjoint(Tensor A, Tensor g, Tensor g_final, Tensor? segments, bool reverse, str backend) -> (Tensor, Tensor)"
 )
-_library.define(
+library.define(
     "gradients(Tensor A, Tensor g, Tensor g_final, Tensor states, Tensor h0, Tensor? segments, bool reverse,"
     " str backend) -> (Tensor, Tensor, Tensor)"
 )
@@ -77,31 +77,10 @@ for _name, _kernel, _shapes in (
     ("adjoint", _adjoint_kernel, lambda A, g, g_final, *_: (_like(g), _like(g_final))),
     ("gradients", _gradients_kernel, lambda A, g, g_final, *_: (_like(g), _like(g_final), _like(A))),
 ):
-    _library.impl(_name, _kernel, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"retrograd::{_name}", _shapes, lib=_library)
+    library.impl(_name, _kernel, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"retrograd::{_name}", _shapes, lib=library)
 
 _ops = torch.ops.retrograd
-_modes: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
-
-
-def _call(name: str, kernel: Callable[..., Any], *args: Any) -> Any:
-    """Call the operator, or, where nobody watches (no subclass, mode, transform or tracing), the kernel itself."""
-    watched = torch.compiler.is_compiling() or _modes() or _functorch_is_active()
-    if watched or not all(_is_plain(x) for x in args if isinstance(x, Tensor)):
-        return getattr(_ops, name)(*args)
-    return kernel(*args)
-
-
-def _is_plain(x: Tensor) -> bool:
-    try:
-        x.data_ptr()  # a batched tensor has none
-    except RuntimeError:
-        return False
-    return type(x) in _PLAIN
-
-
-_PLAIN = (Tensor, torch.nn.Parameter)
-_functorch_is_active: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 
 
 def _lead(x: Tensor, dim: int | None, size: int) -> Tensor:
@@ -171,9 +150,9 @@ def _unfold(x: Tensor, size: int, place: int) -> Tensor:
     return x.reshape(shape)
 
 
-torch.library.register_vmap("retrograd::scan", _scan_vmap, lib=_library)
-torch.library.register_vmap("retrograd::adjoint", _adjoint_vmap, lib=_library)
-torch.library.register_vmap("retrograd::gradients", _gradients_vmap, lib=_library)
+torch.library.register_vmap("retrograd::scan", _scan_vmap, lib=library)
+torch.library.register_vmap("retrograd::adjoint", _adjoint_vmap, lib=library)
+torch.library.register_vmap("retrograd::gradients", _gradients_vmap, lib=library)
 
 # --- the rules of differentiation ---
 
@@ -187,7 +166,7 @@ class _Scan(torch.autograd.Function):
     def forward(
         A: Tensor, u: Tensor, h0: Tensor, segments: Tensor | None, reverse: bool, backend: str
     ) -> tuple[Tensor, Tensor]:
-        states = _call("scan", _scan_kernel, A, u, h0, segments, reverse, backend)
+        states = call("scan", _scan_kernel, A, u, h0, segments, reverse, backend)
         if segments is not None:
             return states, gather_states(states, segments, "last", reverse, h0)
         return states, states.select(1, 0 if reverse else -1).clone()
@@ -205,7 +184,7 @@ class _Scan(torch.autograd.Function):
         g = _zeros(states) if g is None else g
         g_final = torch.zeros_like(h0) if g_final is None else g_final
         if ctx.needs_input_grad[0] and not torch.is_grad_enabled():
-            delta, d_h0, d_A = _call(
+            delta, d_h0, d_A = call(
                 "gradients", _gradients_kernel, A, g, g_final, states, h0, segments, ctx.reverse, ctx.backend
             )
             return d_A, delta, d_h0, None, None, None
@@ -226,7 +205,7 @@ class _Adjoint(torch.autograd.Function):
     def forward(
         A: Tensor, g: Tensor, g_final: Tensor, segments: Tensor | None, reverse: bool, backend: str
     ) -> tuple[Tensor, Tensor]:
-        delta, d_h0 = _call("adjoint", _adjoint_kernel, A, g, g_final, segments, reverse, backend)
+        delta, d_h0 = call("adjoint", _adjoint_kernel, A, g, g_final, segments, reverse, backend)
         return delta, d_h0
 
     @staticmethod
@@ -320,7 +299,7 @@ _EAGER = {_Scan: _eager(_Scan, _scan_jvp), _Adjoint: _eager(_Adjoint, _adjoint_j
 def _apply(function: type[torch.autograd.Function], *args: Any) -> Any:
     if torch.compiler.is_compiling():
         return function.apply(*args)
-    return (_WITH_JVP if _functorch_is_active() else _EAGER)[function].apply(*args)
+    return (_WITH_JVP if functorch_is_active() else _EAGER)[function].apply(*args)
 
 
 def differentiable_scan(

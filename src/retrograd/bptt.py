@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 
 from retrograd.backends import outer_sum, select
-from retrograd.segments import previous_states
 from retrograd.gradients import Gradients
 from retrograd.pool import linear
 from retrograd.problem import Loss, Problem
+from retrograd.segments import previous_states
 
 __all__ = ["bptt"]
 

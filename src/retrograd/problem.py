@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrograd.segments import previous_states
 from retrograd.errors import require_shape
 from retrograd.pool import linear
+from retrograd.segments import previous_states
 
 __all__ = ["Loss", "Problem"]
 

@@ -103,4 +103,6 @@ def _check(a: Tensor, u: Tensor, h0: Tensor | None, sequences: int) -> None:
     if h0 is not None:
         if h0.device != a.device:
             raise ValueError(f"h0 is on {h0.device}, A on {a.device}: move both to one device")
-        require_shape("h0", h0, ("sequences", "width") if sequences != batch else ("batch", "width"), (sequences, width))
+        require_shape(
+            "h0", h0, ("sequences", "width") if sequences != batch else ("batch", "width"), (sequences, width)
+        )

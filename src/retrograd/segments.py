@@ -1,14 +1,14 @@
 """Kinds of sequence as one: which steps of which row follow one another.
 
-``lengths``, ``cu_seqlens`` and ``reset`` all become a table of segments, int64 ``(segments, 5)`` on the CPU, a line each:
+``lengths``, ``cu_seqlens`` and ``reset`` all become a table of segments, int64 ``(segments, 5)`` on the CPU:
 
     row, begin, end     the steps [begin, end) of a row of u
     start               the row of h0 that stands before the segment's first step; -1: nothing does
     final               the row of the final states that is its last state; -1: it is nobody's
 
-Steps in no segment are padding: their inputs are not read, their states and gradients are zero. Every sequence, an empty
-one too, ends one segment, so that each final state has one source. With ``reverse`` a segment's first step is the one
-at ``end - 1``.
+Steps in no segment are padding: their inputs are not read, their states and gradients are zero. Every sequence, also
+an empty one, ends one segment, so that each final state has one source. With ``reverse`` a segment's first step is the
+one at ``end - 1``.
 
 What autograd needs of a table are indices into rows of states. To a tracer, making either is one operator.
 """
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from retrograd.errors import require_shape
+from retrograd.operators import call, library
 from retrograd.pool import empty
 
 __all__ = ["gather_states", "previous_states", "repeat_segments", "segments_of"]
@@ -29,11 +30,10 @@ __all__ = ["gather_states", "previous_states", "repeat_segments", "segments_of"]
 _Integers = np.ndarray[Any, np.dtype[np.int64]]
 _INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 
-_library = torch.library.Library("retrograd", "FRAGMENT")
-_library.define(
+library.define(
     "segments(int batch, int time, Tensor? lengths, Tensor? cu_seqlens, Tensor? reset, bool reverse) -> Tensor"
 )
-_library.define("segment_index(Tensor segments, str which, int batch, int time, int starts, bool reverse) -> Tensor")
+library.define("segment_index(Tensor segments, str which, int batch, int time, int starts, bool reverse) -> Tensor")
 
 
 def segments_of(
@@ -82,8 +82,7 @@ def segments_of(
             raise ValueError(f"cu_seqlens has shape {tuple(cu_seqlens.shape)}, expected (sequences + 1,)")
     if reset is not None:
         require_shape("reset", reset, ("batch", "time"), (batch, time))
-    build = torch.ops.retrograd.segments if torch.compiler.is_compiling() else _segments
-    table: Tensor = build(batch, time, lengths, cu_seqlens, reset, reverse)
+    table: Tensor = call("segments", _segments, batch, time, lengths, cu_seqlens, reset, reverse)
     return table
 
 
@@ -93,7 +92,9 @@ def _segments(
     if cu_seqlens is not None:
         borders = cu_seqlens.cpu().numpy().astype(np.int64)
         if borders[0] != 0 or borders[-1] != time:
-            raise ValueError(f"cu_seqlens runs from {borders[0]} to {borders[-1]}, expected from 0 to u's time = {time}")
+            raise ValueError(
+                f"cu_seqlens runs from {borders[0]} to {borders[-1]}, expected from 0 to u's time = {time}"
+            )
         begins, ends = borders[:-1], borders[1:]
         falls = (ends < begins).nonzero()[0]
         if len(falls):
@@ -165,7 +166,9 @@ def _segment_index(segments: Tensor, which: str, batch: int, time: int, starts: 
     owner = np.repeat(np.arange(len(count)), count)
     here = 1 + np.arange(len(owner)) + (row * time + begin - (count.cumsum() - count))[owner]
     step = 1 if reverse == (which == "previous") else -1
-    border, beyond = (first, np.where(start >= 0, h0 + start, 0)) if which == "previous" else (last, np.zeros_like(last))
+    border, beyond = (
+        (first, np.where(start >= 0, h0 + start, 0)) if which == "previous" else (last, np.zeros_like(last))
+    )
     index = np.zeros(batch * time, dtype=np.int64)
     index[here - 1] = np.where(here == border[owner], beyond[owner], here + step)
     return torch.from_numpy(index).view(batch, time)
@@ -185,22 +188,18 @@ def _fake_index(segments: Tensor, which: str, batch: int, time: int, starts: int
     return torch.empty(shape, dtype=torch.int64)
 
 
-_library.impl("segments", _segments, "CompositeExplicitAutograd")
-_library.impl("segment_index", _segment_index, "CompositeExplicitAutograd")
-torch.library.register_fake("retrograd::segments", _fake_segments, lib=_library)
-torch.library.register_fake("retrograd::segment_index", _fake_index, lib=_library)
+library.impl("segments", _segments, "CompositeExplicitAutograd")
+library.impl("segment_index", _segment_index, "CompositeExplicitAutograd")
+torch.library.register_fake("retrograd::segments", _fake_segments, lib=library)
+torch.library.register_fake("retrograd::segment_index", _fake_index, lib=library)
 
 
 def gather_states(states: Tensor, segments: Tensor, which: str, reverse: bool, h0: Tensor) -> Tensor:
     """Return the rows that ``which`` names (:func:`_segment_index`), of states ``(batch, time, width)`` and h0."""
     batch, time, width = states.shape
-    traced = torch.compiler.is_compiling()
-    build = torch.ops.retrograd.segment_index if traced else _segment_index
-    index = build(segments, which, batch, time, h0.shape[0], reverse)
+    index = call("segment_index", _segment_index, segments, which, batch, time, h0.shape[0], reverse)
+    index = index.to(states.device)
     if which in ("first", "last"):  # a few rows: no copy of all states
-        if not traced and (within := index.numpy()).min(initial=1) > 0 and within.max(initial=0) <= batch * time:
-            return states.reshape(-1, width).index_select(0, index.to(states.device) - 1)
-        index = index.to(states.device)
         from_states = states.reshape(-1, width).index_select(0, (index - 1).clamp(0, batch * time - 1))
         from_h0 = h0.index_select(0, (index - 1 - batch * time).clamp(min=0))
         index = index.unsqueeze(1)
@@ -231,7 +230,7 @@ def previous_states(states: Tensor, h0: Tensor, reverse: bool, segments: Tensor 
 
 
 def repeat_segments(segments: Tensor, size: int, place: int, batch: int, starts: int) -> Tensor:
-    """Return the table for a batch that has become ``size`` batches: the new dimension outside (place 0) or inside (1)."""
+    """Return the table for a batch become ``size`` batches, the new dimension outside (place 0) or inside (1)."""
     copy = torch.arange(size).view(-1, 1)
     row, begin, end, start, final = segments.unbind(1)
 

@@ -1,0 +1,34 @@
+"""The library of torch operators, and the short way to their kernels where nobody watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["call", "functorch_is_active", "library"]
+
+library = torch.library.Library("retrograd", "DEF")
+
+# Private names of torch; without them every call takes the long way.
+_modes: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
+functorch_is_active: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def call(name: str, kernel: Callable[..., Any], *args: Any) -> Any:
+    """Call the operator, or, where nobody watches (no subclass, mode, transform or tracing), the kernel itself."""
+    watched = torch.compiler.is_compiling() or _modes() or functorch_is_active()
+    if watched or not all(_is_plain(x) for x in args if isinstance(x, Tensor)):
+        return getattr(torch.ops.retrograd, name)(*args)
+    return kernel(*args)
+
+
+def _is_plain(x: Tensor) -> bool:
+    try:
+        x.data_ptr()  # a batched tensor has none
+    except RuntimeError:
+        return False
+    return type(x) in _PLAIN
