@@ -28,7 +28,7 @@ from retrograd.operators import call, functorch_is_active, library
 from retrograd.segments import gather_states, previous_states, repeat_segments
 from retrograd.transition import apply_adjoint, apply_transition, transition_gradient
 
-__all__ = ["differentiable_scan"]
+__all__ = ["adjoint_and_gradient", "differentiable_scan"]
 
 # --- the kernels as operators ---
 
@@ -189,10 +189,9 @@ class _Scan(torch.autograd.Function):
             )
             return d_A, delta, d_h0, None, None, None
         # The gradient may itself be differentiated.
-        delta, d_h0 = _apply(_Adjoint, A, g, g_final, segments, ctx.reverse, ctx.backend)
-        d_A = None
-        if ctx.needs_input_grad[0]:
-            d_A = transition_gradient(A, delta, previous_states(states, h0, ctx.reverse, segments))
+        delta, d_h0, d_A = adjoint_and_gradient(
+            A, g, g_final, states if ctx.needs_input_grad[0] else None, h0, segments, ctx.reverse, ctx.backend
+        )
         return d_A, delta, d_h0, None, None, None
 
 
@@ -300,6 +299,23 @@ def _apply(function: type[torch.autograd.Function], *args: Any) -> Any:
     if torch.compiler.is_compiling():
         return function.apply(*args)
     return (_WITH_JVP if functorch_is_active() else _EAGER)[function].apply(*args)
+
+
+def adjoint_and_gradient(
+    A: Tensor,
+    g: Tensor,
+    g_final: Tensor,
+    states: Tensor | None,
+    h0: Tensor,
+    segments: Tensor | None,
+    reverse: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return (δ, d_h0) of S* and ∂L/∂A, the last where states are given; all differentiable themselves."""
+    delta, d_h0 = _apply(_Adjoint, A, g, g_final, segments, reverse, backend)
+    if states is None:
+        return delta, d_h0, None
+    return delta, d_h0, transition_gradient(A, delta, previous_states(states, h0, reverse, segments))
 
 
 def differentiable_scan(

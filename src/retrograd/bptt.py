@@ -18,6 +18,9 @@ involved, save for the gradient of a loss function that the caller gives.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -26,6 +29,8 @@ from torch import Tensor
 
 from retrograd.backends import outer_sum, select
 from retrograd.gradients import Gradients
+from retrograd.long_input import LongInput, add_in_double, like
+from retrograd.memory import Memory, chunks
 from retrograd.pool import linear
 from retrograd.problem import Loss, Problem
 from retrograd.segments import previous_states
@@ -35,7 +40,7 @@ __all__ = ["bptt"]
 
 @overload
 def bptt(
-    x: Tensor,
+    x: Tensor | Iterable[Tensor],
     *,
     weight_hh: Tensor,
     weight_ih: Tensor,
@@ -48,11 +53,12 @@ def bptt(
     bias_out: Tensor | None = ...,
     feedback: bool | Tensor | None = ...,
     contributions: bool = ...,
+    memory: Memory = ...,
     backend: str = ...,
 ) -> Gradients[Tensor]: ...
 @overload
 def bptt(
-    x: np.ndarray[Any, Any],
+    x: np.ndarray[Any, Any] | Iterable[np.ndarray[Any, Any]],
     *,
     weight_hh: np.ndarray[Any, Any],
     weight_ih: np.ndarray[Any, Any],
@@ -65,6 +71,7 @@ def bptt(
     bias_out: np.ndarray[Any, Any] | None = ...,
     feedback: bool | np.ndarray[Any, Any] | None = ...,
     contributions: bool = ...,
+    memory: Memory = ...,
     backend: str = ...,
 ) -> Gradients[np.ndarray[Any, Any]]: ...
 @torch.no_grad()
@@ -82,6 +89,7 @@ def bptt(
     bias_out: Any = None,
     feedback: Any = None,
     contributions: bool = False,
+    memory: Memory = "auto",
     backend: str = "auto",
 ) -> Any:
     """Run a linear RNN forward and its gradient back through time; return both, step by step.
@@ -103,6 +111,13 @@ def bptt(
         feedback: at which steps the previous output comes in as input: True, or bool ``(time,)``. There
             x_t = C h_{t-1} + c takes the place of x's first ``outputs`` features; any others stay as given.
         contributions: also return each step's part in every weight gradient.
+        memory: what is held at one time: ``"all"``; ``"sqrt"``, the states at the borders of chunks and one chunk; a
+            number of bytes for these states; or ``"auto"``, all, unless x is an iterable of chunks or the states are
+            larger than an eighth of the machine's memory. Other than all, x may be a ``numpy.memmap`` or an iterable of
+            chunks ``(steps, inputs)`` too long for the machine (an iterable is written to a temporary file, and read
+            back from it): one sweep forward, one backward. The weight gradients are exact and summed in double
+            precision; results that have a row for every step (states, outputs, inputs, delta, x) are None. A loss is
+            then a sum over steps, called as ``loss(values, steps)`` for each chunk, ``steps`` being its slice of time.
         backend: ``"auto"`` or the name of one, as in :func:`retrograd.scan`.
 
     Returns:
@@ -110,7 +125,8 @@ def bptt(
 
     Raises:
         TypeError: an argument is no array, or is neither floating nor complex.
-        ValueError: shapes do not fit, a request contradicts another, or the loss is no differentiable scalar.
+        ValueError: shapes do not fit, a request contradicts another, the loss is no differentiable scalar, or memory
+            is too little.
 
     Example:
         One weight, three steps: h_T = w² x_1 + w x_2 + x_3, so ∂L/∂w = 2 w x_1 + x_2.
@@ -133,21 +149,36 @@ def bptt(
         "bias_out": bias_out,
     }
     starts = {"grad_states": grad_states, "grad_final": grad_final}
+    long = LongInput.of(x, memory, weight_hh)
+    if long is None:
+        return _in_one(given, starts, feedback, loss, contributions, backend)
+    if contributions:
+        raise ValueError("contributions were asked for with bounded memory: they have a row for every step")
+    return _in_chunks(long, given, starts, feedback, loss, backend)
+
+
+def _in_one(
+    given: dict[str, Any],
+    starts: dict[str, Any],
+    feedback: Any,
+    loss: Loss | None,
+    contributions: bool,
+    backend: str,
+    carry_in: Any = None,
+) -> Gradients[Any]:
+    """The four steps; ``carry_in`` is what a later chunk sends back to the final state, beside the loss."""
     p = Problem(given, starts, feedback, loss)
     transitions = p.transitions()
 
     # input → scan (→ output)
-    states_of_runs, carry = [], p.h0
-    for steps, A in transitions:
-        u = p.drive[:, steps]
-        states_of_runs.append(select(backend, A, u).scan(A, u, carry, False))
-        carry = states_of_runs[-1][:, -1]
-    states = _join(states_of_runs)
+    states = _run(p, transitions, backend)
     outputs = None if p.C is None else linear(states, p.C, p.c)
     inputs = p.consumed_inputs(states)
 
     # 1. initialise: ∂L/∂h_t as the loss sends it straight into step t, and ∂L/∂y_t where it passes the output
     value, g, g_final, g_out = p.initialise(states, outputs)
+    if carry_in is not None:
+        g_final = g_final + torch.as_tensor(carry_in).to(g_final).view_as(g_final)
 
     # 2. propagate: the same scans, transposed and backward, each handing its carry to the run before it
     delta_of_runs, carry = [], g_final
@@ -180,7 +211,7 @@ def bptt(
     if p.closed:
         d_x = d_inputs.clone()
         d_x[:, p.feedback, : p.outputs] = 0
-    if h0 is not None and h0.ndim < p.x.ndim - 1:
+    if given["h0"] is not None and given["h0"].ndim < p.x.ndim - 1:
         d_h0 = d_h0.sum(0, keepdim=p.unbatched)
     return Gradients(
         loss=p.out(value, None),
@@ -199,6 +230,66 @@ def bptt(
         else {name: p.out(part, name, batched=False) for name, part in parts.items()},
         _given={name: array for name, array in given.items() if array is not None},
     )
+
+
+def _run(p: Problem, transitions: list[tuple[slice, Tensor]], backend: str) -> Tensor:
+    states_of_runs, carry = [], p.h0
+    for steps, A in transitions:
+        u = p.drive[:, steps]
+        states_of_runs.append(select(backend, A, u).scan(A, u, carry, False))
+        carry = states_of_runs[-1][:, -1]
+    return _join(states_of_runs)
+
+
+def _in_chunks(
+    x: LongInput, given: dict[str, Any], starts: dict[str, Any], feedback: Any, loss: Any, backend: str
+) -> Gradients[Any]:
+    """Forward chunk by chunk, keeping the states between; then back, each chunk with all its four steps."""
+    mask = feedback if feedback is None or isinstance(feedback, bool) else np.asarray(feedback)
+    if mask is not None and not isinstance(mask, bool) and mask.shape != (x.time,):
+        raise ValueError(f"feedback has shape {mask.shape}, expected (time,) = ({x.time},)")
+    g_states = starts["grad_states"]
+    if g_states is not None and g_states.shape[-2] != x.time:
+        raise ValueError(f"grad_states has {g_states.shape[-2]} steps, x has {x.time}")
+    if loss is not None and (g_states is not None or starts["grad_final"] is not None):
+        raise ValueError("loss was given together with grad_states or grad_final: the gradient has one start")
+
+    def chunk(at: slice, before: Any) -> tuple[dict[str, Any], Any]:
+        here = mask if mask is None or isinstance(mask, bool) else mask[at]
+        return {**given, "x": x.read(at), "h0": given["h0"] if before is None else before}, here
+
+    parts, borders = chunks(x.time, x.steps), [None]
+    for at in parts[:-1]:
+        arguments, here = chunk(at, borders[-1])
+        p = Problem(arguments, {"grad_states": None, "grad_final": None}, here, None)
+        borders.append(p.out(_run(p, p.transitions(), backend)[:, -1:].clone())[..., 0, :])
+
+    totals: dict[str, Any] = {}
+    carry, result = starts["grad_final"], None
+    for at, before in zip(reversed(parts), reversed(borders), strict=True):
+        arguments, here = chunk(at, before)
+        if loss is None:
+            own = {"grad_states": None if g_states is None else g_states[..., at, :], "grad_final": carry}
+            result = _in_one(arguments, own, here, None, False, backend)
+        else:
+            nothing = dict.fromkeys(starts)
+            result = _in_one(arguments, nothing, here, partial(_loss_of_chunk, loss, at), False, backend, carry)
+        carry = result.h0
+        for name in ("loss", "weight_hh", "weight_ih", "bias", "weight_out", "bias_out"):
+            part = getattr(result, name)
+            if part is not None:
+                totals[name] = add_in_double(totals.get(name), part)
+    assert result is not None
+    return replace(
+        result,
+        **{name: like(total, getattr(result, name)) for name, total in totals.items()},
+        **dict.fromkeys(("states", "outputs", "inputs", "delta", "x")),
+        _given={name: array for name, array in given.items() if array is not None and name != "x"},
+    )
+
+
+def _loss_of_chunk(loss: Callable[[Tensor, slice], Tensor], at: slice, values: Tensor) -> Tensor:
+    return loss(values, at)
 
 
 def _join(runs: list[Tensor]) -> Tensor:

@@ -19,7 +19,8 @@ class Gradients(Generic[ArrayT]):
     """Everything that backpropagation through time computes. Arrays are of the kind given (tensor or NumPy).
 
     Shapes are for x of ``(batch, time, inputs)``; without the batch axis if x has none. A gradient has the shape
-    and dtype of the argument it belongs to, and is None only where that argument was not given.
+    and dtype of the argument it belongs to, and is None only where that argument was not given. Where memory was
+    bounded, the arrays with a row for every step (states, outputs, inputs, delta, x) are None.
 
     Attributes:
         loss: value of the loss function, if one was given.
@@ -39,11 +40,11 @@ class Gradients(Generic[ArrayT]):
     """
 
     loss: ArrayT | None
-    states: ArrayT
+    states: ArrayT | None
     outputs: ArrayT | None
-    inputs: ArrayT
-    delta: ArrayT
-    x: ArrayT
+    inputs: ArrayT | None
+    delta: ArrayT | None
+    x: ArrayT | None
     h0: ArrayT
     weight_hh: ArrayT
     weight_ih: ArrayT

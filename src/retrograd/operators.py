@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["call", "functorch_is_active", "library"]
+__all__ = ["call", "functorch_is_active", "is_watched", "library"]
 
 library = torch.library.Library("retrograd", "DEF")
 
@@ -18,12 +18,16 @@ functorch_is_active: Callable[[], bool] = getattr(torch._C, "_are_functorch_tran
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
+def is_watched(*args: Any) -> bool:
+    """Say whether anybody has to see operators: a tracer, a transformation, a mode, a subclass of Tensor."""
+    if torch.compiler.is_compiling() or _modes() or functorch_is_active():
+        return True
+    return not all(_is_plain(x) for x in args if isinstance(x, Tensor))
+
+
 def call(name: str, kernel: Callable[..., Any], *args: Any) -> Any:
-    """Call the operator, or, where nobody watches (no subclass, mode, transform or tracing), the kernel itself."""
-    watched = torch.compiler.is_compiling() or _modes() or functorch_is_active()
-    if watched or not all(_is_plain(x) for x in args if isinstance(x, Tensor)):
-        return getattr(torch.ops.retrograd, name)(*args)
-    return kernel(*args)
+    """Call the operator, or, where nobody watches, the kernel itself."""
+    return getattr(torch.ops.retrograd, name)(*args) if is_watched(*args) else kernel(*args)
 
 
 def _is_plain(x: Tensor) -> bool:

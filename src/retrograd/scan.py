@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from retrograd.adjoint import differentiable_scan
 from retrograd.backends import select
 from retrograd.errors import require_floating, require_shape
+from retrograd.memory import Memory, chunk_steps, scan_in_memory
 from retrograd.segments import segments_of
 from retrograd.transition import Dense, Diagonal, Transition
 
@@ -23,6 +23,7 @@ def scan(
     lengths: Tensor | None = None,
     cu_seqlens: Tensor | None = None,
     reset: Tensor | None = None,
+    memory: Memory = "auto",
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Run the linear recurrence h_t = A_t h_{t-1} + u_t and return every state and the last one.
@@ -42,6 +43,10 @@ def scan(
             sequence i in steps ``[cu_seqlens[i], cu_seqlens[i + 1])``; h0 and the final states are ``(N, width)``.
         reset: bool ``(batch, time)`` (or ``(time,)``): at a true step the state before (with ``reverse`` the one after)
             does not enter: h_t = u_t. Goes with lengths and cu_seqlens too.
+        memory: what is kept of the states for the gradient of A, beside what the caller keeps: ``"all"``; ``"sqrt"``,
+            those at the borders of chunks, O(√T), each chunk being run again in the backward pass; a number of bytes
+            for borders and one chunk; or ``"auto"``: all, unless they are larger than an eighth of the machine's
+            memory. Results differ by rounding at most. (Transformed, traced and forward-mode calls keep all.)
         backend: ``"auto"`` or the name of one: ``"native"`` (C++ on the CPU), ``"reference"`` (the plain loop).
 
     Returns:
@@ -84,9 +89,10 @@ def scan(
         dtype = torch.promote_types(torch.promote_types(a.dtype, u.dtype), h0.dtype)
         a, u, h0 = a.to(dtype), u.to(dtype), h0.to(dtype)
     if u.shape[1] == 0:
+        chunk_steps(memory, u.shape[0], 0, u.shape[2], u.element_size())  # a memory that cannot be is refused here too
         states, final = u * 1, h0 + a[..., :0].sum()  # no step reads A: its gradient is zero, not None
     else:
-        states, final = differentiable_scan(a, u, h0, reverse, select(backend, a, u).name, segments)
+        states, final = scan_in_memory(a, u, h0, reverse, select(backend, a, u).name, segments, memory)
     return states if batched else states[0], final if batched or packed else final[0]
 
 

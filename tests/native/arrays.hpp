@@ -146,6 +146,11 @@ class Array {
         for (std::int64_t i = 0; i < size_; ++i)
             memory_[i] = Scalar<T>::from(scale * draw.signed_unit(), scale * draw.signed_unit());
     }
+    void clear() {  // its own elements, not what lies between the rows
+        for (std::int64_t r = 0; r < rows_; ++r)
+            for (std::int64_t t = 0; t < time_; ++t)
+                for (std::int64_t i = 0; i < width_; ++i) sequence.at(r, t)[i] = T{};
+    }
     Sequence<const T> read() const { return {sequence.data, sequence.batch, sequence.time}; }
     Value at(std::int64_t row, std::int64_t t, std::int64_t i) const { return Scalar<T>::value(sequence.at(row, t)[i]); }
 

@@ -19,6 +19,12 @@ struct Problem {
     bool dense = false, gradient = true;
     double scale = 1;  // of a dense transition, against one that keeps a state's size
     Layout A = Layout::contiguous, input = Layout::contiguous, output = Layout::contiguous;
+    std::vector<Segment> segments;
+
+    // Rows of h_0, g_final and of the sums over time.
+    std::int64_t starts() const {
+        return segments.empty() ? extents.batch : static_cast<std::int64_t>(segments.size());
+    }
 };
 
 [[noreturn]] void fail(const Problem& p, const std::string& isa, const std::string& what) {
@@ -59,10 +65,14 @@ struct Results {
     Results(const Problem& p, std::int64_t groups)
         : states(p.extents.batch, p.extents.time, p.extents.width, p.output),
           delta(p.extents.batch, p.extents.time, p.extents.width, p.output),
-          d_h0(p.extents.batch, 1, p.extents.width, Layout::contiguous),
+          d_h0(p.starts(), 1, p.extents.width, Layout::contiguous),
           d_A(groups, p.extents.time_invariant ? 1 : p.extents.time, p.extents.width * (p.dense ? p.extents.width : 1),
               Layout::contiguous),
-          sums(p.extents.batch, 1, p.extents.width, Layout::contiguous) {}
+          sums(p.starts(), 1, p.extents.width, Layout::contiguous) {
+        if (p.segments.empty()) return;
+        for (Array<T>* out : {&states, &delta, &d_h0, &d_A}) out->clear();  // the caller's part
+        sums.clear();
+    }
 
     bool same_bits(const Results& o) const {
         return states.same_bits(o.states) && delta.same_bits(o.delta) && d_h0.same_bits(o.d_h0) &&
@@ -73,11 +83,16 @@ struct Results {
 template <class T>
 void check(Problem p, Draw& draw) {
     Extents& e = p.extents;
+    if (!p.segments.empty()) {
+        e.segments = p.segments.data();
+        e.segment_count = p.starts();
+    }
     const std::int64_t groups = e.batch / e.rows_per_transition, steps = e.time_invariant ? 1 : e.time;
+    const std::int64_t starts = p.starts();
     const std::int64_t elements = e.width * (p.dense ? e.width : 1);
     Array<T> A(groups, steps, elements, p.A), u(e.batch, e.time, e.width, p.input);
-    Array<T> h0(e.batch, 1, e.width, p.input), g(e.batch, e.time, e.width, p.input);
-    Array<T> g_final(e.batch, 1, e.width, p.input), states(e.batch, e.time, e.width, p.input);
+    Array<T> h0(starts, 1, e.width, p.input), g(e.batch, e.time, e.width, p.input);
+    Array<T> g_final(starts, 1, e.width, p.input), states(e.batch, e.time, e.width, p.input);
     A.fill(draw, p.dense ? p.scale / std::sqrt(static_cast<double>(e.width)) : 0.7);
     if (e.time_invariant) A.sequence.time = 0;
     for (Array<T>* input : {&u, &h0, &g, &g_final, &states}) input->fill(draw, 1);
@@ -86,9 +101,9 @@ void check(Problem p, Draw& draw) {
         return A.at(b / e.rows_per_transition, t, p.dense ? i * e.width + j : i);
     };
     const bool sums = p.gradient && e.time_invariant && !p.dense, d_A = p.gradient && !sums;
-    Running3 want_states(e.batch, e.time, e.width), want_delta(e.batch, e.time, e.width), want_d_h0(e.batch, 1, e.width);
+    Running3 want_states(e.batch, e.time, e.width), want_delta(e.batch, e.time, e.width), want_d_h0(starts, 1, e.width);
     const std::int64_t d_A_steps = e.time_invariant ? 1 : e.time;
-    Running3 want_d_A(sums ? e.batch : groups, d_A_steps, elements);
+    Running3 want_d_A(sums ? starts : groups, d_A_steps, elements);
     loop_scan(e, p.dense, transition, u, h0, want_states);
     loop_adjoint(e, p.dense, transition, g, g_final, states, h0, want_delta, want_d_h0,
                  sums || d_A ? &want_d_A : nullptr);
@@ -120,9 +135,9 @@ void check(Problem p, Draw& draw) {
             compare(p, isa, "states", out->states, want_states, e.batch, e.time, e.width, eps);
             compare(p, isa, "delta", out->delta, want_delta, e.batch, e.time, e.width, eps);
             // With no steps at all the dense kernel has nothing to start from: the caller never asks.
-            if (e.time) compare(p, isa, "d_h0", out->d_h0, want_d_h0, e.batch, 1, e.width, eps);
+            if (e.time) compare(p, isa, "d_h0", out->d_h0, want_d_h0, starts, 1, e.width, eps);
             if (d_A && e.time) compare(p, isa, "d_A", out->d_A, want_d_A, groups, d_A_steps, elements, eps);
-            if (sums) compare(p, isa, "sums", out->sums, want_d_A, e.batch, 1, e.width, eps);
+            if (sums) compare(p, isa, "sums", out->sums, want_d_A, starts, 1, e.width, eps);
             if (!out->states.gaps_untouched() || !out->delta.gaps_untouched()) fail(p, isa, "wrote between the rows");
             first = std::move(out);
         }
@@ -191,6 +206,41 @@ void check_long(Draw& draw) {
         }
 }
 
+// Rows cut anywhere, with gaps, sequences of no step, and starts and ends that nothing stands at.
+template <class T>
+void check_segments(bool dense, Draw& draw) {
+    for (const std::int64_t width : {1, 2, 3, 7, 16, 33, 70})
+        for (int turn = 0; turn < 6; ++turn) {
+            Problem p;
+            p.dense = dense;
+            p.gradient = turn % 4 != 3;
+            p.scale = 0.6;
+            p.input = draw.one_of({Layout::contiguous, Layout::padded});
+            p.output = draw.one_of({Layout::contiguous, Layout::off_bounds});
+            Extents& e = p.extents;
+            const bool few = turn == 0 && width < 20 && sizeof(T) > 2;  // and long enough for chunks
+            const std::int64_t groups = few ? 1 : draw.one_of<std::int64_t>({1, 2, 3});
+            e.rows_per_transition = few ? 1 : draw.one_of<std::int64_t>({1, 2, 5});
+            e.batch = groups * e.rows_per_transition;
+            e.time = few ? 2600 : draw.one_of<std::int64_t>({1, 7, 60, 300});
+            if (width > 20 && e.time > 60) e.time = 60;
+            e.width = width;
+            e.time_invariant = few || draw.coin();
+            e.reverse = draw.coin();
+            for (std::int64_t row = 0; row < e.batch; ++row)
+                for (std::int64_t t = 0; t < e.time;) {
+                    std::int64_t length = few ? 1200 : draw.one_of<std::int64_t>({0, 1, 3, 20, 150});
+                    if (length > e.time - t) length = e.time - t;
+                    const auto index = static_cast<std::int64_t>(p.segments.size());
+                    const bool empty = length == 0;
+                    p.segments.push_back({row, t, t + length, empty || draw.coin() ? index : -1,
+                                          empty || draw.coin() ? index : -1});
+                    t += length + (empty ? 1 : draw.one_of<std::int64_t>({0, 0, 2}));
+                }
+            check<T>(p, draw);
+        }
+}
+
 template <class T>
 void check_type(const char* name, Draw& draw) {
     const int before = checks;
@@ -198,6 +248,8 @@ void check_type(const char* name, Draw& draw) {
     if constexpr (sizeof(T) > 2) check_shapes<T>(true, draw);
     check_streams<T>(draw);
     check_long<T>(draw);
+    check_segments<T>(false, draw);
+    if constexpr (sizeof(T) > 2) check_segments<T>(true, draw);
     std::printf("%s: %d arrays\n", name, checks - before);
     std::fflush(stdout);
 }

@@ -47,34 +47,48 @@ inline std::vector<Running> apply(const Transition& A, bool dense, bool adjoint,
     return out;
 }
 
+// The sequences of a problem: its segments, or its rows.
+inline std::vector<Segment> sequences(const Extents& e) {
+    if (e.segments) return {e.segments, e.segments + e.segment_count};
+    std::vector<Segment> rows;
+    for (std::int64_t b = 0; b < e.batch; ++b) rows.push_back({b, 0, e.time, b, b});
+    return rows;
+}
+
 template <class T>
 void loop_scan(const Extents& e, bool dense, const Transition& A, const Array<T>& u, const Array<T>& h0,
                Running3& states) {
-    for (std::int64_t b = 0; b < e.batch; ++b) {
+    for (const Segment& s : sequences(e)) {
         std::vector<Running> h(static_cast<std::size_t>(e.width));
-        for (std::int64_t i = 0; i < e.width; ++i) h[static_cast<std::size_t>(i)].value = h0.at(b, 0, i);
-        for (std::int64_t step = 0; step < e.time; ++step) {
-            const std::int64_t t = e.reverse ? e.time - 1 - step : step;
-            h = apply(A, dense, false, b, t, h);
+        for (std::int64_t i = 0; s.start >= 0 && i < e.width; ++i)
+            h[static_cast<std::size_t>(i)].value = h0.at(s.start, 0, i);
+        for (std::int64_t step = 0; step < s.end - s.begin; ++step) {
+            const std::int64_t t = e.reverse ? s.end - 1 - step : s.begin + step;
+            h = apply(A, dense, false, s.row, t, h);
             for (std::int64_t i = 0; i < e.width; ++i) {
                 Running& x = h[static_cast<std::size_t>(i)];
-                x.value += u.at(b, t, i);
+                x.value += u.at(s.row, t, i);
                 x.error += std::abs(x.value);
-                states.at(b, t, i) = x;
+                states.at(s.row, t, i) = x;
             }
         }
     }
 }
 
-// d_A: one a group, and step where it varies in time; of a time-invariant diagonal one sum a batch row; null where not asked for.
+// d_A: one a group, and step where it varies in time; of a time-invariant diagonal one sum a sequence; null where not
+// asked for.
 template <class T>
 void loop_adjoint(const Extents& e, bool dense, const Transition& A, const Array<T>& g, const Array<T>& g_final,
                   const Array<T>& states, const Array<T>& h0, Running3& deltas, Running3& d_h0, Running3* d_A) {
-    for (std::int64_t b = 0; b < e.batch; ++b) {
+    const std::vector<Segment> all = sequences(e);
+    for (std::size_t index = 0; index < all.size(); ++index) {
+        const Segment& s = all[index];
+        const std::int64_t b = s.row, steps = s.end - s.begin;
         std::vector<Running> carry(static_cast<std::size_t>(e.width));
-        for (std::int64_t i = 0; i < e.width; ++i) carry[static_cast<std::size_t>(i)].value = g_final.at(b, 0, i);
-        for (std::int64_t step = e.time; step-- > 0;) {
-            const std::int64_t t = e.reverse ? e.time - 1 - step : step, before = e.reverse ? t + 1 : t - 1;
+        for (std::int64_t i = 0; s.final >= 0 && i < e.width; ++i)
+            carry[static_cast<std::size_t>(i)].value = g_final.at(s.final, 0, i);
+        for (std::int64_t step = steps; step-- > 0;) {
+            const std::int64_t t = e.reverse ? s.end - 1 - step : s.begin + step, before = e.reverse ? t + 1 : t - 1;
             for (std::int64_t i = 0; i < e.width; ++i) {
                 Running& d = carry[static_cast<std::size_t>(i)];
                 d.value += g.at(b, t, i);
@@ -83,11 +97,13 @@ void loop_adjoint(const Extents& e, bool dense, const Transition& A, const Array
             }
             for (std::int64_t i = 0; d_A && i < e.width; ++i)
                 for (std::int64_t j = dense ? 0 : i; j < (dense ? e.width : i + 1); ++j) {
-                    const Value previous = step == 0 ? h0.at(b, 0, j) : states.at(b, before, j);
+                    const Value previous = step > 0       ? states.at(b, before, j)
+                                           : s.start >= 0 ? h0.at(s.start, 0, j)
+                                                          : Value(0);
                     const Running& d = carry[static_cast<std::size_t>(i)];
                     const std::int64_t group = b / e.rows_per_transition;
                     Running& sum = dense              ? d_A->at(group, e.time_invariant ? 0 : t, i * e.width + j)
-                                   : e.time_invariant ? d_A->at(b, 0, i)
+                                   : e.time_invariant ? d_A->at(static_cast<std::int64_t>(index), 0, i)
                                                       : d_A->at(group, t, i);
                     sum.value += d.value * std::conj(previous);
                     const Real terms = static_cast<Real>((e.time_invariant ? e.time : 1) *
@@ -96,7 +112,8 @@ void loop_adjoint(const Extents& e, bool dense, const Transition& A, const Array
                 }
             carry = apply(A, dense, true, b, t, carry);
         }
-        for (std::int64_t i = 0; i < e.width; ++i) d_h0.at(b, 0, i) = carry[static_cast<std::size_t>(i)];
+        for (std::int64_t i = 0; s.start >= 0 && i < e.width; ++i)
+            d_h0.at(s.start, 0, i) = carry[static_cast<std::size_t>(i)];
     }
 }
 

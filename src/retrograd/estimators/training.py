@@ -78,9 +78,9 @@ def loss_and_gradients(
         horizon: steps of the closed loop; None for the open loop.
     """
     if horizon is None:
-        g = bptt(x, **weights, loss=lambda y: (y - target).square().mean())
+        g = bptt(x, **weights, loss=lambda y: (y - target).square().mean(), memory="all")
         assert g.loss is not None
-        return g.loss, {name: _present(getattr(g, name)) for name in weights}, g.delta
+        return g.loss, {name: _present(getattr(g, name)) for name in weights}, _present(g.delta)
 
     w = {name: weight.detach() for name, weight in weights.items()}
     states, _ = scan(Dense(w["weight_hh"]), x @ w["weight_ih"].mT + w["bias"], w["h0"])
@@ -91,17 +91,18 @@ def loss_and_gradients(
     inner = {**w, "h0": before[starts]}
     # The first input of a window is observed, the others are the window's own predictions.
     feedback = torch.arange(horizon, device=x.device) >= 1
-    windows = bptt(x[steps], **inner, feedback=feedback, loss=lambda y: (y - target[steps]).square().mean())
-    at_start = torch.zeros_like(before).index_add_(0, starts, windows.h0)
-    series = bptt(
-        x, **{name: w[name] for name in ("weight_hh", "weight_ih", "bias", "h0")}, grad_states=_shifted(at_start)
+    windows = bptt(
+        x[steps], **inner, feedback=feedback, loss=lambda y: (y - target[steps]).square().mean(), memory="all"
     )
+    at_start = torch.zeros_like(before).index_add_(0, starts, windows.h0)
+    recurrence = {name: w[name] for name in ("weight_hh", "weight_ih", "bias", "h0")}
+    series = bptt(x, **recurrence, grad_states=_shifted(at_start), memory="all")
     gradients = {name: _present(getattr(windows, name)) for name in weights if name != "h0"}
     for name in ("weight_hh", "weight_ih", "bias"):
         gradients[name] = gradients[name] + getattr(series, name)
     gradients["h0"] = series.h0 + at_start[0]
     assert windows.loss is not None
-    return windows.loss, {name: gradients[name] for name in weights}, series.delta
+    return windows.loss, {name: gradients[name] for name in weights}, _present(series.delta)
 
 
 def _shifted(at_start: Tensor) -> Tensor:
