@@ -87,10 +87,13 @@ template <class T>
 void take_segments(Extents& e, const Table& table, const Array<const T, 2>& starts) {
     const auto rows = static_cast<std::int64_t>(starts.shape(0));
     if (!table) return require(rows == e.batch, "h0 or g_final is not (batch, width)");
-    require(table->shape(1) == 5 && table->stride(1) == 1 && (table->shape(0) < 2 || table->stride(0) == 5),
+    static const Segment none{};
+    e.segments = &none;  // not null, even of a table without a line
+    e.segment_count = static_cast<std::int64_t>(table->shape(0));
+    if (e.segment_count == 0) return;
+    require(table->shape(1) == 5 && table->stride(1) == 1 && (e.segment_count == 1 || table->stride(0) == 5),
             "segments are not a contiguous (segments, 5)");
     e.segments = reinterpret_cast<const Segment*>(table->data());
-    e.segment_count = static_cast<std::int64_t>(table->shape(0));
     for (std::int64_t i = 0; i < e.segment_count; ++i) {
         const Segment& s = e.segments[i];
         require(0 <= s.row && s.row < e.batch && 0 <= s.begin && s.begin <= s.end && s.end <= e.time,

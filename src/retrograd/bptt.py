@@ -152,9 +152,12 @@ def bptt(
     long = LongInput.of(x, memory, weight_hh)
     if long is None:
         return _in_one(given, starts, feedback, loss, contributions, backend)
-    if contributions:
-        raise ValueError("contributions were asked for with bounded memory: they have a row for every step")
-    return _in_chunks(long, given, starts, feedback, loss, backend)
+    try:
+        if contributions:
+            raise ValueError("contributions were asked for with bounded memory: they have a row for every step")
+        return _in_chunks(long, given, starts, feedback, loss, backend)
+    finally:
+        long.close()
 
 
 def _in_one(

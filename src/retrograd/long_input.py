@@ -51,17 +51,37 @@ class LongInput:
         part = self._source[..., at, :]
         return np.array(part) if isinstance(part, np.ndarray) else part
 
+    def close(self) -> None:
+        """Remove the temporary file, if there is one."""
+        if isinstance(self._source, _Spool):
+            self._source.close()
+
 
 class _Spool:
     """Chunks ``(steps, inputs)`` in a temporary file, as they come: they are wanted again, backward."""
 
     def __init__(self, chunks: Iterable[Any]) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as this)
-        self.tensors, time, inputs = False, 0, None
+        self.tensors = False
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  (open until close)
+        try:
+            self.shape = self._write(chunks)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write(self, chunks: Iterable[Any]) -> tuple[int, int]:
+        time, inputs = 0, None
         for i, chunk in enumerate(chunks):
-            if not isinstance(chunk, np.ndarray | Tensor) or chunk.ndim != 2:
-                what = getattr(chunk, "shape", type(chunk).__name__)
-                raise ValueError(f"chunk {i} of x is {what}, expected an array of (steps, inputs)")
+            if not isinstance(chunk, np.ndarray | Tensor):
+                raise TypeError(
+                    f"x is {type(chunks).__name__}, expected a floating or complex tensor or NumPy array, or an "
+                    f"iterable of such chunks (steps, inputs); its item {i} is {type(chunk).__name__}"
+                )
+            if chunk.ndim != 2:
+                raise ValueError(f"chunk {i} of x has shape {tuple(chunk.shape)}, expected (steps, inputs)")
             self.tensors = isinstance(chunk, Tensor)
             array = np.ascontiguousarray(chunk.detach().cpu().numpy() if isinstance(chunk, Tensor) else chunk)
             if inputs is None:
@@ -73,7 +93,7 @@ class _Spool:
             time += array.shape[0]
         if inputs is None or time == 0:
             raise ValueError("x is an iterable without a step, expected chunks of (steps, inputs)")
-        self.shape = (time, inputs)
+        return time, inputs
 
     def read(self, at: slice) -> Any:
         inputs = self.shape[1]

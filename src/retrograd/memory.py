@@ -94,9 +94,10 @@ def scan_in_memory(
     Nothing is kept where A needs no gradient. Inside a transformation of torch.func, in forward mode and in a traced
     graph all states are kept: there the tracer decides.
     """
+    if is_watched(A, u, h0) or forward_ad._current_level >= 0:
+        return differentiable_scan(A, u, h0, reverse, backend, segments)
     steps = chunk_steps(memory, u.shape[0], u.shape[1], u.shape[2], u.element_size())
-    bounded = steps < u.shape[1] and A.requires_grad and torch.is_grad_enabled()
-    if not bounded or is_watched(A, u, h0) or forward_ad._current_level >= 0:
+    if steps >= u.shape[1] or not A.requires_grad or not torch.is_grad_enabled():
         return differentiable_scan(A, u, h0, reverse, backend, segments)
     states, final = _BoundedScan.apply(  # type: ignore[no-untyped-call]
         A, u, h0, segments, reverse, backend, steps
@@ -175,7 +176,8 @@ def _within(segments: Tensor, at: slice, starts: int, reverse: bool, with_empty:
     """Return one chunk's table; what enters from and leaves to its neighbours is in rows after those of h0, by row."""
     row, begin, end, start, final = segments.numpy().T
     low, high = np.maximum(begin, at.start), np.minimum(end, at.stop)
-    cut_below, cut_above = begin < at.start, end > at.stop
+    empty = begin == end
+    cut_below, cut_above = (begin < at.start) & ~empty, (end > at.stop) & ~empty
     opened, closed = (cut_above, cut_below) if reverse else (cut_below, cut_above)
     table = np.stack(
         (
@@ -187,6 +189,5 @@ def _within(segments: Tensor, at: slice, starts: int, reverse: bool, with_empty:
         ),
         axis=1,
     )
-    empty = begin == end
     table[empty, 1:3] = 0
     return torch.from_numpy(np.ascontiguousarray(table[(empty & with_empty) | (low < high)]))

@@ -92,6 +92,13 @@ class NativeBackend:
             sums_of_groups = [_large_outer_sum(d, h, before, reverse) for d, h, before in zip(*by_group, strict=True)]
             return delta, d_h0, torch.stack(sums_of_groups).unsqueeze(1)
         wanted = states is not None and h0 is not None
+        if wanted and diagonal and not invariant and segments is not None and A.dtype.itemsize == 2:
+            rows = g.shape[0] // A.shape[0]
+            if rows > 1:  # summed here: the kernel would round after every row
+                apart = A.repeat_interleave(rows, 0)
+                delta, d_h0, d_A = self.adjoint(apart, g, g_final, reverse, states, h0, segments)
+                assert d_A is not None
+                return delta, d_h0, d_A.view(-1, rows, *A.shape[1:]).sum(1, dtype=torch.float32).to(A.dtype)
         d_A = empty(A.shape, A) if wanted and not (invariant and diagonal) else None
         if d_A is not None and segments is not None and (A.shape[0] < g.shape[0] or _has_padding(g, segments)):
             d_A.zero_()

@@ -1,0 +1,132 @@
+"""bptt over input too long for the machine: memory-mapped, or an iterable of chunks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import retrograd as rg
+
+TIME = 301
+EPS = float(np.finfo(np.float64).eps)
+SUMS = ("loss", "weight_hh", "weight_ih", "bias", "weight_out", "bias_out", "h0")
+PER_STEP = ("states", "outputs", "inputs", "delta", "x", "contributions")
+
+
+def problem(batch: tuple[int, ...] = ()) -> dict[str, Any]:
+    draw = np.random.default_rng(0).standard_normal
+    return {
+        "x": draw((*batch, TIME, 2)),
+        "weight_hh": draw((3, 3)) * 0.3,
+        "weight_ih": draw((3, 2)),
+        "bias": draw(3),
+        "weight_out": draw((2, 3)) * 0.3,
+        "bias_out": draw(2),
+    }
+
+
+def memory_of(steps: int, batch: int = 1) -> int:
+    return steps * batch * 3 * 8
+
+
+def assert_same(got: Any, want: Any) -> None:
+    for name in SUMS:
+        x, y = getattr(got, name), getattr(want, name)
+        assert (x is None) == (y is None), name
+        if y is not None:
+            assert x.dtype == y.dtype
+            np.testing.assert_allclose(x, y, rtol=0, atol=1e3 * EPS * max(1.0, float(abs(y).max())), err_msg=name)
+    assert all(getattr(got, name) is None for name in PER_STEP)
+
+
+@pytest.mark.parametrize("feedback", [None, True, "mask"])
+@pytest.mark.parametrize("start", ["nothing", "final", "states", "loss"])
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_chunks_give_the_gradients_of_the_whole(batch: tuple[int, ...], start: str, feedback: Any) -> None:
+    p = problem(batch)
+    draw = np.random.default_rng(1).standard_normal
+    p["feedback"] = np.arange(TIME) % 7 < 3 if feedback == "mask" else feedback
+    p["h0"] = draw((*batch, 3))
+    if start == "final":
+        p["grad_final"] = draw((*batch, 3))
+    if start == "states":
+        p["grad_states"] = draw((*batch, TIME, 3))
+    target = torch.from_numpy(draw((*batch, TIME, 2)))
+
+    def loss(y: Tensor, at: slice = slice(None)) -> Tensor:
+        return ((y - target[..., at, :]) ** 2).sum()
+
+    whole = rg.bptt(**p, loss=loss if start == "loss" else None, memory="all")
+    for steps in (40, 77, 200):
+        memory = memory_of(steps, *batch)
+        assert_same(rg.bptt(**p, loss=loss if start == "loss" else None, memory=memory), whole)
+
+
+def test_a_memory_mapped_file(tmp_path: Path) -> None:
+    p = problem()
+    p["x"].tofile(tmp_path / "x.f64")
+    mapped = np.memmap(tmp_path / "x.f64", np.float64, "r", shape=(TIME, 2))
+    whole = rg.bptt(**p)
+    assert_same(rg.bptt(**{**p, "x": mapped}, memory=memory_of(60)), whole)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_an_iterable_of_chunks_is_walked_once(kind: str) -> None:
+    p = problem()
+    p = p if kind == "numpy" else {name: torch.from_numpy(x) for name, x in p.items()}
+    whole = rg.bptt(**p)
+    walks = 0
+
+    def chunks() -> Any:
+        nonlocal walks
+        walks += 1
+        for begin in range(0, TIME, 50):
+            yield p["x"][begin : begin + 50]
+
+    for memory in ("auto", "sqrt", memory_of(60)):
+        got = rg.bptt(**{**p, "x": chunks()}, memory=memory)
+        assert_same(got, whole)
+        assert isinstance(got.weight_hh, np.ndarray if kind == "numpy" else Tensor)
+    assert walks == 3
+
+
+def test_an_update_by_the_gradients_of_chunks() -> None:
+    p = {name: torch.from_numpy(x) for name, x in problem().items()}
+    before = p["weight_hh"].clone()
+    g = rg.bptt(**p, memory=memory_of(60))
+    g.update(lr=0.01)
+    torch.testing.assert_close(p["weight_hh"], before - 0.01 * g.weight_hh)
+
+
+def test_a_shared_h0() -> None:
+    p = {**problem((2,)), "h0": np.ones(3)}
+    assert_same(rg.bptt(**p, memory=memory_of(60, 2)), rg.bptt(**p))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"x": iter([])}, ValueError, "x is an iterable without a step"),
+        ({"x": [1.0]}, TypeError, "x is list, expected a floating or complex tensor or NumPy array, or an iterable"),
+        ({"x": [np.ones(3)]}, ValueError, "chunk 0 of x has shape (3,), expected (steps, inputs)"),
+        (
+            {"x": [np.ones((3, 2)), np.ones((3, 1))]},
+            ValueError,
+            "chunk 1 of x has 1 inputs of float64, the first one 2 of float64",
+        ),
+        ({"x": [np.ones((3, 2))], "memory": "all"}, ValueError, "memory is 'all' with x an iterable of chunks"),
+        ({"contributions": True}, ValueError, "contributions were asked for with bounded memory"),
+        ({"feedback": np.ones(4, bool)}, ValueError, "feedback has shape (4,), expected (time,) = (301,)"),
+        ({"grad_states": np.ones((4, 3))}, ValueError, "grad_states has 4 steps, x has 301"),
+        ({"memory": 10}, ValueError, "memory is 10 bytes, expected at least 840"),
+    ],
+)
+def test_bad_input_is_named(change: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        rg.bptt(**{**problem(), "memory": memory_of(60), **change})
+    assert message in str(caught.value)
