@@ -43,7 +43,7 @@ def chunk_steps(memory: Memory, batch: int, time: int, width: int, itemsize: int
         >>> chunk_steps("all", 1, 10_000, 4, 4), chunk_steps("sqrt", 1, 10_000, 4, 4)
         (10000, 3200)
         >>> chunk_steps(50_000, 1, 10_000, 4, 4)
-        3111
+        3121
     """
     root = max(1, math.isqrt(max(time, 1)))
     step = max(1, batch * width * itemsize)

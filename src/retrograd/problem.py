@@ -13,7 +13,7 @@ from retrograd.errors import require_shape
 from retrograd.pool import linear
 from retrograd.segments import previous_states
 
-__all__ = ["Loss", "Problem"]
+__all__ = ["Loss", "Problem", "as_tensor", "gradient_of"]
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -25,7 +25,9 @@ class Problem:
     """The arguments of :func:`retrograd.bptt` as checked tensors of one dtype with a batch axis, and the way back."""
 
     def __init__(self, given: dict[str, Any], starts: dict[str, Any], feedback: Any, loss: Loss | None) -> None:
-        arrays = {name: _tensor(name, array) for name, array in {**given, **starts}.items()}
+        arrays = {
+            name: None if array is None else as_tensor(name, array) for name, array in {**given, **starts}.items()
+        }
         x, W_hh, W_ih = (_present(arrays, name) for name in ("x", "weight_hh", "weight_ih"))
         if x.ndim not in (2, 3) or x.shape[-2] == 0:
             raise ValueError(
@@ -139,7 +141,7 @@ class Problem:
             g = nothing if self.grad_states is None else self.grad_states
             return None, g, final if self.grad_final is None else self.grad_final, None
         argument = states if outputs is None else outputs
-        value, gradient = _gradient_of(self.loss, argument[0] if self.unbatched else argument)
+        value, gradient = gradient_of(self.loss, argument[0] if self.unbatched else argument)
         gradient = gradient.to(self.dtype).reshape(argument.shape)
         if self.C is None:
             return value, gradient, final, None
@@ -165,9 +167,8 @@ def _present(arrays: dict[str, Tensor | None], name: str) -> Tensor:
     return array
 
 
-def _tensor(name: str, array: Any) -> Tensor | None:
-    if array is None:
-        return None
+def as_tensor(name: str, array: Any) -> Tensor:
+    """Return a tensor or NumPy array as a tensor without history; raise ``TypeError`` where it is neither."""
     tensor = torch.from_numpy(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array
     if not isinstance(tensor, Tensor) or not (tensor.is_floating_point() or tensor.is_complex()):
         kind = getattr(array, "dtype", type(array).__name__)
@@ -192,7 +193,7 @@ def _feedback_mask(feedback: Any, time: int, device: torch.device) -> Tensor:
     return mask
 
 
-def _gradient_of(loss: Loss, argument: Tensor) -> tuple[Tensor, Tensor]:
+def gradient_of(loss: Loss, argument: Tensor) -> tuple[Tensor, Tensor]:
     """Return the loss and its gradient with respect to its argument."""
     with torch.enable_grad():
         leaf = argument.detach().requires_grad_()
