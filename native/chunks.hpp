@@ -123,7 +123,8 @@ struct Memory {
     }
 };
 
-// M^length in double; false where a power on the way grows beyond bounds.
+// M^length in double; false where a power on the way grows beyond bounds, or where its own rounding would show: squaring
+// doubles a relative error, so that of M^length is about length * eps, where the loop's grows with the root of that.
 template <class S, class W>
 bool raise(const S* A, Form form, std::int64_t width, std::int64_t length, int threads, Buffer<W>& product) {
     Powers<S, W> powers(A, form, width, threads);
@@ -139,7 +140,9 @@ bool raise(const S* A, Form form, std::int64_t width, std::int64_t length, int t
         }
         if ((std::int64_t(2) << powers.exponent()) > length) break;
     }
-    return norm(product.data(), width) <= growth;
+    constexpr double of_power = std::numeric_limits<double>::epsilon();
+    constexpr double of_state = std::numeric_limits<typename Carry<S>::type>::epsilon();
+    return norm(product.data(), width) * static_cast<double>(length) * of_power <= 64 * of_state;
 }
 
 // Chunks pay where a block of rows would be mostly empty and time is long enough for the powers: by shapes alone.

@@ -23,6 +23,8 @@ constexpr std::int64_t stream_bytes = std::int64_t(1) << 22;
 constexpr std::int64_t least_block = 1024;
 // Steps between two looks whether the runs agree.
 constexpr std::int64_t look = 8;
+// A sum over time is one of partial sums over so many steps: roundings stay few.
+constexpr std::int64_t partial_steps = 1024;
 
 enum class Mode { store, stream, mend };
 
@@ -163,7 +165,15 @@ bool adjoint_part(const Adjoint<S>& p, const Part& part) {
     Carried<Vec, Vectors> carry(part.rows * row.count);  // the step after's delta
     // Time-invariant: the sum over t. Time-varying: the sum over the group's rows, at one t.
     Carried<Vec, GradientOfA ? Vectors : 0> sum(GradientOfA ? row.count : 0);
+    Buffer<Vec> total(GradientOfA && e.time_invariant ? row.count : 0);
     if constexpr (GradientOfA) each<Vectors>(row.count, false, [&](int i) { sum.at(0, i, row.count) = Vec{}; });
+    for (int i = 0; GradientOfA && e.time_invariant && i < row.count; ++i) total.data()[i] = Vec{};
+    const auto fold = [&] {
+        for (int i = 0; i < row.count; ++i) {
+            total.data()[i] += sum.at(0, i, row.count);
+            sum.at(0, i, row.count) = Vec{};
+        }
+    };
     bool apart = false;
     // delta = g + (first ? from : conj(a of the step after) * carry), and what follows from it.
     const auto step = [&](std::int64_t k, auto from_start) {
@@ -213,6 +223,8 @@ bool adjoint_part(const Adjoint<S>& p, const Part& part) {
     }
     for (; k < part.end - part.begin; ++k) {
         step(k, std::false_type());
+        if constexpr (GradientOfA)
+            if (e.time_invariant && k % partial_steps == 0) fold();
         if constexpr (mode == Mode::mend)
             if (k % look == 0 && !std::exchange(apart, false)) return true;
     }
@@ -228,9 +240,9 @@ bool adjoint_part(const Adjoint<S>& p, const Part& part) {
         if (e.time_invariant) {
             using R = typename L::R;
             R* out = p.sums.at(part.sums, 0) + part.c0 * L::reals;
+            fold();
             for (int i = 0; i < row.count; ++i) {
-                const Vec total = sum.at(0, i, row.count);
-                std::memcpy(out + i * L::width * L::reals, &total,
+                std::memcpy(out + i * L::width * L::reals, total.data() + i,
                             static_cast<std::size_t>((i < row.whole ? L::width : row.rest) * L::reals) * sizeof(R));
             }
         }

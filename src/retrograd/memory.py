@@ -26,14 +26,14 @@ __all__ = ["Memory", "chunk_steps", "chunks", "scan_in_memory"]
 
 Memory = str | int
 
-# States of a chunk: small enough to stay in the cache until they are used, large enough to be worth a call.
-_CHUNK_BYTES = (1 << 22) - 1
+# States of a chunk that are worth a call: as many as results that the kernels send past the cache.
+_CHUNK_BYTES = 1 << 24
 
 
 def chunk_steps(memory: Memory, batch: int, time: int, width: int, itemsize: int) -> int:
     """Return how many steps a chunk has, ``time`` where all states are kept.
 
-    ``"sqrt"``: chunks of √T steps, longer while their states are under 4 MB, up to 32 √T.
+    ``"sqrt"``: chunks of √T steps, longer while their states are under 16 MB, up to 96 √T.
 
     Raises:
         TypeError: memory is no name and no number of bytes.
@@ -41,7 +41,7 @@ def chunk_steps(memory: Memory, batch: int, time: int, width: int, itemsize: int
 
     Example:
         >>> chunk_steps("all", 1, 10_000, 4, 4), chunk_steps("sqrt", 1, 10_000, 4, 4)
-        (10000, 3200)
+        (10000, 9600)
         >>> chunk_steps(50_000, 1, 10_000, 4, 4)
         3121
     """
@@ -53,7 +53,7 @@ def chunk_steps(memory: Memory, batch: int, time: int, width: int, itemsize: int
         if memory == "all":
             return max(time, 1)
         if memory == "sqrt":
-            return min(max(time, 1), max(root, min(32 * root, _CHUNK_BYTES // step)))
+            return min(max(time, 1), max(root, min(96 * root, _CHUNK_BYTES // step)))
         raise ValueError(f"memory is {memory!r}, expected 'all', 'sqrt', 'auto' or a number of bytes")
     if isinstance(memory, bool) or not isinstance(memory, int):
         raise TypeError(f"memory is {type(memory).__name__}, expected 'all', 'sqrt', 'auto' or a number of bytes")
@@ -142,7 +142,9 @@ class _BoundedScan(torch.autograd.Function):
             delta, d_h0, d_A = adjoint_and_gradient(A, g, g_final, states, h0, segments, ctx.reverse, ctx.backend)
             return d_A, delta, d_h0, None, None, None, None
         kernels = BACKENDS[ctx.backend]
-        delta, d_A, d_h0 = empty(u.shape, u), torch.zeros_like(A), torch.zeros_like(h0)
+        varying = A.shape[1] > 1
+        delta, d_h0 = empty(u.shape, u), torch.zeros_like(h0)
+        d_A = empty(A.shape, A) if varying else torch.zeros_like(A)
         carry = g_final if segments is None else g_final.new_zeros(u.shape[0], u.shape[2])
         parts = list(enumerate(chunks(u.shape[1], ctx.steps)))
         for k, at in parts if ctx.reverse else parts[::-1]:
@@ -155,14 +157,18 @@ class _BoundedScan(torch.autograd.Function):
                 table = _within(segments, at, h0.shape[0], ctx.reverse, k == 0)
                 starts = torch.cat((h0, torch.zeros_like(carry) if before is None else before))
                 ends = torch.cat((g_final, carry))
-            A_part = A if A.shape[1] == 1 else A[:, at]
+            A_part = A[:, at] if varying else A
+            out = (delta[:, at], d_A[:, at] if varying else None)
             states = kernels.scan(A_part, u[:, at], starts, ctx.reverse, table)
-            delta_part, into, d_A_part = kernels.adjoint(A_part, g[:, at], ends, ctx.reverse, states, starts, table)
+            delta_part, into, d_A_part = kernels.adjoint(
+                A_part, g[:, at], ends, ctx.reverse, states, starts, table, out
+            )
             assert d_A_part is not None
-            delta[:, at] = delta_part
-            if A.shape[1] == 1:
+            if delta_part is not out[0]:
+                delta[:, at] = delta_part
+            if not varying:
                 d_A += d_A_part
-            else:
+            elif d_A_part is not out[1]:
                 d_A[:, at] = d_A_part
             if segments is None:
                 carry = d_h0 = into

@@ -46,8 +46,11 @@ class Backend(Protocol):
         states: Tensor | None = None,
         h0: Tensor | None = None,
         segments: Tensor | None = None,
+        out: tuple[Tensor | None, Tensor | None] = (None, None),
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return (δ, ∂L/∂h_0, ∂L/∂A), the last only when ``states`` and ``h0`` are given.
+
+        ``out`` is memory for δ and, of a time-varying A, ∂L/∂A, which a backend may use; what it returns is the result.
 
         δ_T = g_T + g_final;  δ_{t-1} = g_{t-1} + A_t^H δ_t;  ∂L/∂h_0 = A_1^H δ_1;  ∂L/∂A_t = δ_t h_{t-1}^H.
         """

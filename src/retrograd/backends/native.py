@@ -66,6 +66,7 @@ class NativeBackend:
         states: Tensor | None = None,
         h0: Tensor | None = None,
         segments: Tensor | None = None,
+        out: tuple[Tensor | None, Tensor | None] = (None, None),
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return (δ, ∂L/∂h_0, ∂L/∂A)."""
         if segments is None and _walks_time(A, g):
@@ -75,14 +76,14 @@ class NativeBackend:
                 by_row = d_A.view(A.shape[0], -1, A.shape[2], A.shape[1])
                 d_A = (by_row.sum(1) if by_row.shape[1] > 1 else by_row.squeeze(1)).transpose(1, 2)
             return _from_rows(delta, g), d_h0.view(g_final.shape), d_A
-        delta = _with_padding(g, segments)
+        delta = _with_padding(g, segments, out[0])
         # What a table of segments leaves out, h0's rows that do not enter too, is zero.
         d_h0 = (torch.empty if segments is None else torch.zeros)(g_final.shape, dtype=g.dtype)
         invariant, diagonal = A.shape[1] == 1, A.ndim == 3
         if not delta.numel():
             return delta, g_final.clone(), None if states is None else torch.zeros_like(A)
         if states is not None and h0 is not None and not diagonal and invariant and A.shape[2] >= _LARGE:
-            delta, d_h0, _ = self.adjoint(A, g, g_final, reverse, segments=segments)
+            delta, d_h0, _ = self.adjoint(A, g, g_final, reverse, segments=segments, out=out)
             if segments is not None:
                 states, h0 = previous_states(states, h0, reverse, segments), None
             by_group = [
@@ -99,7 +100,9 @@ class NativeBackend:
                 delta, d_h0, d_A = self.adjoint(apart, g, g_final, reverse, states, h0, segments)
                 assert d_A is not None
                 return delta, d_h0, d_A.view(-1, rows, *A.shape[1:]).sum(1, dtype=torch.float32).to(A.dtype)
-        d_A = empty(A.shape, A) if wanted and not (invariant and diagonal) else None
+        d_A = None
+        if wanted and not (invariant and diagonal):
+            d_A = empty(A.shape, A) if invariant or out[1] is None else out[1]
         if d_A is not None and segments is not None and (A.shape[0] < g.shape[0] or _has_padding(g, segments)):
             d_A.zero_()
         sums = None
@@ -159,9 +162,9 @@ def _large_outer_sum(gradient: Tensor, factor: Tensor, before: Tensor | None, re
     return result
 
 
-def _with_padding(like: Tensor, segments: Tensor | None) -> Tensor:
-    """Return memory for a result of ``like``'s shape, zero where no segment is."""
-    result = empty(like.shape, like)
+def _with_padding(like: Tensor, segments: Tensor | None, out: Tensor | None = None) -> Tensor:
+    """Return memory for a result of ``like``'s shape, ``out`` if given, zero where no segment is."""
+    result = empty(like.shape, like) if out is None else out
     if segments is not None and _has_padding(like, segments):
         result.zero_()
     return result

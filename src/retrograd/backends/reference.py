@@ -55,6 +55,7 @@ class ReferenceBackend:
         states: Tensor | None = None,
         h0: Tensor | None = None,
         segments: Tensor | None = None,
+        out: tuple[Tensor | None, Tensor | None] = (None, None),
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return (δ, ∂L/∂h_0, ∂L/∂A)."""
         if segments is not None:
