@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard native/*)
 
-.PHONY: demo test lint sanitize bench bench-table docs clean
+.PHONY: demo test lint sanitize bench bench-table accuracy contract docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/retrograd fit sunspots --target sunspots --time year --test 1921 --horizon 22 --out runs/sunspots --overwrite
@@ -29,6 +29,12 @@ sanitize:
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.run
+
+accuracy: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.accuracy
+
+contract: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.contract
 
 bench-table: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.table

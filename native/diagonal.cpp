@@ -165,9 +165,10 @@ bool adjoint_part(const Adjoint<S>& p, const Part& part) {
     Carried<Vec, Vectors> carry(part.rows * row.count);  // the step after's delta
     // Time-invariant: the sum over t. Time-varying: the sum over the group's rows, at one t.
     Carried<Vec, GradientOfA ? Vectors : 0> sum(GradientOfA ? row.count : 0);
-    Buffer<Vec> total(GradientOfA && e.time_invariant ? row.count : 0);
+    const bool folds = GradientOfA && e.time_invariant, adds = part.adds;
+    Buffer<Vec> total(folds ? row.count : 0);
     if constexpr (GradientOfA) each<Vectors>(row.count, false, [&](int i) { sum.at(0, i, row.count) = Vec{}; });
-    for (int i = 0; GradientOfA && e.time_invariant && i < row.count; ++i) total.data()[i] = Vec{};
+    for (int i = 0; folds && i < row.count; ++i) total.data()[i] = Vec{};
     const auto fold = [&] {
         for (int i = 0; i < row.count; ++i) {
             total.data()[i] += sum.at(0, i, row.count);
@@ -176,7 +177,7 @@ bool adjoint_part(const Adjoint<S>& p, const Part& part) {
     };
     bool apart = false;
     // delta = g + (first ? from : conj(a of the step after) * carry), and what follows from it.
-    const auto step = [&](std::int64_t k, auto from_start) {
+    const auto step = [&](std::int64_t k, auto from_start, auto closes) {
         const std::int64_t t = t0 + k * direction;
         const S* a = p.A.at(part.group, t - direction) + part.c0;
         for (std::int64_t r = 0; r < part.rows; ++r) {
@@ -187,7 +188,7 @@ bool adjoint_part(const Adjoint<S>& p, const Part& part) {
             S* d_a = nullptr;
             if (from_start && part.before >= 0) from = p.g_final.at(part.before + r, 0) + part.c0;
             if constexpr (GradientOfA) {
-                if (!part.closes || part.begin + k + 1 < part.end) previous = p.states.at(b, t + direction) + part.c0;
+                if constexpr (!closes) previous = p.states.at(b, t + direction) + part.c0;
                 else if (part.after >= 0) previous = p.h0.at(part.after + r, 0) + part.c0;
                 d_a = e.time_invariant ? nullptr : p.d_A.at(part.group, t) + part.c0;
             }
@@ -203,16 +204,21 @@ bool adjoint_part(const Adjoint<S>& p, const Part& part) {
                 carried = d;
                 if constexpr (GradientOfA) {
                     auto& s = sum.at(0, i, row.count);
-                    if (d_a && first) s = part.adds ? row.load(d_a, i) : Vec{};
-                    if (previous) s = L::multiply_add(d, L::conjugate(row.load(previous, i)), s);
-                    if (d_a && last) row.template store<mode == Mode::stream>(d_a, i, s);
+                    Vec term = s;
+                    if (d_a && first) term = adds ? Vec(row.load(d_a, i)) : Vec{};
+                    if (!closes || previous) term = L::multiply_add(d, L::conjugate(row.load(previous, i)), term);
+                    if (d_a && last) row.template store<mode == Mode::stream>(d_a, i, term);
+                    else s = term;
                 }
             });
         }
     };
+    constexpr std::true_type yes;
+    constexpr std::false_type no;
     std::int64_t k = 0;
+    const std::int64_t steps = part.end - part.begin, inner = part.closes ? steps - 1 : steps;
     if (part.opens) {
-        step(k++, std::true_type());
+        if (k < inner) step(k++, yes, no);
     } else {
         for (std::int64_t r = 0; r < part.rows; ++r) {
             const S* before = p.delta.at(part.row0 + r, t0 - direction) + part.c0;
@@ -221,12 +227,18 @@ bool adjoint_part(const Adjoint<S>& p, const Part& part) {
             });
         }
     }
-    for (; k < part.end - part.begin; ++k) {
-        step(k, std::false_type());
-        if constexpr (GradientOfA)
-            if (e.time_invariant && k % partial_steps == 0) fold();
-        if constexpr (mode == Mode::mend)
-            if (k % look == 0 && !std::exchange(apart, false)) return true;
+    while (k < inner) {
+        const std::int64_t stop = folds && k + partial_steps < inner ? k + partial_steps : inner;
+        for (; k < stop; ++k) {
+            step(k, no, no);
+            if constexpr (mode == Mode::mend)
+                if (k % look == 0 && !std::exchange(apart, false)) return true;
+        }
+        if (folds) fold();
+    }
+    if (part.closes) {
+        if (k == 0 && part.opens) step(k, yes, yes);
+        else step(k, no, yes);
     }
     if (part.closes && part.after >= 0)
         for (std::int64_t r = 0; r < part.rows; ++r)

@@ -64,8 +64,9 @@ class Shares {
   public:
     Shares(const Span<S>* spans, std::int64_t count, std::int64_t shares) : lists_(static_cast<std::size_t>(shares)) {
         std::vector<Span<S>> sorted(spans, spans + count);
-        std::stable_sort(sorted.begin(), sorted.end(),
-                         [](const Span<S>& a, const Span<S>& b) { return a.length() > b.length(); });
+        const auto longer = [](const Span<S>& a, const Span<S>& b) { return a.length() > b.length(); };
+        if (!std::is_sorted(sorted.begin(), sorted.end(), longer))
+            std::stable_sort(sorted.begin(), sorted.end(), longer);
         for (const Span<S>& span : sorted) {
             List* least = &lists_[0];
             for (List& list : lists_)

@@ -152,6 +152,7 @@ def test_long_and_wide_sequences(structure: str, data: st.DataObject) -> None:
 
 
 KINDS: dict[str, tuple[int, int, dict[str, Tensor]]] = {
+    "whole rows": (2, 2, {}),
     "lengths": (3, 3, {"lengths": torch.tensor([4, 0, 2])}),
     "cu_seqlens": (1, 3, {"cu_seqlens": torch.tensor([0, 1, 1, 4])}),
     "reset": (2, 2, {"reset": torch.tensor([[True, False, False, True], [False, False, True, False]])}),
@@ -189,11 +190,12 @@ def test_gradcheck_in_both_modes_and_to_second_order(
     assert torch.autograd.gradgradcheck(call, arrays, check_fwd_over_rev=True)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("varying", [False, True])
 @each_structure
 @each_kind
-def test_vmap_equals_a_loop_over_samples(kind: str, structure: str, varying: bool) -> None:
-    call, single = small(kind, structure, torch.float64, False, varying)
+def test_vmap_equals_a_loop_over_samples(kind: str, structure: str, varying: bool, reverse: bool) -> None:
+    call, single = small(kind, structure, torch.float64, reverse, varying)
 
     def value(A: Tensor, u: Tensor, h0: Tensor) -> Tensor:
         states, final = call(A, u, h0)
@@ -209,6 +211,55 @@ def test_vmap_equals_a_loop_over_samples(kind: str, structure: str, varying: boo
             want = gradient(*[x if dim is None else x[sample] for x, dim in zip(arguments, in_dims, strict=True)])
             for x, y in zip(got, want, strict=True):
                 torch.testing.assert_close(x[sample], y, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+@each_structure
+@each_kind
+def test_jacobians_and_hessians_by_functions(kind: str, structure: str, dtype: torch.dtype) -> None:
+    call, arrays = small(kind, structure, dtype, True, False)
+    arrays = tuple(x.detach() for x in arrays)  # type: ignore[assignment]
+
+    def real(x: Tensor) -> Tensor:
+        return torch.view_as_real(x) if x.is_complex() else x
+
+    def value(*reals: Tensor) -> Tensor:
+        states, final = call(*(torch.view_as_complex(x) if dtype.is_complex else x for x in reals))
+        return (real(states) ** 3).sum() + real(final).sin().sum()
+
+    reals = tuple(real(x).clone() for x in arrays)
+    every = (0, 1, 2)
+    for x, y in zip(torch.func.jacfwd(value, every)(*reals), torch.func.jacrev(value, every)(*reals), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-12, atol=1e-12)
+    forward_over_reverse = torch.func.jacfwd(torch.func.jacrev(value, every), every)(*reals)
+    reverse_over_reverse = torch.func.jacrev(torch.func.jacrev(value, every), every)(*reals)
+    first = torch.func.grad(value, every)
+    step, tangents = 1e-6, tuple(torch.ones_like(x) for x in reals)
+    moved = [first(*(x + sign * step * v for x, v in zip(reals, tangents, strict=True))) for sign in (1, -1)]
+    for i in every:
+        product = torch.zeros_like(reals[i])
+        for j in every:
+            torch.testing.assert_close(forward_over_reverse[i][j], reverse_over_reverse[i][j], rtol=1e-12, atol=1e-12)
+            product = product + forward_over_reverse[i][j].flatten(reals[i].ndim).sum(-1)
+        # Finite differences of the first derivatives, along (1, 1, ...).
+        torch.testing.assert_close(product, (moved[0][i] - moved[1][i]) / (2 * step), rtol=1e-6, atol=1e-6)
+
+
+@each_structure
+@each_kind
+def test_autocast_leaves_scan_in_the_precision_of_its_arguments(kind: str, structure: str) -> None:
+    call, (A, u, h0) = small(kind, structure, torch.float32, False, False)
+    want = call(A, u, h0)
+    with torch.autocast("cpu", torch.bfloat16):
+        states, final = call(A, u, h0)
+        mixed, _ = call(A, u.bfloat16(), h0)  # as a matrix product before it leaves its input
+    assert torch.equal(states, want[0])
+    assert torch.equal(final, want[1])
+    assert mixed.dtype == torch.float32
+    for x, y in zip(
+        torch.autograd.grad(states.sum(), (A, u, h0)), torch.autograd.grad(want[0].sum(), (A, u, h0)), strict=True
+    ):
+        assert torch.equal(x, y)
 
 
 @each_structure
@@ -298,10 +349,8 @@ def test_threads_change_no_bit(structure: str, dtype: torch.dtype) -> None:
 def test_the_table_with_reset_and_reverse() -> None:
     reset = torch.tensor([[False, True, False, False, True]])
     forward = segments_of(1, 5, None, torch.tensor([0, 2, 2, 5]), reset, False)
-    assert forward is not None
     assert forward.tolist() == [[0, 0, 1, 0, -1], [0, 1, 2, -1, 0], [0, 2, 4, 2, -1], [0, 4, 5, -1, 2], [0, 2, 2, 1, 1]]
     backward = segments_of(1, 5, None, torch.tensor([0, 2, 2, 5]), reset, True)
-    assert backward is not None
     assert backward.tolist() == [[0, 0, 2, -1, 0], [0, 2, 5, -1, 2], [0, 2, 2, 1, 1]]
 
 

@@ -94,6 +94,8 @@ def scan_in_memory(
     Nothing is kept where A needs no gradient. Inside a transformation of torch.func, in forward mode and in a traced
     graph all states are kept: there the tracer decides.
     """
+    if memory == "all" or (memory == "auto" and u.nbytes <= _CHUNK_BYTES):
+        return differentiable_scan(A, u, h0, reverse, backend, segments)
     if is_watched(A, u, h0) or forward_ad._current_level >= 0:
         return differentiable_scan(A, u, h0, reverse, backend, segments)
     steps = chunk_steps(memory, u.shape[0], u.shape[1], u.shape[2], u.element_size())

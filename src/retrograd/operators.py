@@ -22,17 +22,17 @@ def is_watched(*args: Any) -> bool:
     """Say whether anybody has to see operators: a tracer, a transformation, a mode, a subclass of Tensor."""
     if torch.compiler.is_compiling() or _modes() or functorch_is_active():
         return True
-    return not all(_is_plain(x) for x in args if isinstance(x, Tensor))
+    try:
+        for x in args:
+            if isinstance(x, Tensor):
+                if type(x) not in _PLAIN:
+                    return True
+                x.data_ptr()  # a batched tensor has none
+    except RuntimeError:
+        return True
+    return False
 
 
 def call(name: str, kernel: Callable[..., Any], *args: Any) -> Any:
     """Call the operator, or, where nobody watches, the kernel itself."""
     return getattr(torch.ops.retrograd, name)(*args) if is_watched(*args) else kernel(*args)
-
-
-def _is_plain(x: Tensor) -> bool:
-    try:
-        x.data_ptr()  # a batched tensor has none
-    except RuntimeError:
-        return False
-    return type(x) in _PLAIN

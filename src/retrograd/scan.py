@@ -66,7 +66,7 @@ def scan(
         tensor([[1.0000],
                 [1.5000]])
     """
-    if not isinstance(A, Dense | Diagonal):
+    if not isinstance(A, (Dense, Diagonal)):
         raise TypeError(f"A is {type(A).__name__}, expected retrograd.Dense(W) or retrograd.Diagonal(a)")
     require_floating("u", u)
     if h0 is not None:
@@ -81,8 +81,10 @@ def scan(
         if lengths is not None:
             raise ValueError("lengths was given with u of (time, width): it needs u of (batch, time, width)")
     a = A.normal()
-    segments = segments_of(u.shape[0], u.shape[1], lengths, cu_seqlens, reset, reverse)
-    sequences = u.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
+    segments, sequences = None, u.shape[0]
+    if lengths is not None or packed or reset is not None:
+        segments = segments_of(u.shape[0], u.shape[1], lengths, cu_seqlens, reset, reverse)
+        sequences = u.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
     _check(a, u, h0, sequences)
     h0 = u.new_zeros(sequences, u.shape[2]) if h0 is None else h0
     if not a.dtype == u.dtype == h0.dtype:

@@ -43,8 +43,8 @@ def segments_of(
     cu_seqlens: Tensor | None,
     reset: Tensor | None,
     reverse: bool,
-) -> Tensor | None:
-    """Return the table of segments, or None where every row is one sequence over all steps.
+) -> Tensor:
+    """Return the table of segments of sequences that are padded, packed or cut.
 
     Args:
         batch: rows of u.
@@ -64,8 +64,6 @@ def segments_of(
         tensor([[0, 0, 2, 0, 0],
                 [0, 2, 5, 1, 1]])
     """
-    if lengths is None and cu_seqlens is None and reset is None:
-        return None
     if lengths is not None and cu_seqlens is not None:
         raise ValueError("lengths and cu_seqlens were both given: a batch is either padded or packed")
     for name, array in (("lengths", lengths), ("cu_seqlens", cu_seqlens)):

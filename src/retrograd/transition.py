@@ -16,6 +16,8 @@ from retrograd.errors import require_floating
 
 __all__ = ["Dense", "Diagonal", "Transition", "apply_adjoint", "apply_transition", "transition_gradient"]
 
+_ONES = (1, 1)
+
 
 @dataclass(frozen=True, eq=False)
 class Dense:
@@ -43,7 +45,8 @@ class Dense:
 
     def normal(self) -> Tensor:
         """Return W as ``(groups, steps, H, H)``."""
-        return self.W if self.W.ndim == 4 else self.W.view((1,) * (4 - self.W.ndim) + self.W.shape)
+        shape = self.W.shape
+        return self.W if len(shape) == 4 else self.W.view(*_ONES[: 4 - len(shape)], *shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +78,8 @@ class Diagonal:
 
     def normal(self) -> Tensor:
         """Return a as ``(groups, steps, D)``."""
-        return self.a if self.a.ndim == 3 else self.a.view((1,) * (3 - self.a.ndim) + self.a.shape)
+        shape = self.a.shape
+        return self.a if len(shape) == 3 else self.a.view(*_ONES[: 3 - len(shape)], *shape)
 
 
 Transition = Dense | Diagonal

@@ -205,7 +205,7 @@ def _from_rows(x: Tensor, like: Tensor) -> Tensor:
 
 def _row(x: Tensor) -> Tensor:
     """Return x readable by the kernels: no pending conjugation or sign, unit stride in the last dimension."""
-    if x.is_conj() or x.is_neg():
+    if x.is_neg() or (x.is_complex() and x.is_conj()):
         x = x.detach().resolve_conj().resolve_neg()
     if x.stride(-1) == 1 or x.shape[-1] == 1:
         return x

@@ -157,8 +157,11 @@ class LinearRNN(nn.Module):
             _, batch_sizes, order, restore = input
             self._check_input(input.data, "input.data", ("total_time",))
             hx = self._state(hx, input.data, int(batch_sizes[0]))
-            states, h_n = self._layers(input.data, hx if order is None else hx.index_select(1, order), batch_sizes)
-            packed = PackedSequence(states, batch_sizes, order, restore)
+            at, cu_seqlens = _by_sequence(batch_sizes)
+            at = at.to(input.data.device)
+            hx = hx if order is None else hx.index_select(1, order)
+            states, h_n = self._layers(input.data.index_select(0, at), hx, cu_seqlens)
+            packed = PackedSequence(states.index_select(0, torch.argsort(at)), batch_sizes, order, restore)
             return packed, h_n if restore is None else h_n.index_select(1, restore)
         if not isinstance(input, Tensor) or input.ndim not in (2, 3):
             got = f"has shape {tuple(input.shape)}" if isinstance(input, Tensor) else f"is {type(input).__name__}"
@@ -192,8 +195,8 @@ class LinearRNN(nn.Module):
         require_dtype("hx", hx, self.weight_hh_l0)
         return hx.unsqueeze(1) if batch is None else hx
 
-    def _layers(self, x: Tensor, hx: Tensor, batch_sizes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Run all layers over x (batch, time, I), or packed (total time, I) with its batch sizes."""
+    def _layers(self, x: Tensor, hx: Tensor, cu_seqlens: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Run all layers over x (batch, time, I), or (total time, I) of sequences with these borders."""
         finals: list[Tensor] = []
         for layer in range(self.num_layers):
             states: list[Tensor] = []
@@ -201,10 +204,7 @@ class LinearRNN(nn.Module):
                 w_ih, w_hh, *bias = (getattr(self, name) for name in self._names(layer, reverse))
                 u = _project(x, w_ih, bias[0] + bias[1] if bias else None)
                 h0 = hx[len(finals)]
-                if batch_sizes is None:
-                    h, final = scan(Dense(w_hh), u, h0, reverse=reverse, backend=self.backend)
-                else:
-                    h, final = _scan_packed(Dense(w_hh), u, h0, batch_sizes, reverse, self.backend)
+                h, final = scan(Dense(w_hh), u, h0, reverse=reverse, cu_seqlens=cu_seqlens, backend=self.backend)
                 states.append(h)
                 finals.append(final)
             x = torch.cat(states, dim=-1) if self.bidirectional else states[0]
@@ -233,29 +233,9 @@ def _project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.linear(x, weight, bias)
 
 
-def _scan_packed(
-    A: Dense, u: Tensor, h0: Tensor, batch_sizes: Tensor, reverse: bool, backend: str
-) -> tuple[Tensor, Tensor]:
-    """Scan packed u (total time, H): one scan for each run of steps with the same sequences alive, no padding.
-
-    Sequences lie longest first. Forward, those that end with a run leave the batch with their state; backward,
-    those that begin (at their own last step) join it with their row of h0.
-
-    Returns:
-        The states, packed, and the final ones, ``(batch, H)``.
-    """
-    sizes, steps = torch.unique_consecutive(batch_sizes, return_counts=True)
-    runs = list(zip(sizes.tolist(), steps.tolist(), strict=True))
-    parts = list(zip(runs, torch.split(u, [batch * time for batch, time in runs]), strict=True))
-    h = h0[:0] if reverse else h0
-    states: list[Tensor] = []
-    ended: list[Tensor] = []
-    for (batch, time), part in reversed(parts) if reverse else parts:
-        if reverse:
-            h = torch.cat((h, h0[h.shape[0] : batch]))
-        else:
-            ended.append(h[batch:])
-            h = h[:batch]
-        run, h = scan(A, part.view(time, batch, -1).transpose(0, 1), h, reverse=reverse, backend=backend)
-        states.append(run.transpose(0, 1).reshape(time * batch, -1))
-    return torch.cat(states[::-1] if reverse else states), torch.cat([h, *ended[::-1]])
+def _by_sequence(batch_sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where a PackedSequence holds the steps of one sequence after the other, and the sequences' borders."""
+    step = torch.arange(len(batch_sizes)).repeat_interleave(batch_sizes)
+    sequence = torch.arange(len(step)) - (batch_sizes.cumsum(0) - batch_sizes)[step]
+    lengths = torch.bincount(sequence)
+    return torch.argsort(sequence, stable=True), F.pad(lengths.cumsum(0), (1, 0))
