@@ -349,8 +349,8 @@ def truncation_error(
     Example:
         >>> w, v = torch.tensor([0.5]), torch.tensor([[1.0]])
         >>> errors = truncation_error(torch.ones(50, 1), [1, 4, 50], loss=torch.sum, weight_hh=w, weight_ih=v)
-        >>> [round(e.relative, 3) for e in errors]
-        [0.49, 0.057, 0.0]
+        >>> tuple(round(e.relative, 3) for e in errors)
+        (0.49, 0.057, 0.0)
     """
     dense = weight_hh.detach().diag() if weight_hh.ndim == 1 else weight_hh
     whole = bptt(x, weight_hh=dense, weight_ih=weight_ih, loss=loss, memory="all", **others)
