@@ -1,5 +1,7 @@
 """Exact gradients through time for linear recurrent networks."""
 
+from typing import TYPE_CHECKING, Any
+
 from retrograd import nn
 from retrograd.backends import show_config
 from retrograd.bptt import bptt
@@ -9,6 +11,9 @@ from retrograd.scan import scan
 from retrograd.stream import Stream, truncation_error
 from retrograd.transition import Dense, Diagonal
 
+if TYPE_CHECKING:
+    from retrograd import estimators
+
 __all__ = [
     "Dense",
     "Diagonal",
@@ -16,9 +21,19 @@ __all__ = [
     "Stream",
     "bptt",
     "empty_cache",
+    "estimators",
     "memory_stats",
     "nn",
     "scan",
     "show_config",
     "truncation_error",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Estimators stand on more libraries than the operator needs: imported when they are named.
+    if name == "estimators":
+        import importlib
+
+        return importlib.import_module("retrograd.estimators")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,44 @@
 """Estimators: a real series in, a trained linear recurrence and a forecast out, one estimator a file."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from retrograd.estimators.recurrent import Recurrent
 from retrograd.estimators.training import OPTIMIZERS, DivergenceError, Epoch, Trainer
 
-__all__ = ["OPTIMIZERS", "DivergenceError", "Epoch", "Recurrent", "Trainer"]
+if TYPE_CHECKING:
+    from retrograd.estimators.forecaster import Forecaster
+    from retrograd.estimators.state_space import StateSpace
+    from retrograd.estimators.subspace import singular_values
+
+__all__ = [
+    "OPTIMIZERS",
+    "DivergenceError",
+    "Epoch",
+    "Forecaster",
+    "Recurrent",
+    "StateSpace",
+    "Trainer",
+    "singular_values",
+]
+
+
+# These stand on scikit-learn and SciPy: whoever uses neither does not wait for them.
+_LATER = {
+    "Forecaster": "retrograd.estimators.forecaster",
+    "StateSpace": "retrograd.estimators.state_space",
+    "singular_values": "retrograd.estimators.subspace",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(import_module(_LATER[name]), name)
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("retrograd"):
+            raise
+        raise ModuleNotFoundError(
+            f"estimators.{name} needs {error.name}: pip install 'retrograd[estimators]'", name=error.name
+        ) from None

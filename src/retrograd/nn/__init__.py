@@ -2,5 +2,6 @@
 
 from retrograd.nn.cell import LinearRNNCell
 from retrograd.nn.linear_rnn import LinearRNN
+from retrograd.nn.state_space import StateSpace
 
-__all__ = ["LinearRNN", "LinearRNNCell"]
+__all__ = ["LinearRNN", "LinearRNNCell", "StateSpace"]

@@ -1,0 +1,323 @@
+"""The prediction-error method: from a subspace start to the system whose predictions are best.
+
+With residuals e_t(θ) = y_t − ŷ_t(θ), in output error (K = 0) those of the free run, else innovations, and S their
+covariance, minus the Gaussian log-likelihood with S concentrated out is, up to a constant,
+
+    V(θ) = N/2 log det S(θ)          ∂V/∂θ = −Σ_t (∂ŷ_t/∂θ)ᵀ S^{-1} e_t
+
+(Ljung 1999, *System Identification*, 2nd ed., sections 7.4 and 10.2). Levenberg-Marquardt takes the Jacobian from
+:func:`retrograd.estimators.sensitivity.jacobian`, L-BFGS and Adam the gradient from one scan and its adjoint: exact
+backpropagation through time. A state-space basis is arbitrary: n² directions of θ change nothing, and damping alone
+keeps the steps away from them (McKelvey, Helmersson and Ribarits 2004, Automatica 40:1629).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from retrograd.estimators.experiments import Experiments
+from retrograd.estimators.sensitivity import initial_states, jacobian
+from retrograd.estimators.system import Layout, System, predict, predict_tensors, unpack
+
+__all__ = ["Criterion", "Fit", "Refinement", "forgetting_radius"]
+
+Array = np.ndarray[Any, Any]
+
+# Residual variances, in units of the outputs' own, below which a fit counts as perfect: log det S stays finite.
+LEAST_VARIANCE = 1e-24
+# Of the residuals' mean variance: what every direction of S is given beside its own.
+WIDENING = 1e-8
+# And above which it counts as none.
+MOST_VARIANCE = 1e8
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """V(θ) over some experiments, with the first ``burn_in`` steps of each and all missing outputs left out.
+
+    Attributes:
+        data: the experiments.
+        ridge: of the mean square: ``ridge · N · ‖θ‖² / 2`` is added over A, B, C, D, K.
+        burn_in: steps.
+    """
+
+    data: Experiments
+    ridge: float = 0.0
+    burn_in: int = 0
+    counted: Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        counted = self.data.observed.copy()
+        for start in self.data.starts:
+            counted[start : start + self.burn_in] = False
+        object.__setattr__(self, "counted", counted)
+
+    def residuals(self, predicted: Array) -> Array:
+        """Return e ``(N, p)``, 0 where it does not count."""
+        return np.where(self.counted, self.data.outputs - predicted, 0.0)
+
+    def covariance(self, residuals: Array) -> Array:
+        """Return S ``(p, p)``: diagonal where outputs are missing one by one."""
+        rows = self.counted.all(axis=1)
+        if (self.counted.any(axis=1) == rows).all():
+            return np.asarray(residuals.T @ residuals / max(rows.sum(), 1))
+        return np.diag((residuals**2).sum(axis=0) / np.maximum(self.counted.sum(axis=0), 1))
+
+    def value(self, residuals: Array, theta: Array, penalised: Array) -> float:
+        """Return V, infinite where a run goes off."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            S = _widened(self.covariance(residuals))
+        # Where a run goes off, its residuals are of rank one to rounding, and their determinant says nothing.
+        if not (np.trace(S) < MOST_VARIANCE):
+            return float("inf")
+        counts = self.counted.sum(axis=0)
+        log = np.linalg.slogdet(S)[1] * counts[0] if (counts == counts[0]).all() else float(counts @ np.log(np.diag(S)))
+        return float(0.5 * log + 0.5 * self.ridge * counts.sum() * (penalised * theta**2).sum())
+
+    def weight(self, residuals: Array) -> Array:
+        """Return M ``(p, p)``, the inverse of the widened S and its trace's part: ∂V/∂θ = −Σ_t (∂ŷ_t/∂θ)ᵀ M e_t."""
+        inverse = np.linalg.inv(_widened(self.covariance(residuals)))
+        return np.asarray(inverse + WIDENING * np.trace(inverse) / len(inverse) * np.eye(len(inverse)))
+
+
+def _widened(S: Array) -> Array:
+    """Return S with no direction of next to no variance.
+
+    A determinant rewards without end one combination of the outputs whose residuals vanish, whatever the others do:
+    where data have no noise, that is where it would lead.
+    """
+    p = len(S)
+    return np.asarray(S + (WIDENING * np.trace(S) / p + LEAST_VARIANCE) * np.eye(p))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The outcome of a refinement.
+
+    Attributes:
+        system: the best iterate.
+        value: V of it, per step, on the data fitted.
+        judged: what fits are compared by: V per observed output on the validation part, without one ``value``.
+        history: V per step after every iteration, and of the validation part where there is one (else NaN).
+        converged: whether V no longer fell.
+        reason: why it stopped, in words.
+    """
+
+    system: System
+    value: float
+    judged: float
+    history: list[tuple[float, float]]
+    converged: bool
+    reason: str
+
+
+def forgetting_radius(data: Experiments) -> float:
+    """Return the largest spectral radius of A − K C with which e^-5 of an initial state is left at the data's end.
+
+    Nearer to the circle, and beyond it, innovations are bought with the initial state: a likelihood that is high on
+    these data and worth nothing on the next (the root of a moving average is only known up to its inverse).
+    """
+    return min(0.9999, 1 - 5 / max(*data.lengths, 10))
+
+
+@dataclass
+class Refinement:
+    """How a start is refined.
+
+    Attributes:
+        criterion: on the data fitted.
+        layout: the free parameters.
+        validation: the same on held-out data, whose best iterate is kept; None keeps the last.
+        radius: the spectral radius of A is kept at or below it; None leaves it free.
+        iterations: at most so many.
+        tolerance: V per step must fall by more than this, else it has converged.
+        patience: with validation, stop after so many iterations that did not improve it.
+        report: called after each iteration with its number, V per step and the validation's.
+    """
+
+    criterion: Criterion
+    layout: Layout
+    validation: Criterion | None = None
+    radius: float | None = None
+    iterations: int = 200
+    tolerance: float = 1e-6
+    patience: int = 20
+    report: Callable[[int, float, float], None] | None = None
+
+    def __post_init__(self) -> None:
+        self._penalised = np.zeros(sum(int(np.prod(shape)) for shape in self.layout.shapes().values()))
+        for name, at in self.layout.slices().items():
+            self._penalised[at] = name not in ("offset", "x0")
+        self._steps = max(int(self.criterion.counted.any(axis=1).sum()), 1)
+        self._forgetting = forgetting_radius(self.criterion.data)
+
+    def run(self, start: System, optimizer: str) -> Fit:
+        """Refine by ``"lm"``, ``"lbfgs"`` or ``"adam"``."""
+        start = self._inside(start)
+        self._history: list[tuple[float, float]] = []
+        self._best: tuple[float, System] = (float("inf"), start)
+        self._since = 0
+        system, converged, reason = {"lm": self._lm, "lbfgs": self._lbfgs, "adam": self._adam}[optimizer](start)
+        if self.validation is not None:
+            system = self._best[1]
+        value = self._judge(self.layout.pack(system), system) / self._steps
+        judged = value if self.validation is None else self._best[0]
+        return Fit(system, value, judged, self._history, converged, reason)
+
+    # --- Levenberg-Marquardt: (JᵀJ + λ diag) step = Jᵀ e, whitened ---
+
+    def _lm(self, system: System) -> tuple[System, bool, str]:
+        theta = self.layout.pack(system)
+        damping, growth, small = 1e-2, 2.0, 0
+        value = self._judge(theta, system)
+        for number in range(1, self.iterations + 1):
+            hessian, gradient = self._normal_equations(system, theta)
+            # A parameter that nothing depends on has no curvature: it must not be divided by.
+            scale = np.maximum(np.diag(hessian), 1e-10 * np.diag(hessian).max() + 1e-300)
+            before = value
+            while True:
+                step = np.linalg.solve(hessian + damping * np.diag(scale), -gradient)
+                tried = self._inside(unpack(self.layout, theta + step))
+                moved = self.layout.pack(tried)
+                new = self._judge(moved, tried)
+                if new < value:
+                    gain = (value - new) / max(0.5 * step @ (damping * scale * step - gradient), 1e-300)
+                    # Nielsen 1999: the damping follows how well the quadratic model foretold the gain.
+                    damping, growth = max(damping * max(1 / 3, 1 - (2 * gain - 1) ** 3), 1e-10), 2.0
+                    system, theta, value = tried, moved, new
+                    break
+                damping, growth = damping * growth, 2 * growth
+                if damping > 1e14:
+                    return system, True, "no step lowers the criterion any more"
+            small = small + 1 if before - value < self.tolerance * self._steps else 0
+            if self._stop(number, system, value):
+                return system, True, "the validation part no longer improves"
+            if small >= 3:
+                return system, True, "the criterion no longer falls"
+        return system, False, f"{self.iterations} iterations were not enough"
+
+    def _normal_equations(self, system: System, theta: Array) -> tuple[Array, Array]:
+        _, predicted, J = jacobian(system, self.layout, self.criterion.data)
+        e = self.criterion.residuals(predicted)
+        whiten = np.linalg.cholesky(self.criterion.weight(e)).T
+        J = J * self.criterion.counted.T[:, :, None]
+        J = (whiten @ J.reshape(len(whiten), -1)).reshape(-1, len(theta))
+        white = (e @ whiten.T).T.reshape(-1)
+        ridge = self.criterion.ridge * self.criterion.counted.sum() * self._penalised
+        return J.T @ J + np.diag(ridge), ridge * theta - J.T @ white
+
+    # --- first-order methods: the gradient is one scan and its adjoint ---
+
+    def _lbfgs(self, system: System) -> tuple[System, bool, str]:
+        from scipy.optimize import minimize
+
+        numbers = iter(range(1, self.iterations + 1))
+
+        def after(theta: Array) -> None:
+            at = self._inside(unpack(self.layout, theta))
+            if self._stop(next(numbers), at, self._judge(theta, at)):
+                raise StopIteration
+
+        result = minimize(
+            lambda theta: self._value_and_gradient(theta),
+            self.layout.pack(system),
+            jac=True,
+            method="L-BFGS-B",
+            callback=after,
+            options={"maxiter": self.iterations, "maxfun": 3 * self.iterations, "ftol": self.tolerance, "gtol": 1e-9},
+        )
+        # 0: converged; 99: the callback stopped it.
+        done = result.status in (0, 99) or result.nit < self.iterations
+        return self._inside(unpack(self.layout, result.x)), done, str(result.message)
+
+    def _adam(self, system: System) -> tuple[System, bool, str]:
+        theta = torch.from_numpy(self.layout.pack(system)).requires_grad_()
+        optimizer = torch.optim.Adam([theta], lr=1e-2)
+        decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations, eta_min=1e-4)
+        best = (float("inf"), theta.detach().clone())
+        for number in range(1, self.iterations + 1):
+            value, gradient = self._value_and_gradient(theta.detach().numpy())
+            if value < best[0]:
+                best = (value, theta.detach().clone())
+            theta.grad = torch.from_numpy(gradient)
+            optimizer.step()
+            decay.step()
+            at = self._inside(unpack(self.layout, theta.detach().numpy().copy()))
+            if self._stop(number, at, value * self._steps):
+                return (
+                    self._inside(unpack(self.layout, best[1].numpy())),
+                    True,
+                    "the validation part no longer improves",
+                )
+        return self._inside(unpack(self.layout, best[1].numpy())), True, f"{self.iterations} iterations are done"
+
+    def _value_and_gradient(self, theta: Array) -> tuple[float, Array]:
+        """Return V per step and its gradient, A drawn in to the radius first; a wall where V is not finite."""
+        free = torch.from_numpy(np.array(theta)).requires_grad_()
+        zero = unpack(self.layout, np.zeros_like(theta))
+        parts = {name: torch.from_numpy(getattr(zero, name)) for name in ("B", "K", "C", "D", "offset", "x0")}
+        for (name, shape), at in zip(self.layout.shapes().items(), self.layout.slices().values(), strict=True):
+            parts[name] = free[at].view(shape)
+        if self.radius is not None:
+            size = torch.linalg.eigvals(parts["A"]).abs().max()
+            parts["A"] = parts["A"] * torch.clamp(self.radius / size.clamp_min(1e-12), max=1.0)
+        _, predicted = predict_tensors(parts, self.criterion.data)
+        e = self.criterion.residuals(predicted.detach().numpy())
+        value = self.criterion.value(e, theta, self._penalised)
+        if self.layout.innovations:
+            closed = (parts["A"] - parts["K"] @ parts["C"]).detach().numpy()
+            if not np.abs(np.linalg.eigvals(closed)).max() <= self._forgetting:
+                return 1e10, np.zeros_like(theta)
+        if not np.isfinite(value):
+            return 1e10, np.zeros_like(theta)
+        whitened = e @ self.criterion.weight(e)
+        (slope,) = torch.autograd.grad(predicted, free, torch.from_numpy(-whitened))
+        ridge = self.criterion.ridge * self.criterion.counted.sum() * self._penalised * theta
+        gradient = slope.numpy() + ridge
+        return value / self._steps, np.where(np.isfinite(gradient), gradient, 0.0) / self._steps
+
+    # --- what all of them share ---
+
+    def _judge(self, theta: Array, system: System) -> float:
+        """Return V: infinite where the predictor does not forget its initial state within the data."""
+        if self.layout.innovations and system.predictor_radius() > self._forgetting:
+            return float("inf")
+        predicted = predict(system, self.criterion.data)[1]
+        with np.errstate(over="ignore", invalid="ignore"):
+            e = self.criterion.residuals(predicted)
+        return self.criterion.value(e, theta, self._penalised)
+
+    def _inside(self, system: System) -> System:
+        if self.radius is None:
+            return system
+        size = system.radius()
+        return system if size <= self.radius else replace(system, A=system.A * (self.radius / size))
+
+    def _stop(self, number: int, system: System, value: float) -> bool:
+        """Note an iteration; return whether the validation part has stopped improving."""
+        held_out = float("nan")
+        if self.validation is not None:
+            judged = (
+                initial_states(system, self.validation.data)
+                if self.layout.free_x0
+                else _from_zero(system, self.validation.data)
+            )
+            e = self.validation.residuals(predict(judged, self.validation.data)[1])
+            held_out = self.validation.value(e, np.zeros(1), np.zeros(1)) / max(self.validation.counted.sum(), 1)
+            if held_out < self._best[0]:
+                self._best, self._since = (held_out, system), 0
+            else:
+                self._since += 1
+        self._history.append((value / self._steps, held_out))
+        if self.report is not None:
+            self.report(number, value / self._steps, held_out)
+        return self.validation is not None and self._since >= self.patience
+
+
+def _from_zero(system: System, data: Experiments) -> System:
+    return replace(system, x0=np.zeros((len(data.lengths), system.order)))

@@ -1,0 +1,184 @@
+"""The forecaster's protocol: sktime's own base class where sktime is installed, else a small one with its methods.
+
+Both call the same four methods of a forecaster with the same things: ``_fit``, ``_predict``, ``_predict_interval`` and
+``_update`` read tables (a ``DataFrame`` of one column a series, instances as outer levels of a ``MultiIndex``),
+whatever the caller gave, and their results go back in the caller's kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+
+from retrograd.errors import InputError
+from retrograd.estimators.forecast_tables import NAMELESS, beside, to_table
+
+__all__ = ["Base", "Horizon", "Plain"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """Steps ahead, where sktime's ``ForecastingHorizon`` is not there."""
+
+    steps: Array
+
+    @classmethod
+    def of(cls, fh: Any) -> Horizon:
+        """Read an integer, a range, a list or an array of steps.
+
+        Raises:
+            InputError: they are not distinct whole numbers ≥ 1.
+
+        Example:
+            >>> Horizon.of(range(1, 4)).steps
+            array([1, 2, 3])
+        """
+        if isinstance(fh, Horizon):
+            return fh
+        steps = np.atleast_1d(np.asarray(fh))
+        whole = steps.ndim == 1 and len(steps) > 0 and np.issubdtype(steps.dtype, np.integer)
+        if not whole or (steps < 1).any() or len(set(steps.tolist())) < len(steps):
+            raise InputError(f"fh is {fh!r}, expected steps ahead: distinct whole numbers of at least 1")
+        return cls(np.sort(steps).astype(np.int64))
+
+    def to_relative(self, cutoff: Any = None) -> Array:
+        """Return the steps."""
+        return self.steps
+
+
+class Plain(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
+    """sktime's public methods without sktime."""
+
+    def fit(self, y: Any, X: Any = None, fh: Any = None) -> Any:
+        """Fit to a series, a table of series, a panel, or a list of series; ``fh`` in steps ahead."""
+        table, self._kind = to_table(y)
+        self._fh = None if fh is None else Horizon.of(fh)
+        if self._fh is None and self._needs_fh():
+            raise InputError(
+                "fh is None: a direct read-out is fitted for its horizons, so fit needs them, e.g. fh=range(1, 25)"
+            )
+        self._names = list(table.columns)
+        self._fit(table, beside(X, table), self._fh)
+        self._is_fitted = True
+        return self
+
+    def predict(self, fh: Any = None, X: Any = None) -> Any:
+        """Return forecasts at ``fh``, in the kind of y."""
+        return self._out(self._predict(self._horizon(fh), self._ahead(X)))
+
+    def predict_interval(self, fh: Any = None, X: Any = None, coverage: float | Sequence[float] = 0.9) -> pd.DataFrame:
+        """Return a table with columns (series, coverage, "lower" or "upper")."""
+        levels = [coverage] if isinstance(coverage, (int, float)) else list(coverage)
+        return self._predict_interval(self._horizon(fh), self._ahead(X), levels)
+
+    def predict_quantiles(
+        self, fh: Any = None, X: Any = None, alpha: float | Sequence[float] = (0.05, 0.95)
+    ) -> pd.DataFrame:
+        """Return a table with columns (series, alpha)."""
+        levels = [alpha] if isinstance(alpha, (int, float)) else list(alpha)
+        return self._predict_quantiles(self._horizon(fh), self._ahead(X), levels)
+
+    def update(self, y: Any, X: Any = None, update_params: bool = True) -> Any:
+        """Append newer values; with ``update_params`` fit again with them."""
+        self._check_is_fitted()
+        table, _ = to_table(y)
+        self._update(table, beside(X, table), update_params)
+        return self
+
+    def fit_predict(self, y: Any, X: Any = None, fh: Any = None, X_pred: Any = None) -> Any:
+        """Fit, then predict."""
+        return self.fit(y, X, fh).predict(X=X_pred)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether ``fit`` was called."""
+        return bool(getattr(self, "_is_fitted", False))
+
+    @property
+    def cutoff(self) -> pd.Index | None:
+        """The last time that was seen, in an index of length 1; None before ``fit``."""
+        clocks = getattr(self, "_clocks", None)
+        return max((clock.last for clock in clocks.values()), key=lambda last: last[0]) if clocks else None
+
+    def clone(self) -> Any:
+        """Return an unfitted forecaster with the same parameters."""
+        from sklearn.base import clone
+
+        return clone(self)
+
+    def _check_is_fitted(self) -> None:
+        if not self.is_fitted:
+            raise NotFittedError(f"this {type(self).__name__} is not fitted: call fit first")
+
+    def _horizon(self, fh: Any) -> Horizon:
+        self._check_is_fitted()
+        if fh is None and self._fh is None:
+            raise InputError("fh is None, in fit too: say how many steps ahead, e.g. fh=range(1, 25)")
+        asked = self._fh if fh is None else Horizon.of(fh)
+        assert asked is not None
+        if self._needs_fh() and not set(asked.steps) <= set(self._fh.steps if self._fh else ()):
+            fitted = [] if self._fh is None else self._fh.steps.tolist()
+            raise InputError(
+                f"fh is {asked.steps.tolist()}, but the read-out was fitted for {fitted}: fit again with all of them"
+            )
+        return asked
+
+    def _ahead(self, X: Any) -> pd.DataFrame | None:
+        if X is None or isinstance(X, pd.DataFrame):
+            return X
+        return to_table(X)[0]
+
+    def _out(self, table: pd.DataFrame) -> Any:
+        if self._kind == "series":
+            series = table.iloc[:, 0]
+            series.name = None if series.name == NAMELESS else series.name
+            return series
+        if self._kind == "vector":
+            return table.to_numpy()[:, 0]
+        if self._kind == "matrix":
+            return table.to_numpy()
+        if self._kind == "list":
+            return [part.droplevel(0).to_numpy() for _, part in table.groupby(level=0)]
+        if self._kind == "frames":
+            return [part.droplevel(0) for _, part in table.groupby(level=0)]
+        return table
+
+    def _needs_fh(self) -> bool:
+        raise NotImplementedError
+
+    def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: Any) -> Any:
+        raise NotImplementedError
+
+    def _predict(self, fh: Any, X: pd.DataFrame | None) -> pd.DataFrame:
+        raise NotImplementedError
+
+    def _predict_interval(self, fh: Any, X: pd.DataFrame | None, coverage: list[float]) -> pd.DataFrame:
+        raise NotImplementedError
+
+    def _predict_quantiles(self, fh: Any, X: pd.DataFrame | None, alpha: list[float]) -> pd.DataFrame:
+        raise NotImplementedError
+
+    def _update(self, y: pd.DataFrame, X: pd.DataFrame | None = None, update_params: bool = True) -> Any:
+        raise NotImplementedError
+
+
+def _sktime_or_plain() -> Any:
+    try:
+        from sktime.forecasting.base import BaseForecaster
+    except ImportError:
+        return Plain
+    return BaseForecaster
+
+
+if TYPE_CHECKING:
+    Base = Plain
+else:
+    Base = _sktime_or_plain()

@@ -1,0 +1,250 @@
+"""A linear state-space system in innovations form: its predictions as scans.
+
+    x_{t+1} = A x_t + B u_t + K e_t          ŷ_t = C x_t + D u_t + offset          e_t = y_t − ŷ_t
+
+With e_t put in, the predictor is again a linear recurrence, x_{t+1} = Ã_t x_t + d_t, with
+
+    Ã_t = A − K M_t C          d_t = B u_t + K M_t (y_t − D u_t − offset)
+
+where M_t has a 1 for every output that is observed at t and a 0 for every missing one (whose innovation is taken for 0,
+its mean). K = 0 is the free run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retrograd.estimators.experiments import Experiments
+from retrograd.scan import scan
+from retrograd.segments import previous_states
+from retrograd.transition import Dense
+
+__all__ = [
+    "Layout",
+    "System",
+    "final_state",
+    "predict",
+    "predict_tensors",
+    "recurrence",
+    "states_before",
+    "tensors",
+    "unpack",
+    "with_unit_states",
+]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class System:
+    """The matrices of a system of order n with m inputs and p outputs, float64.
+
+    Attributes:
+        A: ``(n, n)``.
+        B: ``(n, m)``.
+        C: ``(p, n)``.
+        D: ``(p, m)``.
+        K: ``(n, p)``; zeros for an output-error model.
+        offset: ``(p,)``.
+        x0: the state at the first step of each experiment, ``(E, n)``.
+    """
+
+    A: Array
+    B: Array
+    C: Array
+    D: Array
+    K: Array
+    offset: Array
+    x0: Array
+
+    @property
+    def order(self) -> int:
+        """N."""
+        return len(self.A)
+
+    def transformed(self, T: Array) -> System:
+        """Return the same system with the state T x.
+
+        >>> one = np.ones((1, 1))
+        >>> System(one, one, one, one, one, one[0], one).transformed(2 * one).C
+        array([[0.5]])
+        """
+        inverse = np.linalg.inv(T)
+        return replace(self, A=T @ self.A @ inverse, B=T @ self.B, C=self.C @ inverse, K=T @ self.K, x0=self.x0 @ T.T)
+
+    def rescaled(self, input_scale: Array, output_scale: Array) -> System:
+        """Return the system for inputs and outputs multiplied by ``input_scale (m,)`` and ``output_scale (p,)``."""
+        return replace(
+            self,
+            B=self.B / input_scale,
+            C=self.C * output_scale[:, None],
+            D=self.D * output_scale[:, None] / input_scale,
+            K=self.K / output_scale,
+            offset=self.offset * output_scale,
+        )
+
+    def radius(self) -> float:
+        """Return the spectral radius of A."""
+        return float(np.abs(np.linalg.eigvals(self.A)).max())
+
+    def predictor_radius(self) -> float:
+        """Return the spectral radius of A − K C: how long a prediction remembers."""
+        return float(np.abs(np.linalg.eigvals(self.A - self.K @ self.C)).max())
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which parameters are free, and where each lies in the vector θ.
+
+    Attributes:
+        order: n.
+        inputs: m.
+        outputs: p.
+        experiments: E.
+        feedthrough: whether D is free (zero otherwise).
+        innovations: whether K is free (zero otherwise).
+        free_x0: whether each experiment's x0 is free (zero otherwise).
+        free_offset: whether the offset is free (zero otherwise).
+    """
+
+    order: int
+    inputs: int
+    outputs: int
+    experiments: int
+    feedthrough: bool = True
+    innovations: bool = False
+    free_x0: bool = True
+    free_offset: bool = True
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the free parameters' shapes, in their order in θ."""
+        n, m, p = self.order, self.inputs, self.outputs
+        shapes: dict[str, tuple[int, ...]] = {"A": (n, n), "B": (n, m)}
+        if self.innovations:
+            shapes["K"] = (n, p)
+        shapes["C"] = (p, n)
+        if self.feedthrough:
+            shapes["D"] = (p, m)
+        if self.free_offset:
+            shapes["offset"] = (p,)
+        if self.free_x0:
+            shapes["x0"] = (self.experiments, n)
+        return shapes
+
+    def slices(self) -> dict[str, slice]:
+        """Return where each free parameter lies in θ."""
+        found, at = {}, 0
+        for name, shape in self.shapes().items():
+            found[name] = slice(at, at + int(np.prod(shape)))
+            at = found[name].stop
+        return found
+
+    def pack(self, system: System) -> Array:
+        """Return θ."""
+        return np.concatenate([getattr(system, name).ravel() for name in self.shapes()])
+
+    def count(self) -> int:
+        """Return the number of parameters that the input-output behaviour depends on: n² fewer than free entries."""
+        return sum(int(np.prod(shape)) for shape in self.shapes().values()) - self.order**2
+
+
+def unpack(layout: Layout, theta: Array) -> System:
+    """Return the system that θ describes; what is not free is zero."""
+    n, m, p = layout.order, layout.inputs, layout.outputs
+    parts = {
+        name: theta[at].reshape(shape)
+        for (name, shape), at in zip(layout.shapes().items(), layout.slices().values(), strict=True)
+    }
+    fixed = {"K": (n, p), "D": (p, m), "offset": (p,), "x0": (layout.experiments, n)}
+    return System(**{**{name: np.zeros(shape) for name, shape in fixed.items()}, **parts})
+
+
+def predict(system: System, data: Experiments) -> tuple[Array, Array]:
+    """Return the states x_t ``(N, n)`` and predictions ŷ_t ``(N, p)``, each from outputs before t alone.
+
+    With K = 0 no output is read: the free run. An unstable system may overflow, to infinities and NaN.
+    """
+    with torch.no_grad():
+        x, predicted = predict_tensors(tensors(system), data)
+    return x.numpy(), predicted.numpy()
+
+
+def tensors(system: System) -> dict[str, Tensor]:
+    """Return the matrices as tensors, by their names."""
+    return {field.name: torch.from_numpy(np.ascontiguousarray(getattr(system, field.name))) for field in fields(system)}
+
+
+def predict_tensors(parts: dict[str, Tensor], data: Experiments) -> tuple[Tensor, Tensor]:
+    """Do as :func:`predict`, differentiably in the matrices."""
+    transition, drive = recurrence(parts, data)
+    x = states_before(transition, drive[None], data, parts["x0"])[0]
+    return x, x @ parts["C"].mT + torch.from_numpy(data.inputs) @ parts["D"].mT + parts["offset"]
+
+
+def final_state(system: System, data: Experiments, states: Array) -> Array:
+    """Return x_{N+1} of every experiment, ``(E, n)``: the state at the first step after its data."""
+    last = np.cumsum(data.lengths) - 1
+    x, u, seen = states[last], data.inputs[last], data.observed[last]
+    predicted = x @ system.C.T + u @ system.D.T + system.offset
+    innovation = np.where(seen, data.outputs[last] - predicted, 0.0)
+    return np.asarray(x @ system.A.T + u @ system.B.T + innovation @ system.K.T)
+
+
+def with_unit_states(system: System, data: Experiments) -> System:
+    """Return the same system in the basis where the states of its run over the data have unit covariance.
+
+    A basis is arbitrary; in this one parameters are of one size, and the same fit gives the same numbers.
+    """
+    x, _ = predict(system, data)
+    if not np.isfinite(x).all():
+        return system
+    values, vectors = np.linalg.eigh(x.T @ x / len(x))
+    if values[-1] <= 0:
+        return system
+    # A state that is never excited keeps a finite scale.
+    T = (vectors / np.sqrt(np.maximum(values, values[-1] * 1e-12))).T[::-1]
+    signs = np.sign((T * np.abs(T).max(axis=0)).sum(axis=1))
+    return system.transformed(T * np.where(signs == 0, 1, signs)[:, None])
+
+
+def recurrence(parts: dict[str, Tensor], data: Experiments) -> tuple[Dense, Tensor]:
+    """Return Ã and d_t ``(N, n)`` of the predictor."""
+    A, K, C = parts["A"], parts["K"], parts["C"]
+    u = torch.from_numpy(data.inputs)
+    drive = u @ parts["B"].mT
+    if not (K.requires_grad or bool(K.any())):
+        return Dense(A), drive
+    seen = torch.from_numpy(data.observed)
+    known = torch.where(seen, torch.from_numpy(data.outputs) - u @ parts["D"].mT - parts["offset"], 0.0)
+    if data.complete:
+        return Dense(A - K @ C), drive + known @ K.mT
+    return Dense(A - (K * seen[:, None].double()) @ C), drive + known @ K.mT
+
+
+def states_before(transition: Dense, drive: Tensor, data: Experiments, x0: Tensor | None) -> Tensor:
+    """Return the state before every step, ``(rows, N, n)``, of ``drive (rows, N, n)``.
+
+    Args:
+        transition: Ã.
+        drive: what comes in at each step.
+        data: where experiments begin.
+        x0: states at their first steps, broadcast to ``(rows, E, n)``; zero by default.
+    """
+    rows, _, n = drive.shape
+    starts = torch.from_numpy(data.starts)
+    before = drive.new_zeros(rows, len(starts), n)
+    if x0 is not None:
+        before = before + x0
+    if len(starts) == 1:
+        states, _ = scan(transition, drive, before[:, 0])
+        return previous_states(states, before[:, 0], False)
+    # A reset cuts the state off at an experiment's start: what x0 sends through it goes in with the drive.
+    W = transition.W if transition.W.ndim == 2 else transition.W[starts]
+    through = (W @ before[..., None])[..., 0]
+    states, _ = scan(transition, drive.index_add(1, starts, through), reset=data.reset.expand(rows, -1))
+    return previous_states(states, torch.zeros_like(before[:, 0]), False).index_copy(1, starts, before)
