@@ -25,7 +25,7 @@ __all__ = ["Scaling", "Table", "future_times", "read_inputs", "read_table", "spl
 
 Array = np.ndarray[Any, Any]
 
-SHIPPED = {"sunspots": "sunspots.csv"}
+SHIPPED = {"sunspots": "sunspots.csv", "hair_dryer": "hair_dryer.csv"}
 FILLS = ("forward", "linear")
 # Fewer rows than this cannot be split into something to learn from and something to predict.
 FEWEST_ROWS = 3

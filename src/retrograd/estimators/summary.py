@@ -138,6 +138,8 @@ class Summary:
             )
         lines += ["", "parameters (± standard error, at this basis of the state)"]
         for name, values in self.values.items():
+            if values.size == 0:  # no inputs
+                continue
             errors = self.standard_errors[name]
             for row, (value, error) in enumerate(zip(np.atleast_2d(values), np.atleast_2d(errors), strict=True)):
                 cells = "  ".join(f"{v:>10.4g} ± {e:<8.2g}" for v, e in zip(value, error, strict=True))
