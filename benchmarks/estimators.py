@@ -156,7 +156,7 @@ def coverage(systems: int = 200) -> Row:
         order = 2 * (1 + number % 2)
         system = random_system(random, order, 1, 1 + number % 2)
         K = 0.2 * random.standard_normal((order, len(system[2])))
-        while np.abs(np.linalg.eigvals(system[0] - K @ system[2])).max() > 0.95:
+        while np.abs(np.linalg.eigvals(system[0] - K @ system[2])).max() > 0.98:
             K *= 0.5
         u, y = simulated(system, K, 410, 0.5, random)
         with warnings.catch_warnings():
@@ -180,7 +180,7 @@ def present(data: Path, name: str) -> Path | None:
 
 def table_of(rows: list[Row]) -> str:
     def text(values: list[float | None]) -> str:
-        return ", ".join("–" if value is None else f"{value:.5g}" for value in values)
+        return ", ".join("–" if value is None else f"{value:.6g}" for value in values)
 
     lines = ["| data | retrograd | to reach | others | met | fit, s |", "|---|--:|--:|---|:-:|--:|"]
     for found in rows:
