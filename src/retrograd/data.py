@@ -40,7 +40,7 @@ class Table:
         time_label: name of the time axis, ``"step"`` without a time column.
         time: ``(N + F,)`` increasing numbers, or datetime64[ns]; 1..N+F without a time column.
         target_names: the O predicted columns.
-        targets: ``(N, O)`` float64, finite.
+        targets: ``(N, O)`` float64, finite, or NaN where a missing one was let be.
         input_names: the E exogenous columns.
         inputs: ``(N + F, E)`` float64, finite.
         filled: how many missing values were filled.
@@ -108,18 +108,25 @@ class Scaling:
 
 
 def read_table(
-    source: str, *, targets: Sequence[str], inputs: Sequence[str] = (), time: str | None = None, fill: str | None = None
+    source: str,
+    *,
+    targets: Sequence[str],
+    inputs: Sequence[str] = (),
+    time: str | None = None,
+    fill: str | None = None,
+    missing_targets: bool = False,
 ) -> Table:
     """Read and check a table.
 
     Args:
         source: a ``.csv`` (also compressed) or ``.parquet`` file, or the name of a data set that the package carries:
-            ``sunspots``.
+            ``sunspots``, ``hair_dryer``.
         targets: the columns to predict.
         inputs: exogenous columns. Last rows that have these but no target are the known future.
         time: a column of increasing numbers or dates.
         fill: what to put in place of a missing value: ``"forward"``, the last one before it; ``"linear"``, the line
             between its neighbours.
+        missing_targets: whether a missing target is left as NaN where ``fill`` is None, instead of being refused.
 
     Raises:
         InputError: the file, a column or a value cannot be used; the message says which, where, and what to do.
@@ -153,7 +160,8 @@ def read_table(
     filled = 0
     if np.isnan(values).any():
         filled = int(np.isnan(values).sum())
-        values = _fill(source, values, [*targets, *inputs], fill, first_row)
+        values = _fill(source, values, [*targets, *inputs], fill, first_row, len(targets) if missing_targets else 0)
+        filled -= int(np.isnan(values).sum())
     _require_no_gap(source, z[steps:], inputs, first_row + steps)
     outputs = len(targets)
     return Table(
@@ -378,7 +386,8 @@ def _times(source: str, series: pd.Series[Any], name: str, first_row: int) -> Ar
     return axis
 
 
-def _fill(source: str, values: Array, names: Sequence[str], fill: str | None, first_row: int) -> Array:
+def _fill(source: str, values: Array, names: Sequence[str], fill: str | None, first_row: int, may_miss: int) -> Array:
+    """Return values with the missing ones filled; the first ``may_miss`` columns may keep theirs."""
     missing = np.isnan(values)
     if fill is not None:
         import pandas as pd
@@ -387,6 +396,8 @@ def _fill(source: str, values: Array, names: Sequence[str], fill: str | None, fi
         frame = frame.ffill() if fill == "forward" else frame.interpolate(method="linear", limit_area="inside")
         values = frame.to_numpy()
     left = np.isnan(values)
+    if fill is None:
+        left[:, :may_miss] = False
     if left.any():
         row, column = (int(i) for i in np.argwhere(left)[0])
         where = f"{source}: row {first_row + row}, column {names[column]!r} is missing"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,10 @@ import numpy as np
 
 from retrograd.data import Table, future_times, time_text
 from retrograd.errors import InputError
-from retrograd.estimators.evaluation import evaluate
-from retrograd.estimators.recurrent import Recurrent
-from retrograd.estimators.training import Epoch
+from retrograd.estimators.evaluation import compare
 from retrograd.files import write_whole
 
-__all__ = ["Results", "TimeAxis", "csv", "write_results"]
+__all__ = ["Results", "TimeAxis", "csv", "forecast_columns", "write_results"]
 
 Array = np.ndarray[Any, Any]
 
@@ -74,27 +73,40 @@ class TimeAxis:
 
 @dataclass(frozen=True)
 class Results:
-    """A finished training.
+    """A finished fit, of any model.
 
     Attributes:
         title: of the report.
         table: the data.
         start: index of the first held-out step.
-        horizon: steps to forecast.
-        model: the best model.
-        history: every epoch.
-        delta_norm: ‖∂L/∂h_t‖ at each training step.
+        one_step: predictions one step ahead ``(N, O)``, NaN where there is none.
+        free_run: predictions of the held-out end from the steps before it, NaN elsewhere.
+        forecast: the steps after the data ``(horizon, O)``.
+        lower: lower end of the forecast's 95 % interval, if the model gives one.
+        upper: its upper end.
         settings: what was run, by option name.
+        save: writes the model into a folder.
+        report: more for the page, by the names of :class:`retrograd.report.RunReport`.
+        notes: lines for the terminal, after the table.
     """
 
     title: str
     table: Table
     start: int
-    horizon: int
-    model: Recurrent
-    history: list[Epoch]
-    delta_norm: Array
+    one_step: Array
+    free_run: Array
+    forecast: Array
     settings: dict[str, Any]
+    save: Callable[[Path], None]
+    report: dict[str, Any]
+    lower: Array | None = None
+    upper: Array | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def horizon(self) -> int:
+        """Steps of the forecast."""
+        return len(self.forecast)
 
 
 def csv(label: str, times: Array, columns: dict[str, Array]) -> bytes:
@@ -109,78 +121,81 @@ def csv(label: str, times: Array, columns: dict[str, Array]) -> bytes:
     return bytes(table.to_csv(index=False, lineterminator="\n").encode())
 
 
+def forecast_columns(
+    names: Sequence[str], mean: Array, lower: Array | None = None, upper: Array | None = None
+) -> dict[str, Array]:
+    """Return a forecast's columns: each target, and the ends of its interval where there is one.
+
+    >>> sorted(forecast_columns(["y"], np.ones((1, 1)), np.zeros((1, 1)), np.ones((1, 1))))
+    ['y', 'y_lower', 'y_upper']
+    """
+    columns = {}
+    for column, name in enumerate(names):
+        columns[name] = mean[:, column]
+        if lower is not None and upper is not None:
+            columns[f"{name}_lower"], columns[f"{name}_upper"] = lower[:, column], upper[:, column]
+    return columns
+
+
 def write_results(out: Path, results: Results) -> None:
     """Write model, metrics, predictions, forecast and report; print the summary.
 
     Raises:
         InputError: the folder cannot be written.
     """
-    table, model, start, horizon = results.table, results.model, results.start, results.horizon
-    one_step, free_run, metrics = evaluate(model, table.targets, table.inputs, start)
-    border = model.border(table.targets, table.inputs)
-    future_inputs = table.inputs[table.steps :]
-    forecast = model.forecast(border, future_inputs, horizon)
-    axis = TimeAxis.of(table)
-    ahead = axis.ahead(horizon)
-    names = table.target_names
+    table, names = results.table, results.table.target_names
+    one_step, free_run = results.one_step, results.free_run
+    metrics = compare(names, table.targets, one_step, free_run, results.start)
+    ahead = TimeAxis.of(table).ahead(results.horizon)
     predictions = {
         f"{name}{suffix}": values[:, column]
         for column, name in enumerate(names)
         for suffix, values in (("", table.targets), ("_one_step", one_step), ("_free_run", free_run))
     }
     try:
-        model.save(
-            out,
-            border,
-            future_inputs,
-            {"time": axis.config(), "horizon": horizon, "settings": results.settings},
-        )
+        results.save(out)
         text = json.dumps(_without_nan(metrics), indent=2, ensure_ascii=False)
         write_whole(out / "metrics.json", (text + "\n").encode())
         write_whole(out / "predictions.csv", csv(table.time_label, table.time[: table.steps], predictions))
-        columns = {name: forecast[:, column] for column, name in enumerate(names)}
+        columns = forecast_columns(names, results.forecast, results.lower, results.upper)
         write_whole(out / "forecast.csv", csv(table.time_label, ahead, columns))
-        _write_report(out / "report.html", results, one_step, free_run, ahead, forecast, metrics)
+        _write_report(out / "report.html", results, ahead, metrics)
     except OSError as error:
         raise InputError(f"{error.filename or out} cannot be written: {error.strerror or error}") from None
     _show(out, results, metrics)
 
 
-def _write_report(
-    path: Path,
-    results: Results,
-    one_step: Array,
-    free_run: Array,
-    ahead: Array,
-    forecast: Array,
-    metrics: dict[str, dict[str, float]],
-) -> None:
+def _write_report(path: Path, results: Results, ahead: Array, metrics: dict[str, dict[str, float]]) -> None:
     from retrograd.report import RunReport, write_report
 
+    def finite(values: Array) -> Array:
+        return np.where(np.isfinite(values), values, np.nan)
+
     table = results.table
-    eigenvalues, closed = results.model.eigenvalues()
-    finite = np.where(np.isfinite(free_run), free_run, np.nan)
+    nothing = np.empty(0)
     report = RunReport(
         title=results.title,
         target_names=table.target_names,
         time_label=table.time_label,
         time=table.time[: table.steps],
         observed=table.targets,
-        one_step=one_step,
-        free_run=finite,
+        one_step=finite(results.one_step),
+        free_run=finite(results.free_run),
         test_start=results.start,
         forecast_time=ahead,
-        forecast=np.where(np.isfinite(forecast), forecast, np.nan),
-        history=[
-            {"epoch": epoch.number, "loss": epoch.loss, "gradient_norm": epoch.gradient_norm}
-            for epoch in results.history
-        ],
-        delta_time=table.time[: len(results.delta_norm)],
-        delta_norm=results.delta_norm,
-        eigenvalues=eigenvalues,
-        closed_loop_eigenvalues=closed,
+        forecast=finite(results.forecast),
+        forecast_lower=results.lower,
+        forecast_upper=results.upper,
         metrics=metrics,
         settings={name.replace("_", "-"): _setting(value) for name, value in results.settings.items()},
+        **{
+            "history": [],
+            "delta_time": nothing,
+            "delta_norm": nothing,
+            "eigenvalues": nothing,
+            "closed_loop_eigenvalues": None,
+            **results.report,
+        },
     )
     write_report(path, report)
 
@@ -214,12 +229,8 @@ def _show(out: Path, results: Results, metrics: dict[str, dict[str, float]]) -> 
     console.print(grid)
     if results.table.filled:
         console.print(f"{results.table.filled} missing values were filled.")
-    radius = float(np.abs(results.model.eigenvalues()[1]).max())
-    if radius > 1:
-        console.print(
-            f"The closed loop is unstable (spectral radius {radius:.4f}): long free runs grow without bound. "
-            "Try --closed-loop, or a smaller --hidden."
-        )
+    for note in results.notes:
+        console.print(escape(note), soft_wrap=True, highlight=False)
     first, last = time_text(results.table.time[[0, results.table.steps - 1]])
     forecast = f"{escape(str(out / 'forecast.csv'))} ({results.horizon} steps)"
     if results.horizon == 0 and results.table.input_names:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from retrograd.estimators.recurrent import Recurrent
 
-__all__ = ["autoregression", "errors", "evaluate"]
+__all__ = ["autoregression", "compare", "errors", "evaluate"]
 
 Array = np.ndarray[Any, Any]
 
@@ -22,7 +23,9 @@ def errors(observed: Array, predicted: Array) -> dict[str, float]:
     >>> errors(np.array([1.0, 2.0, 3.0]), np.array([np.nan, 2.0, 5.0]))
     {'RMSE': 1.414..., 'MAE': 1.0, 'MSE': 2.0}
     """
-    there = ~np.isnan(predicted)
+    there = ~np.isnan(predicted) & ~np.isnan(observed)
+    if not there.any():
+        return dict.fromkeys(("RMSE", "MAE", "MSE"), float("nan"))
     error = predicted[there] - observed[there]
     # A free run may overflow: its error is infinite, which is no reason for a warning.
     with np.errstate(over="ignore"):
@@ -73,21 +76,34 @@ def evaluate(
         start: index of the first held-out step, N if there is none.
     """
     one_step = model.one_step(targets, inputs)
-    free_run = np.full_like(one_step, np.nan)
+    free_run = model.free_run(targets, inputs, start) if start < len(targets) else np.full_like(one_step, np.nan)
+    return one_step, free_run, compare(model.target_names, targets, one_step, free_run, start)
+
+
+def compare(
+    names: Sequence[str], targets: Array, one_step: Array, free_run: Array, start: int
+) -> dict[str, dict[str, float]]:
+    """Return the errors of one-step predictions and of a free run ``(N, O)``, and of simple methods beside them.
+
+    Args:
+        names: the O targets.
+        targets: ``(N, O)``, NaN where missing.
+        one_step: predictions, NaN where there is none.
+        free_run: predictions from the steps before ``start`` alone, NaN before it.
+        start: index of the first held-out step, N if there is none.
+    """
     rows: dict[str, dict[str, float]] = {}
-    held_out = start < len(targets)
-    if held_out:
-        free_run = model.free_run(targets, inputs, start)
-    for column, name in enumerate(model.target_names):
+    for column, name in enumerate(names):
         y = targets[:, column]
-        suffix = f": {name}" if len(model.target_names) > 1 else ""
+        suffix = f": {name}" if len(names) > 1 else ""
         rows[f"one step, training{suffix}"] = errors(y[:start], one_step[:start, column])
-        if not held_out:
+        if start == len(y):
             continue
         rows[f"one step, held out{suffix}"] = errors(y[start:], one_step[start:, column])
-        baseline, lags = autoregression(y, start)
-        rows[f"  AR({lags}), one step{suffix}"] = errors(y[start:], baseline[start:])
+        if not np.isnan(y).any():
+            baseline, lags = autoregression(y, start)
+            rows[f"  AR({lags}), one step{suffix}"] = errors(y[start:], baseline[start:])
         rows[f"  last value, one step{suffix}"] = errors(y[start:], y[start - 1 : -1])
         rows[f"free run, held out{suffix}"] = errors(y[start:], free_run[start:, column])
-        rows[f"  training mean{suffix}"] = errors(y[start:], np.full(len(y) - start, y[:start].mean()))
-    return one_step, free_run, rows
+        rows[f"  training mean{suffix}"] = errors(y[start:], np.full(len(y) - start, np.nanmean(y[:start])))
+    return rows

@@ -1,5 +1,5 @@
 """Numbers to pictures and pages."""
 
-from retrograd.report.page import RunReport, write_report
+from retrograd.report.page import RunReport, SystemReport, write_report
 
-__all__ = ["RunReport", "write_report"]
+__all__ = ["RunReport", "SystemReport", "write_report"]

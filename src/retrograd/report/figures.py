@@ -19,7 +19,16 @@ from retrograd.report.thin import thin
 if TYPE_CHECKING:
     from retrograd.report.page import RunReport
 
-__all__ = ["Part", "gradient_flow", "predictions", "spectrum", "training"]
+__all__ = [
+    "Notes",
+    "Part",
+    "Plot",
+    "gradient_flow",
+    "predictions",
+    "spans_decades",
+    "spectrum",
+    "training",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -51,7 +60,7 @@ def predictions(report: RunReport) -> Part:
     steps = len(report.time)
     held_out = report.test_start < steps
     plots: list[tuple[str, Any]] = []
-    notes = _Notes()
+    notes = Notes()
     # Thousands of steps side by side are a solid block: there, a close-up shows the lines themselves.
     centre = report.test_start if held_out else steps
     close_up = slice(max(centre - CLOSE_UP // 3, 0), min(centre + CLOSE_UP, steps))
@@ -78,9 +87,9 @@ def predictions(report: RunReport) -> Part:
     return Part("Prediction against truth", plots, reading + notes.text())
 
 
-def _prediction_panel(report: RunReport, column: int, view: slice, points: int, notes: _Notes) -> Any:
+def _prediction_panel(report: RunReport, column: int, view: slice, points: int, notes: Notes) -> Any:
     time, steps = report.time[view], len(report.time)
-    plot = _Plot(report.time_label, "value, original units", report.time, height=300)
+    plot = Plot(report.time_label, "value, original units", report.time, height=300)
     if report.test_start < steps:
         left, right = _numbers(report.time[[report.test_start, view.stop - 1]])
         shade = BoxAnnotation(left=left, right=right, fill_color=BLACK, fill_alpha=0.08, line_color=None)
@@ -93,6 +102,9 @@ def _prediction_panel(report: RunReport, column: int, view: slice, points: int, 
     plot.line(time, one_step, "one step ahead", BLUE, points, notes, width=2.5)
     plot.line(time, observed, "observed", BLACK, points, notes, width=1)
     plot.line(time, free_run, "free run", VERMILLION, points, notes, width=2, dash=[6, 3])
+    if len(forecast) and report.forecast_lower is not None and report.forecast_upper is not None:
+        band = report.forecast_lower[:, column], report.forecast_upper[:, column]
+        plot.band(report.forecast_time, *band, "its 95 % interval", GREEN)
     plot.line(report.forecast_time[: len(forecast)], forecast, "forecast", GREEN, points, notes, width=3)
     if _runs_away(plot, observed, (observed, one_step, free_run, forecast)):
         notes.add(f"A prediction of {report.target_names[column]} leaves the picture: zoom out to follow it.")
@@ -104,14 +116,14 @@ def training(report: RunReport) -> Part | None:
     if not report.history:
         return None
     epochs = np.array([row["epoch"] for row in report.history], dtype=float)
-    notes = _Notes()
+    notes = Notes()
     plots: list[tuple[str, Any]] = []
     for key, caption, label, color in (
         ("loss", "Loss", "loss, as trained on", BLUE),
         ("gradient_norm", "Length of the gradient", "‖gradient of all weights‖", VERMILLION),
     ):
         values = np.array([row.get(key, np.nan) for row in report.history], dtype=float)
-        plot = _Plot("epoch", label, epochs, log_y=_spans_decades(values), height=230)
+        plot = Plot("epoch", label, epochs, log_y=spans_decades(values), height=230)
         plot.figure.xaxis.ticker = BasicTicker(min_interval=1, num_minor_ticks=0)
         plot.line(epochs, values, caption.lower(), color, MOST_POINTS_A_LINE, notes, width=2)
         if plots:
@@ -126,15 +138,17 @@ def training(report: RunReport) -> Part | None:
     )
 
 
-def gradient_flow(report: RunReport) -> Part:
-    """‖∂L/∂h_t‖ at every training step."""
+def gradient_flow(report: RunReport) -> Part | None:
+    """‖∂L/∂h_t‖ at every training step; None where no gradient was kept."""
+    if not len(report.delta_norm):
+        return None
     norm = np.asarray(report.delta_norm, dtype=float)
     positive = np.isfinite(norm) & (norm > 0)
     zero, broken = norm == 0, ~np.isfinite(norm)
-    notes = _Notes()
+    notes = Notes()
     same_axis = _is_dated(report.delta_time) == _is_dated(report.time)
     label = report.time_label if same_axis else "training step"
-    plot = _Plot(label, "‖∂L/∂h_t‖", report.delta_time, log_y=bool(positive.any()), height=320)
+    plot = Plot(label, "‖∂L/∂h_t‖", report.delta_time, log_y=bool(positive.any()), height=320)
     # A logarithm has no place for zero, infinity or NaN: the line breaks there and a marker stands at the edge.
     plot.line(report.delta_time, np.where(positive, norm, np.nan), "‖∂L/∂h_t‖", BLUE, MOST_POINTS_A_LINE, notes)
     # In decades, which do not overflow near the ends of float64's range.
@@ -162,17 +176,20 @@ def gradient_flow(report: RunReport) -> Part:
     )
 
 
-def spectrum(report: RunReport) -> Part:
-    """Eigenvalues in the complex plane, with the unit circle."""
-    plot = _Plot("real part", "imaginary part", None, height=420)
+def spectrum(report: RunReport) -> Part | None:
+    """Eigenvalues in the complex plane, with the unit circle; None where there are none."""
+    if not len(report.eigenvalues):
+        return None
+    open_loop, closed_loop = report.eigenvalue_names
+    plot = Plot("real part", "imaginary part", None, height=420)
     plot.figure.match_aspect = True
     angle = np.linspace(0, 2 * np.pi, 361)
     circle = plot.figure.line(np.cos(angle), np.sin(angle), color=BLACK, line_width=1.5, line_alpha=0.6)
     plot.name(circle, "unit circle")
-    sets = [("W_hh", report.eigenvalues, "circle", BLUE)]
+    sets = [(open_loop, report.eigenvalues, "circle", BLUE)]
     if report.closed_loop_eigenvalues is not None:
-        sets.append(("W_hh + W_ih C", report.closed_loop_eigenvalues, "diamond", VERMILLION))
-    notes = _Notes()
+        sets.append((closed_loop, report.closed_loop_eigenvalues, "diamond", VERMILLION))
+    notes = Notes()
     for label, values, marker, color in sets:
         finite = np.asarray(values)[np.isfinite(values)]
         if len(finite) < len(values):
@@ -188,11 +205,7 @@ def spectrum(report: RunReport) -> Part:
         printf: dict[str, Any] = {"@re": "printf", "@im": "printf", "@size": "printf"}
         tips = [("size |λ|", "@size{%.5g}"), ("real part", "@re{%.5g}"), ("imaginary part", "@im{%.5g}")]
         plot.figure.add_tools(HoverTool(renderers=[drawn], tooltips=tips, formatters=printf))
-    closed = (
-        " Those of W_hh rule while true values come in, those of W_hh + W_ih C where the network feeds on itself."
-        if report.closed_loop_eigenvalues is not None
-        else ""
-    )
+    closed = f" {report.spectrum_reading}" if report.closed_loop_eigenvalues is not None else ""
     return Part(
         "Eigenvalues of the transition",
         [("", plot.finished())],
@@ -206,30 +219,41 @@ def spectrum(report: RunReport) -> Part:
 # --- the parts that plots are made of ---
 
 
-class _Notes:
+class Notes:
     """Sentences that say what a picture does not show; each once."""
 
     def __init__(self) -> None:
         self._sentences: dict[str, None] = {}
 
     def add(self, sentence: str) -> None:
+        """Note a sentence."""
         self._sentences[sentence] = None
 
     def text(self) -> str:
+        """Return all of them, each after a space."""
         return "".join(f" {sentence}" for sentence in self._sentences)
 
 
-class _Plot:
+class Plot:
     """A Bokeh figure in this page's manner, and the entries of its legend."""
 
-    def __init__(self, x_label: str, y_label: str, time: Array | None, *, log_y: bool = False, height: int) -> None:
+    def __init__(
+        self,
+        x_label: str,
+        y_label: str,
+        time: Array | None,
+        *,
+        log_x: bool = False,
+        log_y: bool = False,
+        height: int,
+    ) -> None:
         self.dated = time is not None and _is_dated(time)
         self.figure: Any = figure(
             height=height,
             sizing_mode="stretch_width",
             x_axis_label=PlainText(text=x_label),
             y_axis_label=PlainText(text=y_label),
-            x_axis_type="datetime" if self.dated else "linear",
+            x_axis_type="datetime" if self.dated else "log" if log_x else "linear",
             y_axis_type="log" if log_y else "linear",
             tools="pan,box_zoom,wheel_zoom,reset,save",
             toolbar_location="above",
@@ -241,7 +265,7 @@ class _Plot:
         self.figure.axis.axis_label_text_font_style = "normal"
         self.figure.axis.axis_label_text_font_size = self.figure.axis.major_label_text_font_size = "12px"
         self.figure.axis.axis_label_text_color = self.figure.axis.major_label_text_color = "#1b1b1b"
-        if not self.dated:
+        if not self.dated and not log_x:
             self.figure.xaxis.formatter = BasicTickFormatter(use_scientific=False)
         self.figure.xaxis.major_label_policy = NoOverlap(min_distance=8)  # dates on a phone
         self._entries: list[tuple[str, list[Any]]] = []
@@ -253,7 +277,7 @@ class _Plot:
         name: str,
         color: str,
         points: int,
-        notes: _Notes,
+        notes: Notes,
         *,
         width: float = 1.5,
         dash: str | list[int] = "solid",
@@ -282,6 +306,16 @@ class _Plot:
         formats: dict[str, Any] = {"@x": "datetime" if self.dated else "printf", "@y": "printf"}
         tips = [("", name), ("at", when), ("value", "@y{%.5g}")]
         self.figure.add_tools(HoverTool(renderers=drawn, tooltips=tips, formatters=formats, visible=False))
+
+    def band(self, x: Array, lower: Array, upper: Array, name: str, color: str) -> None:
+        """Fill between two lines."""
+        drawn = self.figure.varea(_numbers(x), lower, upper, fill_color=color, fill_alpha=0.25)
+        self._entries.append((name, [drawn]))
+
+    def stems(self, x: Array, y: Array, name: str, color: str) -> None:
+        """Draw a bar from zero to every value."""
+        drawn = self.figure.segment(x, np.zeros(len(x)), x, y, line_color=color, line_width=2)
+        self._entries.append((name, [drawn]))
 
     def markers(self, x: Array, y: Array, name: str, marker: str, color: str) -> None:
         """Draw markers that stand for something other than their height."""
@@ -326,12 +360,12 @@ def _numbers(time: Array) -> Array:
     return time.astype("datetime64[us]").astype(float) / 1000 if _is_dated(time) else time.astype(float)
 
 
-def _spans_decades(values: Array) -> bool:
+def spans_decades(values: Array) -> bool:
     """Whether a logarithmic axis serves: every value positive, the largest at least ten times the smallest."""
     return bool(np.isfinite(values).all() and (values > 0).all() and values.max() >= 10 * values.min())
 
 
-def _runs_away(plot: _Plot, observed: Array, drawn: tuple[Array, ...]) -> bool:
+def _runs_away(plot: Plot, observed: Array, drawn: tuple[Array, ...]) -> bool:
     """Keep the picture on the observed range if a prediction leaves it so far that nothing else could be seen."""
     seen = observed[np.isfinite(observed)]
     values = np.concatenate([np.asarray(part, dtype=float) for part in drawn])

@@ -10,9 +10,48 @@ import numpy as np
 
 from retrograd.files import write_whole
 
-__all__ = ["RunReport", "write_report"]
+__all__ = ["RunReport", "SystemReport", "write_report"]
 
 Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class SystemReport:
+    """What the page of an identified system shows beside its predictions. O outputs, E inputs.
+
+    Attributes:
+        input_names: the E inputs.
+        time_unit: of the sample time: "step", "s", ….
+        sample_time: of a step.
+        correlation_lags: of ``residual_correlation``, ``(L,)``.
+        residual_correlation: of each output's residuals with their past, ``(L, O)``.
+        correlation_band: 99 % of white noise lies within ± this.
+        input_lags: ``(K,)``.
+        input_correlation: of residuals with inputs, ``(K, O, E)``.
+        input_band: likewise, ``(O, E)``.
+        frequencies: in cycles per unit of time, ``(F,)``.
+        response: of outputs to inputs there, complex ``(F, O, E)``.
+        steps: responses to unit steps, ``(S, O, E)``.
+        order: n.
+        singular_values: that show the order.
+        order_criteria: ``{order: (AIC, BIC)}`` of those tried.
+    """
+
+    input_names: list[str]
+    time_unit: str
+    sample_time: float
+    correlation_lags: Array
+    residual_correlation: Array
+    correlation_band: float
+    input_lags: Array
+    input_correlation: Array
+    input_band: Array
+    frequencies: Array
+    response: Array
+    steps: Array
+    order: int
+    singular_values: Array
+    order_criteria: dict[int, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -33,10 +72,16 @@ class RunReport:
         history: for each epoch ``epoch``, ``loss`` and ``gradient_norm``.
         delta_time: the training steps, ``(T,)``.
         delta_norm: ‖∂L/∂h_t‖ at each of them, ``(T,)``.
-        eigenvalues: of W_hh, ``(H,)``, complex.
-        closed_loop_eigenvalues: of W_hh + W_ih C, if the loop was ever closed.
+        eigenvalues: of the transition, ``(H,)``, complex; empty where the model has none to show.
+        closed_loop_eigenvalues: of the closed loop, if there is one.
         metrics: rows of named numbers.
         settings: what was run.
+        forecast_lower: lower end of the forecast's interval, ``(horizon, O)``, if it has one.
+        forecast_upper: its upper end.
+        eigenvalue_names: what the two sets of eigenvalues belong to.
+        spectrum_reading: a sentence on the second set.
+        system: what is known of an identified system.
+        summary: text in columns, shown as it is.
     """
 
     title: str
@@ -56,6 +101,14 @@ class RunReport:
     closed_loop_eigenvalues: Array | None
     metrics: dict[str, dict[str, float]]
     settings: dict[str, str]
+    forecast_lower: Array | None = None
+    forecast_upper: Array | None = None
+    eigenvalue_names: tuple[str, str] = ("W_hh", "W_hh + W_ih C")
+    spectrum_reading: str = (
+        "Those of W_hh rule while true values come in, those of W_hh + W_ih C where the network feeds on itself."
+    )
+    system: SystemReport | None = None
+    summary: str = ""
 
 
 def write_report(path: Path, report: RunReport) -> None:
@@ -68,14 +121,18 @@ def write_report(path: Path, report: RunReport) -> None:
     from bokeh.resources import Resources
     from jinja2 import Environment, PackageLoader
 
-    from retrograd.report import figures
+    from retrograd.report import figures, system_figures
 
     _check(report)
     found = (
         figures.predictions(report),
+        system_figures.residuals(report),
         figures.training(report),
         figures.gradient_flow(report),
         figures.spectrum(report),
+        system_figures.bode(report),
+        system_figures.step(report),
+        system_figures.order(report),
     )
     parts = [part for part in found if part is not None]
     script, divs = components([plot for part in parts for _, plot in part.plots])
@@ -112,6 +169,9 @@ def _check(report: RunReport) -> None:
         "forecast": (len(report.forecast_time), targets),
         "delta_norm": (len(report.delta_time),),
     }
+    for name in ("forecast_lower", "forecast_upper"):
+        if getattr(report, name) is not None:
+            shapes[name] = shapes["forecast"]
     for name, shape in shapes.items():
         if np.shape(getattr(report, name)) != shape:
             raise ValueError(f"{name} has shape {np.shape(getattr(report, name))}, expected {shape}")

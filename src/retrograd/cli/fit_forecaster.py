@@ -1,0 +1,88 @@
+"""`retrograd fit --model forecaster`: a look-back and a read-out in closed form, judged, with a forecast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrograd.cli.results import Results, write_results
+from retrograd.cli.run_folder import make, write_run
+from retrograd.data import Table
+from retrograd.errors import InputError, require_choice
+from retrograd.estimators.forecaster import Forecaster
+
+__all__ = ["fit_forecaster", "interval_of"]
+
+Array = np.ndarray[Any, Any]
+
+READOUTS = ("direct", "recursive")
+
+
+def fit_forecaster(
+    table: Table, start: int, horizon: int, out: Path, *, title: str, test: str, lags: int | None, readout: str
+) -> None:
+    """Fit to the training part and judge it; then fit to all, forecast, report."""
+    from rich.console import Console
+
+    require_choice("--readout", readout, READOUTS)
+    if lags is not None and lags < 1:
+        raise InputError(f"--lags is {lags}, expected a whole number from 1")
+    inputs = table.inputs if table.input_names else None
+    known = None if inputs is None else inputs[: table.steps]
+    make(out)
+    console = Console(stderr=True)
+    with console.status(f"{table.source}: fitting {start} steps"):
+        # The free run of the held-out end is as long as that end; one step is judged by the same model.
+        held_out = table.steps - start
+        one_step = np.full_like(table.targets, np.nan)
+        free_run = np.full_like(table.targets, np.nan)
+        if held_out:
+            judged = Forecaster(lags=lags, readout="recursive")
+            judged.fit(table.targets[:start], X=None if known is None else known[:start])
+            first = judged.lags_ if hasattr(judged, "lags_") else None
+            one_step[start:] = judged.backtest(table.targets, X=known, start=start, fh=[1])[:, 0]
+            steps = np.arange(1, held_out + 1)
+            free_run[start:] = np.asarray(judged.predict(steps, None if known is None else known[start:])).reshape(
+                held_out, -1
+            )
+            del first
+        model = Forecaster(lags=lags, readout=readout)
+        ahead = np.arange(1, max(horizon, 1) + 1)
+        model.fit(table.targets, X=known, fh=ahead if readout == "direct" else None)
+        future = None if inputs is None else inputs[table.steps : table.steps + horizon]
+        nothing = np.empty((0, len(table.target_names)))
+        mean, lower, upper = nothing, nothing, nothing
+        if horizon:
+            mean, lower, upper = interval_of(model, ahead, future, len(table.target_names))
+    settings = {
+        "model": "forecaster", "target": table.target_names, "inputs": table.input_names, "lags": lags,
+        "readout": readout, "test": test, "horizon": horizon,
+    }  # fmt: skip
+
+    def save(folder: Path) -> None:
+        model.save(folder, overwrite=True)
+        write_run(folder, table, horizon, settings)
+
+    results = Results(
+        title=title,
+        table=table,
+        start=start,
+        one_step=one_step,
+        free_run=free_run,
+        forecast=mean,
+        lower=lower,
+        upper=upper,
+        settings=settings,
+        save=save,
+        report={},
+    )
+    write_results(out, results)
+
+
+def interval_of(model: Forecaster, steps: Array, inputs: Array | None, outputs: int) -> tuple[Array, Array, Array]:
+    """Return the forecast of ``steps`` and the ends of its 95 % interval, ``(steps, outputs)`` each."""
+    mean = np.asarray(model.predict(steps, inputs)).reshape(len(steps), outputs)
+    both = np.asarray(model.predict_interval(steps, inputs, coverage=0.95)).reshape(len(steps), outputs, 2)
+    return mean, both[..., 0], both[..., 1]

@@ -1,0 +1,166 @@
+"""`retrograd fit --model state-space`: identify a system from inputs and outputs, judge it, forecast, report."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrograd.cli.results import Results, write_results
+from retrograd.cli.run_folder import make, write_run
+from retrograd.data import Table
+from retrograd.errors import InputError
+from retrograd.estimators.analysis import frequency_response, residual_correlation, step_response
+from retrograd.estimators.state_space import StateSpace
+from retrograd.estimators.system import predict
+from retrograd.report import SystemReport
+
+__all__ = ["fit_state_space"]
+
+Array = np.ndarray[Any, Any]
+
+POINTS = 300
+LONGEST_STEP_RESPONSE = 500
+UNITS = {1e9: "s", 60e9: "min", 3600e9: "h", 86400e9: "day"}
+
+
+def fit_state_space(
+    table: Table, start: int, horizon: int, out: Path, *, title: str, test: str, order: str, noise: str, stable: bool
+) -> None:
+    """Identify on the training part; predict all, forecast, report."""
+    from rich.console import Console
+    from sklearn.exceptions import ConvergenceWarning
+
+    sample_time, unit = _sample_time(table)
+    model = StateSpace(_order(order), noise=noise, stability=stable, sample_time=sample_time)
+    inputs = _named(table.inputs[: table.steps], table.input_names)
+    targets = _named(table.targets, table.target_names)
+    given = None if inputs is None else inputs.iloc[:start]
+    make(out)
+    notes: list[str] = []
+    console = Console(stderr=True)
+    with console.status(f"{table.source}: identifying from {start} steps"), warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        try:
+            model.fit(given, targets.iloc[:start])
+        except ConvergenceWarning:
+            notes.append(f"Not converged: {model.stop_reason_}. Another --order may do better.")
+    one_step = np.asarray(model.predict(inputs, targets, x0=model.x0_[0]))
+    free_run = np.full_like(one_step, np.nan)
+    if start < table.steps:
+        # As from `forecast`: the state at the border holds all that the training part says.
+        held_out = None if inputs is None else table.inputs[start : table.steps]
+        free_run[start:] = model.simulate(held_out, model.final_state_, steps=table.steps - start)
+    forecast = _forecast(model, table, horizon)
+    settings = {
+        "model": "state-space", "target": table.target_names, "inputs": table.input_names, "order": model.order_,
+        "noise": noise, "stable": stable, "test": test, "horizon": horizon,
+    }  # fmt: skip
+    summary = str(model.summary())
+    console_out = Console()
+    console_out.print(summary, markup=False, highlight=False, soft_wrap=True)
+    console_out.print()
+
+    def save(folder: Path) -> None:
+        model.save(folder, overwrite=True)
+        write_run(folder, table, horizon, settings)
+
+    write_results(
+        out,
+        Results(
+            title=title,
+            table=table,
+            start=start,
+            one_step=one_step,
+            free_run=free_run,
+            forecast=forecast[0],
+            lower=forecast[1],
+            upper=forecast[2],
+            settings=settings,
+            save=save,
+            report={**report_of(model, unit), "summary": summary},
+            notes=tuple(notes),
+        ),
+    )
+
+
+def report_of(model: StateSpace, unit: str) -> dict[str, Any]:
+    """Return what the page shows of a system fitted just now."""
+    system, data = model.system_, model._data_of_fit()
+    found = residual_correlation(data, data.outputs - predict(system, data)[1])
+    nyquist = 0.5 / model.sample_time
+    radius = float(np.abs(model.poles_).max())
+    slowest = min(1e-2, 1 - min(radius, 1 - 1e-6))
+    frequencies = np.geomspace(slowest * nyquist / 10, nyquist, POINTS)
+    # Five time constants show where it settles; a slow or unstable mode would never end.
+    settled = int(np.ceil(-5 / np.log(radius))) if 0 < radius < 1 else LONGEST_STEP_RESPONSE
+    closed = np.linalg.eigvals(model.A_ - model.K_ @ model.C_) if model.K_.any() else None
+    return {
+        "eigenvalues": model.poles_,
+        "closed_loop_eigenvalues": closed,
+        "eigenvalue_names": ("A", "A − K C"),
+        "spectrum_reading": "Those of A rule the free run, those of A − K C how long a prediction remembers.",
+        "system": SystemReport(
+            input_names=list(model.input_names_),
+            time_unit=unit,
+            sample_time=model.sample_time,
+            correlation_lags=found.lags,
+            residual_correlation=found.own,
+            correlation_band=found.band,
+            input_lags=found.input_lags,
+            input_correlation=found.with_inputs,
+            input_band=found.input_band,
+            frequencies=frequencies,
+            response=frequency_response(system, frequencies, model.sample_time),
+            steps=step_response(system, min(max(settled, 20), LONGEST_STEP_RESPONSE)),
+            order=model.order_,
+            singular_values=model.singular_values_,
+            order_criteria=model.order_criteria_,
+        ),
+    }
+
+
+def _order(text: str) -> int | str:
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"--order is {text!r}, expected a whole number from 1, or auto") from None
+
+
+def _named(values: Array, names: list[str]) -> Any:
+    import pandas as pd
+
+    return pd.DataFrame(values, columns=names) if names else None
+
+
+def _forecast(model: StateSpace, table: Table, horizon: int) -> tuple[Array, Array, Array]:
+    if horizon == 0:
+        nothing = np.empty((0, len(table.target_names)))
+        return nothing, nothing, nothing
+    inputs = table.inputs if table.input_names else None
+    known = None if inputs is None else inputs[: table.steps]
+    ahead = None if inputs is None else inputs[table.steps :]
+    coming = model.forecast(horizon, ahead, U=known, Y=table.targets)
+    return coming.mean, coming.lower, coming.upper
+
+
+def _sample_time(table: Table) -> tuple[float, str]:
+    """Return the time from step to step and its unit: 1 step where the axis is not regular."""
+    time = table.time[: table.steps]
+    if table.time_label == "step" or len(time) < 2:
+        return 1.0, "step"
+    if time.dtype.kind == "M":
+        gaps = np.diff(time).astype("timedelta64[ns]").astype(np.float64)
+        if gaps.min() != gaps.max():
+            return 1.0, "step"
+        # In the largest unit that a step is at least one of.
+        size, unit = max((item for item in UNITS.items() if item[0] <= gaps[0]), default=(1e9, "s"))
+        return float(gaps[0] / size), unit
+    gaps = np.diff(time.astype(np.float64))
+    if gaps.max() - gaps.min() > 1e-6 * abs(gaps.mean()):
+        return 1.0, "step"
+    return float(gaps.mean()), f"unit of {table.time_label}"

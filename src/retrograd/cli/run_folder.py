@@ -1,0 +1,81 @@
+"""The folder that a run writes, and what `retrograd forecast`, `simulate` and `compare` find in one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrograd.cli.results import TimeAxis
+from retrograd.data import Table
+from retrograd.errors import InputError, near_names
+from retrograd.files import write_whole
+
+__all__ = ["kind_of", "make", "read_run", "require_new", "write_run"]
+
+Array = np.ndarray[Any, Any]
+
+# What a forecast needs beside the model; the recurrent model keeps it in its own configuration.
+RUN_FILE = "run.json"
+FORMAT = 1
+
+
+def require_new(out: Path, *, overwrite: bool, hint: str = "--overwrite replaces it") -> None:
+    """Refuse a folder that holds something, unless it may be replaced."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file, expected a folder")
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise InputError(f"--out {out} is not empty: {hint}")
+
+
+def make(out: Path) -> None:
+    """Make the folder, before any work is done for it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written: {error.strerror or error}") from None
+
+
+def write_run(folder: Path, table: Table, horizon: int, settings: dict[str, Any]) -> None:
+    """Write what a later forecast needs to know of the data: the time axis, and inputs beyond the last target."""
+    run = {
+        "format": FORMAT,
+        "time": TimeAxis.of(table).config(),
+        "horizon": horizon,
+        "targets": table.target_names,
+        "inputs": table.input_names,
+        "future_inputs": table.inputs[table.steps :].tolist(),
+        "settings": settings,
+    }
+    write_whole(folder / RUN_FILE, (json.dumps(run, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_run(folder: Path) -> tuple[dict[str, Any], TimeAxis, Array]:
+    """Return what :func:`write_run` wrote: all of it, the time axis, and the future inputs ``(F, E)``."""
+    try:
+        run = json.loads((folder / RUN_FILE).read_text())
+        if run["format"] > FORMAT:
+            raise InputError(f"{folder / RUN_FILE} has format {run['format']}: install a newer retrograd")
+        inputs = np.array(run["future_inputs"], dtype=np.float64).reshape(-1, len(run["inputs"]))
+        return run, TimeAxis.from_config(run["time"]), inputs
+    except FileNotFoundError:
+        raise InputError(f"{folder} is no run of `retrograd fit`: {RUN_FILE} is missing") from None
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise InputError(f"{folder} is no run that can be read: {type(error).__name__}: {error}") from None
+
+
+def kind_of(folder: Path) -> str:
+    """Return which model a folder holds: ``"recurrent"``, ``"state-space"`` or ``"forecaster"``."""
+    if not folder.is_dir():
+        parent = folder.parent
+        others = sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
+        hint = f": {near_names(folder.name, others)}" if others else ""
+        raise InputError(f"run folder {folder} does not exist{hint}")
+    try:
+        return str(json.loads((folder / "config.json").read_text()).get("model", "forecaster"))
+    except FileNotFoundError:
+        raise InputError(f"{folder} is no finished run: config.json is missing") from None
+    except (OSError, AttributeError, json.JSONDecodeError) as error:
+        raise InputError(f"{folder} is no run that can be read: {type(error).__name__}: {error}") from None
