@@ -1,4 +1,4 @@
-"""The command line: ``retrograd fit | forecast | grad | check``, one command a file."""
+"""The command line: ``retrograd fit | forecast | simulate | compare | grad | check``, one command a file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ def main() -> None:
         raise SystemExit(2) from None
 
     from retrograd.cli.check import check
+    from retrograd.cli.compare import compare
     from retrograd.cli.fit import fit
     from retrograd.cli.forecast import forecast
     from retrograd.cli.grad import grad
+    from retrograd.cli.simulate import simulate
     from retrograd.errors import InputError
 
     app = typer.Typer(
@@ -28,8 +30,8 @@ def main() -> None:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for name, command in (("fit", fit), ("forecast", forecast), ("grad", grad), ("check", check)):
-        app.command(name)(command)
+    for command in (fit, forecast, simulate, compare, grad, check):
+        app.command(command.__name__)(command)
     try:
         app()
     except InputError as error:

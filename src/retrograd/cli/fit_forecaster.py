@@ -11,6 +11,7 @@ from retrograd.cli.results import Results, write_results
 from retrograd.cli.run_folder import make, write_run
 from retrograd.data import Table
 from retrograd.errors import InputError, require_choice
+from retrograd.estimators import forecast_files
 from retrograd.estimators.forecaster import Forecaster
 
 __all__ = ["fit_forecaster", "interval_of"]
@@ -31,7 +32,6 @@ def fit_forecaster(
         raise InputError(f"--lags is {lags}, expected a whole number from 1")
     inputs = table.inputs if table.input_names else None
     known = None if inputs is None else inputs[: table.steps]
-    make(out)
     console = Console(stderr=True)
     with console.status(f"{table.source}: fitting {start} steps"):
         # The free run of the held-out end is as long as that end; one step is judged by the same model.
@@ -41,13 +41,12 @@ def fit_forecaster(
         if held_out:
             judged = Forecaster(lags=lags, readout="recursive")
             judged.fit(table.targets[:start], X=None if known is None else known[:start])
-            first = judged.lags_ if hasattr(judged, "lags_") else None
-            one_step[start:] = judged.backtest(table.targets, X=known, start=start, fh=[1])[:, 0]
+            first = judged._model.states.burn + 1  # where a whole look-back lies before
+            one_step[first:] = judged.backtest(table.targets, X=known, start=first, fh=[1])[:, 0]
             steps = np.arange(1, held_out + 1)
             free_run[start:] = np.asarray(judged.predict(steps, None if known is None else known[start:])).reshape(
                 held_out, -1
             )
-            del first
         model = Forecaster(lags=lags, readout=readout)
         ahead = np.arange(1, max(horizon, 1) + 1)
         model.fit(table.targets, X=known, fh=ahead if readout == "direct" else None)
@@ -55,14 +54,16 @@ def fit_forecaster(
         nothing = np.empty((0, len(table.target_names)))
         mean, lower, upper = nothing, nothing, nothing
         if horizon:
-            mean, lower, upper = interval_of(model, ahead, future, len(table.target_names))
+            mean, lower, upper = interval_of(model, horizon, future, len(table.target_names))
     settings = {
         "model": "forecaster", "target": table.target_names, "inputs": table.input_names, "lags": lags,
         "readout": readout, "test": test, "horizon": horizon,
     }  # fmt: skip
 
     def save(folder: Path) -> None:
-        model.save(folder, overwrite=True)
+        make(folder)
+        # Not sktime's note beside the folder: a run is one folder.
+        forecast_files.write(model, folder, overwrite=True, for_sktime=False)
         write_run(folder, table, horizon, settings)
 
     results = Results(
@@ -81,8 +82,20 @@ def fit_forecaster(
     write_results(out, results)
 
 
-def interval_of(model: Forecaster, steps: Array, inputs: Array | None, outputs: int) -> tuple[Array, Array, Array]:
-    """Return the forecast of ``steps`` and the ends of its 95 % interval, ``(steps, outputs)`` each."""
-    mean = np.asarray(model.predict(steps, inputs)).reshape(len(steps), outputs)
-    both = np.asarray(model.predict_interval(steps, inputs, coverage=0.95)).reshape(len(steps), outputs, 2)
-    return mean, both[..., 0], both[..., 1]
+def interval_of(model: Forecaster, steps: int, inputs: Array | None, outputs: int) -> tuple[Array, Array, Array]:
+    """Return the forecast of the next ``steps`` and the ends of its 95 % interval, ``(steps, outputs)`` each."""
+    asked: Array | None = np.arange(1, steps + 1)
+    if model.readout == "direct":
+        # One map a step, and all of them at once: what is not asked for is cut off.
+        fitted = len(model._model.horizons)
+        if steps > fitted:
+            raise InputError(
+                f"--horizon is {steps}, but the direct read-out was fitted for {fitted} steps: take up to "
+                f"{fitted}, or fit with --readout recursive"
+            )
+        asked = None
+        if inputs is not None:
+            inputs = np.concatenate([inputs, np.repeat(inputs[-1:], fitted - len(inputs), axis=0)])
+    mean = np.asarray(model.predict(asked, inputs)).reshape(-1, outputs)
+    both = np.asarray(model.predict_interval(asked, inputs, coverage=0.95)).reshape(len(mean), outputs, 2)
+    return mean[:steps], both[:steps, :, 0], both[:steps, :, 1]

@@ -38,7 +38,6 @@ def fit_state_space(
     inputs = _named(table.inputs[: table.steps], table.input_names)
     targets = _named(table.targets, table.target_names)
     given = None if inputs is None else inputs.iloc[:start]
-    make(out)
     notes: list[str] = []
     console = Console(stderr=True)
     with console.status(f"{table.source}: identifying from {start} steps"), warnings.catch_warnings():
@@ -53,7 +52,8 @@ def fit_state_space(
         # As from `forecast`: the state at the border holds all that the training part says.
         held_out = None if inputs is None else table.inputs[start : table.steps]
         free_run[start:] = model.simulate(held_out, model.final_state_, steps=table.steps - start)
-    forecast = _forecast(model, table, horizon)
+    state = model.state_after(inputs, targets, model.x0_[0])
+    forecast = _forecast(model, table, horizon, state)
     settings = {
         "model": "state-space", "target": table.target_names, "inputs": table.input_names, "order": model.order_,
         "noise": noise, "stable": stable, "test": test, "horizon": horizon,
@@ -64,8 +64,9 @@ def fit_state_space(
     console_out.print()
 
     def save(folder: Path) -> None:
+        make(folder)
         model.save(folder, overwrite=True)
-        write_run(folder, table, horizon, settings)
+        write_run(folder, table, horizon, settings, state=state.tolist(), time_unit=unit)
 
     write_results(
         out,
@@ -137,14 +138,11 @@ def _named(values: Array, names: list[str]) -> Any:
     return pd.DataFrame(values, columns=names) if names else None
 
 
-def _forecast(model: StateSpace, table: Table, horizon: int) -> tuple[Array, Array, Array]:
+def _forecast(model: StateSpace, table: Table, horizon: int, state: Array) -> tuple[Array, Array, Array]:
     if horizon == 0:
         nothing = np.empty((0, len(table.target_names)))
         return nothing, nothing, nothing
-    inputs = table.inputs if table.input_names else None
-    known = None if inputs is None else inputs[: table.steps]
-    ahead = None if inputs is None else inputs[table.steps :]
-    coming = model.forecast(horizon, ahead, U=known, Y=table.targets)
+    coming = model.forecast(horizon, table.inputs[table.steps :] if table.input_names else None, state=state)
     return coming.mean, coming.lower, coming.upper
 
 

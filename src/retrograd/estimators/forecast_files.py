@@ -44,10 +44,10 @@ _MOMENTS = ("gram", "cross", "energy", "input_gram", "input_cross", "input_targe
 LOADING: ContextVar[tuple[ForecastModel, dict[str, Any]] | None] = ContextVar("LOADING", default=None)
 
 
-def write(forecaster: Any, folder: Path, overwrite: bool) -> None:
-    """Write a fitted forecaster to a folder."""
+def write(forecaster: Any, folder: Path, overwrite: bool, *, for_sktime: bool = True) -> None:
+    """Write a fitted forecaster to a folder; ``for_sktime``: with the note that sktime looks for, where it is there."""
     link = folder.with_name(f"{folder.name}.zip")
-    sktime = hasattr(forecaster, "get_tags")
+    sktime = for_sktime and hasattr(forecaster, "get_tags")
     for path in [folder / MODEL_FILE, folder / CONFIG_FILE, *([link] if sktime else [])]:
         if path.exists() and not overwrite:
             raise InputError(f"{path} exists: take another folder, or overwrite=True")

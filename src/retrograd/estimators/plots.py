@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
     from retrograd.estimators.state_space import StateSpace
 
-__all__ = ["Plots"]
+__all__ = ["Plots", "compare_models"]
 
 Array = np.ndarray[Any, Any]
 
 # Okabe and Ito's colours.
-BLACK, BLUE, VERMILLION, GREEN = "#000000", "#0072B2", "#D55E00", "#009E73"
+BLACK, BLUE, VERMILLION, GREEN, PURPLE = "#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+COLORS = (VERMILLION, BLUE, GREEN, PURPLE)
 
 
 class Plots:
@@ -49,26 +50,7 @@ class Plots:
 
     def compare(self, U: Any = None, Y: Any = None, k: int | None = None) -> Figure:
         """Measured outputs and the model's: the free run, or ``k`` steps ahead; the data of the fit by default."""
-        model = self._model
-        data = model._data_of_fit() if Y is None else model._read(U, Y)
-        system = free_running(model.system_) if k is None else model.system_
-        predicted = model._ahead(initial_states(system, data), data, k or 1)
-        percent = fit_percent(data, predicted)
-        figure, axes = _figure(len(model.output_names_), 1, height=2.4)
-        label = "free run" if k is None else f"{k} step{'s' * (k > 1)} ahead"
-        time = np.arange(len(data.outputs)) * model.sample_time
-        for column, axis in enumerate(axes[:, 0]):
-            measured = np.where(data.observed[:, column], data.outputs[:, column], np.nan)
-            axis.plot(time, measured, color=BLACK, linewidth=1, label="measured")
-            axis.plot(
-                time, predicted[:, column], color=VERMILLION, linewidth=1, label=f"{label}, fit {percent[column]:.1f} %"
-            )
-            for start in data.starts[1:]:
-                axis.axvline(start * model.sample_time, color=BLACK, linewidth=0.8, linestyle=":")
-            axis.set_ylabel(model.output_names_[column])
-            axis.legend(loc="upper right", fontsize="small")
-        axes[-1, 0].set_xlabel(self._time_label())
-        return figure
+        return _compare([("free run" if k is None else f"{k} step{'s' * (k > 1)} ahead", self._model)], U, Y, k)
 
     def residuals(self, U: Any = None, Y: Any = None, lags: int = 25) -> Figure:
         """Correlation of each residual with its own past and with each input, and what chance stays within (99 %)."""
@@ -207,6 +189,35 @@ class Plots:
         self._model._check_fitted()
         if not self._model.input_names_:
             raise InputError(f"plot.{what}: the model has no inputs to respond to")
+
+
+def compare_models(models: list[tuple[str, StateSpace]], U: Any, Y: Any) -> Figure:
+    """Measured outputs, and the free runs of several named models of the same inputs and outputs."""
+    return _compare(models, U, Y, None)
+
+
+def _compare(models: list[tuple[str, StateSpace]], U: Any, Y: Any, k: int | None) -> Figure:
+    first = models[0][1]
+    data = first._data_of_fit() if Y is None else first._read(U, Y)
+    figure, axes = _figure(len(first.output_names_), 1, height=2.4)
+    time = np.arange(len(data.outputs)) * first.sample_time
+    for column, axis in enumerate(axes[:, 0]):
+        measured = np.where(data.observed[:, column], data.outputs[:, column], np.nan)
+        axis.plot(time, measured, color=BLACK, linewidth=1, label="measured")
+        for start in data.starts[1:]:
+            axis.axvline(start * first.sample_time, color=BLACK, linewidth=0.8, linestyle=":")
+        axis.set_ylabel(first.output_names_[column])
+    for number, (name, model) in enumerate(models):
+        system = free_running(model.system_) if k is None else model.system_
+        predicted = model._ahead(initial_states(system, data), data, k or 1)
+        percent = fit_percent(data, predicted)
+        for column, axis in enumerate(axes[:, 0]):
+            label = f"{name}, fit {percent[column]:.1f} %"
+            axis.plot(time, predicted[:, column], color=COLORS[number % len(COLORS)], linewidth=1, label=label)
+    for axis in axes[:, 0]:
+        axis.legend(loc="upper right", fontsize="small")
+    axes[-1, 0].set_xlabel("time, steps" if first.sample_time == 1 else "time")
+    return figure
 
 
 def _figure(

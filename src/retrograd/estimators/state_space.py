@@ -221,11 +221,17 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         _, outputs = predict(free_running(started), data)
         return self._like(U, outputs)
 
-    def initial_state(self, U: Any, Y: Any) -> Array:
-        """Return the state at the first step that fits the outputs best, ``(n,)`` (``(E, n)`` for a list)."""
+    def initial_state(self, U: Any, Y: Any, *, free: bool = False) -> Array:
+        """Return the state at the first step that fits the outputs best, ``(n,)`` (``(E, n)`` for a list).
+
+        Args:
+            U: inputs.
+            Y: outputs.
+            free: best for the free run, instead of for predictions one step ahead.
+        """
         self._check_fitted()
         data = self._read(U, Y)
-        x0 = initial_states(self.system_, data).x0
+        x0 = initial_states(free_running(self.system_) if free else self.system_, data).x0
         return x0 if isinstance(Y, (list, tuple)) and len(data.lengths) > 1 else x0[0]
 
     def predict(self, U: Any, Y: Any = None, k: int = 1, *, x0: Any = None) -> Any:
@@ -283,7 +289,14 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         return fit_percent(data, self._ahead(initial_states(system, data), data, k or 1))
 
     def forecast(
-        self, horizon: int, U_future: Any = None, *, U: Any = None, Y: Any = None, level: float = 0.95
+        self,
+        horizon: int,
+        U_future: Any = None,
+        *,
+        U: Any = None,
+        Y: Any = None,
+        state: Any = None,
+        level: float = 0.95,
     ) -> Forecast:
         """Forecast the steps after the data of the fit (the last experiment), or after other data.
 
@@ -295,6 +308,7 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             U_future: inputs of those steps, ``(horizon, m)``.
             U: inputs of other data to go on from.
             Y: their outputs.
+            state: the state to go on from, ``(n,)``, where it is known (:meth:`state_after`).
             level: probability of the interval.
         """
         from scipy.stats import norm
@@ -304,11 +318,8 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             raise InputError(f"horizon is {horizon!r}, expected a whole number from 1")
         if not 0 < level < 1:
             raise InputError(f"level is {level!r}, expected a probability between 0 and 1")
-        state = self.final_state_
-        if Y is not None:
-            data = self._read(U, Y)
-            system = initial_states(self.system_, data)
-            state = final_state(system, data, predict(system, data)[0])[-1]
+        if state is None:
+            state = self.final_state_ if Y is None else self.state_after(U, Y)
         if U_future is None:
             if self.input_names_:
                 raise InputError(
@@ -321,6 +332,19 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             mean = self.simulate(U_future[:horizon], state)
         spread = norm.ppf(0.5 + level / 2) * np.sqrt(self.forecast_variance(int(horizon)))
         return Forecast(mean, mean - spread, mean + spread, level)
+
+    def state_after(self, U: Any, Y: Any, x0: Any = None) -> Array:
+        """Return the state at the first step after the data, ``(n,)`` (after the last experiment of a list).
+
+        Args:
+            U: inputs.
+            Y: outputs.
+            x0: the state at the data's first step; by default the one that fits them best.
+        """
+        self._check_fitted()
+        data = self._read(U, Y)
+        system = self._started(data, x0)
+        return np.asarray(final_state(system, data, predict(system, data)[0])[-1])
 
     def forecast_variance(self, horizon: int) -> Array:
         """Return the variance of each output's forecast error, 1 to ``horizon`` steps ahead: ``(horizon, p)``."""

@@ -1,0 +1,60 @@
+"""`retrograd simulate`: what an identified system does for new inputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from retrograd.cli.results import csv, forecast_columns
+from retrograd.cli.run_folder import read_run, require_kind, require_new_file, write_new
+from retrograd.data import read_inputs
+from retrograd.errors import InputError, require_choice
+
+__all__ = ["simulate"]
+
+
+def simulate(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder of `retrograd fit --model state-space`.")],
+    inputs_file: Annotated[
+        str | None, typer.Argument(metavar="[FILE]", help="Table with the run's input columns; none without inputs.")
+    ] = None,
+    x0: Annotated[
+        str, typer.Option("--x0", help="Start: zero, fit (as the data of the fit began), or end (where they end).")
+    ] = "zero",
+    steps: Annotated[int | None, typer.Option("--steps", help="How many, for a system without inputs.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.csv", help="Where to write. Default: standard output.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")] = False,
+) -> None:
+    """Run an identified system freely: outputs from inputs alone."""
+    from retrograd.estimators.state_space import StateSpace
+
+    require_choice("--x0", x0, ("zero", "fit", "end"))
+    if out is not None:
+        require_new_file(out, overwrite=overwrite)
+    require_kind(folder, ("state-space",))
+    model = StateSpace.load(folder)
+    run, _, _ = read_run(folder)
+    if model.input_names_ and inputs_file is None:
+        raise InputError(f"FILE is missing: a table with the columns {', '.join(model.input_names_)}")
+    if not model.input_names_ and (inputs_file is not None or steps is None):
+        raise InputError(f"the system in {folder} has no inputs: give --steps, and no FILE")
+    if steps is not None and steps < 1:
+        raise InputError(f"--steps is {steps}, expected at least 1")
+    inputs = None if inputs_file is None else read_inputs(inputs_file, list(model.input_names_))
+    if inputs is not None and steps is not None:
+        if steps > len(inputs):
+            raise InputError(f"--steps is {steps}, {inputs_file} has {len(inputs)} rows")
+        inputs = inputs[:steps]
+    start = {"zero": np.zeros(model.order_), "fit": model.x0_[0], "end": np.array(run["state"])}[x0]
+    outputs = np.asarray(model.simulate(inputs, start, steps=steps))
+    text = csv("step", np.arange(1, len(outputs) + 1), forecast_columns(run["targets"], outputs))
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    write_new(out, text)
+    typer.echo(f"Written: {out} ({len(outputs)} steps)", err=True)
