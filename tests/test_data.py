@@ -236,3 +236,15 @@ def test_scaling_is_undone_exactly_enough_and_changes_no_input(values: np.ndarra
 def test_a_constant_column_is_named() -> None:
     with pytest.raises(InputError, match=r"--inputs b is constant \(5\) in the training part, rows 1 to 4"):
         Scaling.fit(np.array([[0.0, 5], [1, 5], [2, 5], [3, 5]]), ["a", "b"], "--inputs")
+
+
+def test_missing_targets_may_stay_missing_inputs_may_not(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("u,y\n1,2\n2,\n3,4\n4,5\n")
+    table = read_table(str(path), targets=["y"], inputs=["u"], missing_targets=True)
+    assert np.array_equal(table.targets[:, 0], [2, np.nan, 4, 5], equal_nan=True)
+    assert table.filled == 0
+    assert read_table(str(path), targets=["y"], fill="linear", missing_targets=True).targets[1, 0] == 3
+    path.write_text("u,y\n1,2\n,3\n3,4\n4,5\n")
+    with pytest.raises(InputError, match="row 3, column 'u' is missing"):
+        read_table(str(path), targets=["y"], inputs=["u"], missing_targets=True)

@@ -18,7 +18,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from retrograd import cli
+from cli.command import retrograd
+
+__all__ = ["retrograd"]  # a fixture
 
 FILES = {
     "model.safetensors",
@@ -30,26 +32,6 @@ FILES = {
     "report.html",
 }
 FAST = ["--epochs", "3", "--hidden", "3"]
-
-
-class Ran:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-@pytest.fixture
-def retrograd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
-    """The command line, run in an empty folder of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["retrograd", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        printed = capsys.readouterr()
-        return Ran(stopped.value.code or 0, printed.out, printed.err)  # type: ignore[arg-type]
-
-    return run
 
 
 def write_table(path: Path, rows: int = 60, future: int = 0, **columns: Any) -> Path:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from retrograd.data import read_table
-from retrograd.estimators.evaluation import autoregression, evaluate
+from retrograd.estimators.evaluation import autoregression, compare, errors, evaluate
 from retrograd.estimators.recurrent import Recurrent
 
 
@@ -60,3 +60,12 @@ def test_nothing_held_out_leaves_the_training_alone() -> None:
     _, free_run, rows = evaluate(model, targets, targets[:, :0], 30)
     assert list(rows) == ["one step, training"]
     assert np.isnan(free_run).all()
+
+
+def test_missing_targets_are_left_out_of_errors() -> None:
+    y = np.array([[1.0], [np.nan], [3.0], [np.nan], [5.0]])
+    rows = compare(["y"], y, y + 1, y + 2, 3)
+    assert rows["one step, training"]["MSE"] == 1
+    assert rows["free run, held out"]["MSE"] == 4
+    assert not any("AR(" in row for row in rows)
+    assert np.isnan(errors(y[1:2, 0], y[1:2, 0])["RMSE"])

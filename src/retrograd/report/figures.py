@@ -76,7 +76,7 @@ def predictions(report: RunReport) -> Part:
             plots.append((f"{name}{suffix}" if len(names) * len(views) > 1 else "", plot))
     if len(report.target_names) > MOST_PANELS:
         notes.add(f"The first {MOST_PANELS} of {len(report.target_names)} targets are drawn.")
-    reading = "One step ahead, the network is told every true value up to the step before" + (
+    reading = "One step ahead, the model is told every true value up to the step before" + (
         "; in the free run it is told none from the start of the shaded, held-out end and feeds on its own output, "
         "so that errors add up."
         if held_out
@@ -104,7 +104,7 @@ def _prediction_panel(report: RunReport, column: int, view: slice, points: int, 
     plot.line(time, free_run, "free run", VERMILLION, points, notes, width=2, dash=[6, 3])
     if len(forecast) and report.forecast_lower is not None and report.forecast_upper is not None:
         band = report.forecast_lower[:, column], report.forecast_upper[:, column]
-        plot.band(report.forecast_time, *band, "its 95 % interval", GREEN)
+        plot.band(report.forecast_time, *band, "95 % interval", GREEN)
     plot.line(report.forecast_time[: len(forecast)], forecast, "forecast", GREEN, points, notes, width=3)
     if _runs_away(plot, observed, (observed, one_step, free_run, forecast)):
         notes.add(f"A prediction of {report.target_names[column]} leaves the picture: zoom out to follow it.")

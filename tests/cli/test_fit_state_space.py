@@ -1,0 +1,226 @@
+"""`retrograd fit --model state-space`, and what `forecast`, `simulate` and `compare` make of its run."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cli.command import retrograd
+from retrograd.estimators import StateSpace
+
+__all__ = ["retrograd"]  # a fixture
+
+FILES = {
+    "model.safetensors",
+    "config.json",
+    "run.json",
+    "metrics.json",
+    "predictions.csv",
+    "forecast.csv",
+    "report.html",
+}
+
+
+def write_table(path: Path, rows: int = 200, future: int = 0, **columns: Any) -> Path:
+    random = np.random.default_rng(0)
+    u = random.standard_normal(rows + future)
+    y = np.zeros(rows + future)
+    for t in range(rows + future - 1):
+        y[t + 1] = 0.8 * y[t] + u[t]
+    y = y + 20 + 0.1 * random.standard_normal(len(y))
+    y[rows:] = np.nan
+    table = {"hour": pd.date_range("2024-01-01", periods=rows + future, freq="h"), "flow": u, "level": y, **columns}
+    pd.DataFrame(table).to_csv(path, index=False)
+    return path
+
+
+FIT = ("--target", "level", "--inputs", "flow", "--time", "hour", "--model", "state-space")
+
+
+@pytest.fixture
+def run(retrograd: Any, tmp_path: Path) -> Path:
+    write_table(tmp_path / "tank.csv", future=5)
+    ran = retrograd("fit", "tank.csv", *FIT, "--order", "1", "--out", "run")
+    assert ran.code == 0, ran.err
+    return tmp_path / "run"
+
+
+def test_a_run_folder_has_everything(retrograd: Any, tmp_path: Path) -> None:
+    write_table(tmp_path / "tank.csv", future=5)
+    ran = retrograd("fit", "tank.csv", *FIT, "--order", "1", "--out", "run")
+    assert ran.code == 0
+    assert "State-space model: output error, order 1, 1 inputs, 1 outputs" in ran.out
+    assert "free run, held out" in ran.out
+    found = {path.name for path in (tmp_path / "run").iterdir()}
+    assert found == FILES
+    model = StateSpace.load(tmp_path / "run")
+    assert model.poles_[0].real == pytest.approx(0.8, abs=0.02)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["free run, held out"]["RMSE"] < 0.2 < metrics["training mean"]["RMSE"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    for heading in ("What the residuals still hold", "Frequency response", "Step response", "Choice of the order"):
+        assert heading in page
+    assert "cycles per h" in page
+    assert "log-likelihood" in page
+
+
+def test_predictions_are_the_model_s(run: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(tmp_path / "tank.csv").iloc[:200]
+    model = StateSpace.load(run)
+    written = pd.read_csv(run / "predictions.csv")
+    expected = model.predict(table[["flow"]].to_numpy(), table[["level"]].to_numpy(), x0=model.x0_[0])[:, 0]
+    assert np.allclose(written["level_one_step"], expected)
+    # Output error reads no output: the free run is the same simulation, from the training part's end on.
+    assert np.allclose(written["level_free_run"].iloc[160:], expected[160:])
+    assert written["level_free_run"].iloc[:160].isna().all()
+
+
+def test_the_forecast_has_intervals_and_can_be_made_again(retrograd: Any, run: Path) -> None:
+    first = pd.read_csv(run / "forecast.csv")
+    assert first.columns.tolist() == ["hour", "level", "level_lower", "level_upper"]
+    assert first["hour"].iloc[0] == "2024-01-09 08:00:00" or first["hour"].iloc[0].startswith("2024-01-09T08")
+    assert ((first["level_lower"] < first["level"]) & (first["level"] < first["level_upper"])).all()
+    again = retrograd("forecast", str(run))
+    assert again.code == 0
+    assert np.allclose(pd.read_csv(io.StringIO(again.out))["level_upper"], first["level_upper"])
+    ran = retrograd("forecast", str(run), "--horizon", "6")
+    assert ran.code == 2
+    assert "the inputs flow are known for 5 steps after the last target" in ran.err
+
+
+def test_missing_targets_are_let_be(retrograd: Any, tmp_path: Path) -> None:
+    path = write_table(tmp_path / "tank.csv")
+    table = pd.read_csv(path)
+    table.loc[[10, 11, 190], "level"] = np.nan
+    table.to_csv(path, index=False)
+    assert retrograd("fit", "tank.csv", *FIT, "--order", "1", "--out", "run").code == 0
+    assert pd.read_csv(tmp_path / "run" / "predictions.csv")["level_one_step"].notna().all()
+    table.loc[5, "flow"] = np.nan
+    table.to_csv(path, index=False)
+    ran = retrograd("fit", "tank.csv", *FIT, "--order", "1", "--out", "other")
+    assert ran.code == 2
+    assert "column 'flow' is missing" in ran.err
+
+
+def test_without_inputs_and_with_the_order_found(retrograd: Any, tmp_path: Path) -> None:
+    ran = retrograd(
+        "fit", "sunspots", "--target", "sunspots", "--time", "year", "--model", "state-space", "--noise", "innovations",
+        "--horizon", "4", "--out", "run",
+    )  # fmt: skip
+    assert ran.code == 0
+    assert "innovations, order" in ran.out
+    assert pd.read_csv(tmp_path / "run" / "forecast.csv")["year"].tolist() == [2009, 2010, 2011, 2012]
+    assert "Information criteria" in (tmp_path / "run" / "report.html").read_text()
+    alone = retrograd("simulate", "run", "--steps", "3", "--x0", "end")
+    expected = pd.read_csv(tmp_path / "run" / "forecast.csv")["sunspots"][:3]
+    assert np.allclose(pd.read_csv(io.StringIO(alone.out))["sunspots"], expected)
+    assert "has no inputs: give --steps" in retrograd("simulate", "run").err
+
+
+# --- simulate ---
+
+
+def test_simulate(retrograd: Any, run: Path, tmp_path: Path) -> None:
+    pd.DataFrame({"flow": [1.0, 0.0, 0.0]}).to_csv(tmp_path / "u.csv", index=False)
+    model = StateSpace.load(run)
+    ran = retrograd("simulate", "run", "u.csv")
+    assert ran.code == 0
+    expected = model.simulate(np.array([[1.0], [0.0], [0.0]]))
+    assert np.allclose(pd.read_csv(io.StringIO(ran.out))["level"], expected[:, 0])
+    assert retrograd("simulate", "run", "u.csv", "--x0", "fit", "--out", "y.csv").code == 0
+    expected = model.simulate(np.array([[1.0], [0.0], [0.0]]), model.x0_[0])
+    assert np.allclose(pd.read_csv(tmp_path / "y.csv")["level"], expected[:, 0])
+    again = retrograd("simulate", "run", "u.csv", "--out", "y.csv")
+    assert again.code == 2
+    assert "exists: use --overwrite" in again.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere", "u.csv"), "run folder nowhere does not exist: "),
+        (("run",), "FILE is missing: a table with the columns flow"),
+        (("run", "tank.csv", "--x0", "middle"), "--x0 is 'middle'"),
+        (("run", "tank.csv", "--steps", "900"), "--steps is 900, tank.csv has 205 rows"),
+        (("run", "sunless.csv"), "sunless.csv does not exist"),
+    ],
+)
+def test_simulate_refuses(retrograd: Any, run: Path, arguments: tuple[str, ...], message: str) -> None:
+    ran = retrograd("simulate", *arguments)
+    assert ran.code == 2
+    assert message in ran.err
+    assert ran.err.count("\n") == 1
+
+
+# --- compare ---
+
+
+def test_compare(retrograd: Any, run: Path, tmp_path: Path) -> None:
+    assert retrograd("fit", "tank.csv", *FIT, "--order", "2", "--out", "second").code == 0
+    ran = retrograd("compare", "run", "second", "tank.csv", "--rows", "101:200", "--out", "both.png")
+    assert ran.code == 0
+    table = pd.read_csv(tmp_path / "tank.csv").iloc[100:200]
+    percent = StateSpace.load(run).fit_percent(table[["flow"]].to_numpy(), table[["level"]].to_numpy())[0]
+    assert f"{percent:.2f}" in ran.out
+    assert (tmp_path / "both.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run",), "compare wants at least one run folder and one table"),
+        (("run", "sunspots"), "sunspots has no column 'level'"),
+        (("run", "tank.csv", "--rows", "50:20"), "--rows is '50:20', expected A:B with 1 <= A < B <= 200"),
+        (("run", "tank.csv", "--out", "a.txt"), "--out a.txt is no picture"),
+        (("run", "tank.csv", "--steps-ahead", "0"), "--steps-ahead is 0, expected at least 1"),
+    ],
+)
+def test_compare_refuses(retrograd: Any, run: Path, arguments: tuple[str, ...], message: str) -> None:
+    ran = retrograd("compare", *arguments)
+    assert ran.code == 2
+    assert message in ran.err
+
+
+# --- refusals of fit ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--order", "0"), "order is 0, expected a whole number from 1, or 'auto'"),
+        (("--order", "four"), "--order is 'four', expected a whole number from 1, or auto"),
+        (("--order", "500"), "order 500 has 1502 parameters, the data 160 observed outputs"),
+        (("--noise", "white"), "noise is 'white'"),
+        (("--hidden", "3"), "--hidden belongs to --model recurrent, not to state-space"),
+        (("--resume",), "--resume belongs to --model recurrent"),
+        (("--lags", "3"), "--lags belongs to --model forecaster"),
+    ],
+)
+def test_fit_refuses(retrograd: Any, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    write_table(tmp_path / "tank.csv")
+    ran = retrograd("fit", "tank.csv", *FIT, *arguments, "--out", "run")
+    assert ran.code == 2
+    assert message in ran.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_not_overwritten_unasked(retrograd: Any, run: Path) -> None:
+    before = (run / "config.json").read_bytes()
+    ran = retrograd("fit", "tank.csv", *FIT, "--order", "2", "--out", "run")
+    assert ran.code == 2
+    assert "--out run is not empty: --overwrite replaces it" in ran.err
+    assert (run / "config.json").read_bytes() == before
+    assert retrograd("fit", "tank.csv", *FIT, "--order", "2", "--out", "run", "--overwrite").code == 0
+
+
+def test_a_constant_input_is_named(retrograd: Any, tmp_path: Path) -> None:
+    write_table(tmp_path / "tank.csv", flow=np.ones(200))
+    ran = retrograd("fit", "tank.csv", *FIT, "--out", "run")
+    assert ran.code == 2
+    assert "input flow is constant (1)" in ran.err
