@@ -100,16 +100,19 @@ class Plots:
         slowest = min(1e-2, 1 - min(float(np.abs(model.poles_).max()), 1 - 1e-6))
         frequency = np.geomspace(slowest * nyquist / 10, nyquist, points)
         response = frequency_response(model.system_, frequency, model.sample_time)
-        figure, axes = _figure(2, 1, height=2.6, share=True)
+        figure, axes = _figure(2, 1, height=3.0, share=True)
         for number, (q, k) in enumerate(np.ndindex(response.shape[1:])):
-            style: dict[str, Any] = {"color": f"C{number % 10}", "linestyle": ("-", "--", ":", "-.")[number // 10 % 4]}
+            style: dict[str, Any] = {
+                "color": COLORS[number % len(COLORS)],
+                "linestyle": ("-", "--", ":", "-.")[number // len(COLORS) % 4],
+            }
             name = f"{model.input_names_[k]} → {model.output_names_[q]}"
             axes[0, 0].loglog(frequency, np.abs(response[:, q, k]), label=name, **style)
             phase = np.degrees(np.unwrap(np.angle(response[:, q, k])))
             axes[1, 0].semilogx(frequency, phase, **style)
         for axis in axes[:, 0]:
             axis.axvline(nyquist, color=BLACK, linewidth=0.8, linestyle=":")
-        axes[0, 0].set_ylabel("magnitude, output units / input units")
+        axes[0, 0].set_ylabel("magnitude, output / input")
         axes[1, 0].set_ylabel("phase, degrees")
         axes[1, 0].set_xlabel(f"frequency, cycles per {self._unit()} (dotted: Nyquist)")
         axes[0, 0].legend(fontsize="small")

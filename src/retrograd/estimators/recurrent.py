@@ -10,7 +10,6 @@ One step ahead, y_t is the observed value (teacher forcing). Free-running, ŷ_t 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,13 @@ from torch import Tensor
 
 from retrograd.bptt import bptt
 from retrograd.data import Scaling
-from retrograd.errors import InputError, near_names
-from retrograd.files import write_whole
+from retrograd.errors import InputError
+from retrograd.estimators.model_files import read_model, write_model
 
 __all__ = ["Border", "Recurrent"]
 
 Array = np.ndarray[Any, Any]
 
-MODEL_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 # Raised whenever what the two files hold changes; load() knows every older one.
 FORMAT = 1
 WEIGHTS = ("weight_hh", "weight_ih", "bias", "h0", "weight_out", "bias_out")
@@ -195,12 +193,10 @@ class Recurrent:
             future_inputs: exogenous inputs known beyond it, ``(F, E)``, in their own units.
             extra: more for ``config.json``.
         """
-        from safetensors.torch import save
-
-        tensors = {name: weight.detach().cpu().contiguous() for name, weight in self.weights.items()}
-        tensors |= {
-            "border.state": border.state.detach().cpu().contiguous(),
-            "border.target": border.target.detach().cpu().contiguous(),
+        tensors = {
+            **self.weights,
+            "border.state": border.state,
+            "border.target": border.target,
             "future_inputs": torch.from_numpy(np.ascontiguousarray(future_inputs)),
         }
         config = {
@@ -210,8 +206,8 @@ class Recurrent:
             "inputs": _columns(self.input_names, self.input_scaling),
             **extra,
         }
-        write_whole(folder / MODEL_FILE, save(tensors))
-        write_whole(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+        write_model(folder, arrays, config, overwrite=True)
 
     @classmethod
     def load(cls, folder: Path, *, device: str = "cpu") -> tuple[Recurrent, Border, Array, dict[str, Any]]:
@@ -220,33 +216,19 @@ class Recurrent:
         Raises:
             InputError: the folder is no run, or a newer version wrote it.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        if not folder.is_dir():
-            others = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
-            hint = f": {near_names(folder.name, sorted(others))}" if others else ""
-            raise InputError(f"run folder {folder} does not exist{hint}")
+        arrays, config = read_model(folder, "recurrent", FORMAT)
         try:
-            config = json.loads((folder / CONFIG_FILE).read_text())
-            if config["format"] > FORMAT:
-                raise InputError(
-                    f"{folder / CONFIG_FILE} has format {config['format']}, this version reads up to {FORMAT}: "
-                    "install a newer retrograd"
-                )
-            tensors = load((folder / MODEL_FILE).read_bytes())
+            tensors = {name: torch.from_numpy(array.copy()).to(device) for name, array in arrays.items()}
             model = cls(
-                {name: tensors[name].to(device) for name in WEIGHTS},
+                {name: tensors[name] for name in WEIGHTS},
                 config["target"]["names"],
                 config["inputs"]["names"],
                 _scaling(config["target"]),
                 _scaling(config["inputs"]),
             )
-            border = Border(tensors["border.state"].to(device), tensors["border.target"].to(device))
-            future: Array = tensors["future_inputs"].numpy()
-        except FileNotFoundError as error:
-            raise InputError(f"{folder} is no finished run: {Path(str(error.filename)).name} is missing") from None
-        except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
+            border = Border(tensors["border.state"], tensors["border.target"])
+            future: Array = arrays["future_inputs"]
+        except (KeyError, TypeError) as error:
             raise InputError(f"{folder} is no run that can be read: {type(error).__name__}: {error}") from None
         return model, border, future, config
 
