@@ -10,6 +10,17 @@ import pytest
 
 from retrograd import cli
 
+# Of a run that is not resumable.
+FILES = {
+    "model.safetensors",
+    "config.json",
+    "run.json",
+    "metrics.json",
+    "predictions.csv",
+    "forecast.csv",
+    "report.html",
+}
+
 
 class Ran:
     def __init__(self, code: int, out: str, err: str) -> None:

@@ -11,21 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cli.command import retrograd
+from cli.command import FILES, retrograd
 from retrograd.data import read_table
 from retrograd.estimators import Forecaster
 
 __all__ = ["retrograd"]  # a fixture
-
-FILES = {
-    "model.safetensors",
-    "config.json",
-    "run.json",
-    "metrics.json",
-    "predictions.csv",
-    "forecast.csv",
-    "report.html",
-}
 
 SUNSPOTS = ("sunspots", "--target", "sunspots", "--time", "year", "--model", "forecaster", "--lags", "9")
 

@@ -11,20 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cli.command import retrograd
+from cli.command import FILES, retrograd
 from retrograd.estimators import StateSpace
 
 __all__ = ["retrograd"]  # a fixture
-
-FILES = {
-    "model.safetensors",
-    "config.json",
-    "run.json",
-    "metrics.json",
-    "predictions.csv",
-    "forecast.csv",
-    "report.html",
-}
 
 
 def write_table(path: Path, rows: int = 200, future: int = 0, **columns: Any) -> Path:

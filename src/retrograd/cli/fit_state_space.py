@@ -12,7 +12,13 @@ from retrograd.cli.results import Results, write_results
 from retrograd.cli.run_folder import make, write_run
 from retrograd.data import Table
 from retrograd.errors import InputError
-from retrograd.estimators.analysis import frequency_response, residual_correlation, step_response
+from retrograd.estimators.analysis import (
+    bode_frequencies,
+    frequency_response,
+    residual_correlation,
+    settling_steps,
+    step_response,
+)
 from retrograd.estimators.state_space import StateSpace
 from retrograd.estimators.system import predict
 from retrograd.report import SystemReport
@@ -22,7 +28,6 @@ __all__ = ["fit_state_space"]
 Array = np.ndarray[Any, Any]
 
 POINTS = 300
-LONGEST_STEP_RESPONSE = 500
 UNITS = {1e9: "s", 60e9: "min", 3600e9: "h", 86400e9: "day"}
 
 
@@ -91,12 +96,7 @@ def report_of(model: StateSpace, unit: str) -> dict[str, Any]:
     """Return what the page shows of a system fitted just now."""
     system, data = model.system_, model._data_of_fit()
     found = residual_correlation(data, data.outputs - predict(system, data)[1])
-    nyquist = 0.5 / model.sample_time
-    radius = float(np.abs(model.poles_).max())
-    slowest = min(1e-2, 1 - min(radius, 1 - 1e-6))
-    frequencies = np.geomspace(slowest * nyquist / 10, nyquist, POINTS)
-    # Five time constants show where it settles; a slow or unstable mode would never end.
-    settled = int(np.ceil(-5 / np.log(radius))) if 0 < radius < 1 else LONGEST_STEP_RESPONSE
+    frequencies = bode_frequencies(system, model.sample_time, POINTS)
     closed = np.linalg.eigvals(model.A_ - model.K_ @ model.C_) if model.K_.any() else None
     return {
         "eigenvalues": model.poles_,
@@ -115,7 +115,7 @@ def report_of(model: StateSpace, unit: str) -> dict[str, Any]:
             input_band=found.input_band,
             frequencies=frequencies,
             response=frequency_response(system, frequencies, model.sample_time),
-            steps=step_response(system, min(max(settled, 20), LONGEST_STEP_RESPONSE)),
+            steps=step_response(system, settling_steps(system)),
             order=model.order_,
             singular_values=model.singular_values_,
             order_criteria=model.order_criteria_,

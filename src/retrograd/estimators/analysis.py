@@ -15,12 +15,14 @@ from retrograd.estimators.system import Layout, System
 __all__ = [
     "Correlation",
     "Modes",
+    "bode_frequencies",
     "fit_percent",
     "free_running",
     "frequency_response",
     "modes",
     "parameter_covariance",
     "residual_correlation",
+    "settling_steps",
     "step_response",
 ]
 
@@ -84,6 +86,24 @@ def step_response(system: System, steps: int) -> Array:
         result[t] = system.C @ x + system.D
         x = system.A @ x + system.B
     return result
+
+
+def settling_steps(system: System, most: int = 500) -> int:
+    """Return five of the slowest time constants, in steps, from 20 to ``most``: where a step response is over.
+
+    >>> one = np.ones((1, 1))
+    >>> settling_steps(System(0.9 * one, one, one, one, one, one[0], one))
+    48
+    """
+    radius = system.radius()
+    return min(max(int(np.ceil(-5 / np.log(radius))), 20), most) if 0 < radius < 1 else most
+
+
+def bode_frequencies(system: System, sample_time: float = 1.0, points: int = 400) -> Array:
+    """Return frequencies from well below the slowest mode up to the Nyquist frequency, evenly on a logarithm."""
+    nyquist = 0.5 / sample_time
+    slowest = min(1e-2, 1 - min(system.radius(), 1 - 1e-6))
+    return np.geomspace(slowest * nyquist / 10, nyquist, points)
 
 
 def frequency_response(system: System, frequencies: Array, sample_time: float = 1.0) -> Array:

@@ -8,10 +8,12 @@ import numpy as np
 
 from retrograd.errors import InputError
 from retrograd.estimators.analysis import (
+    bode_frequencies,
     fit_percent,
     free_running,
     frequency_response,
     residual_correlation,
+    settling_steps,
     step_response,
 )
 from retrograd.estimators.sensitivity import initial_states
@@ -97,8 +99,7 @@ class Plots:
         model = self._model
         self._require_inputs("bode")
         nyquist = 0.5 / model.sample_time
-        slowest = min(1e-2, 1 - min(float(np.abs(model.poles_).max()), 1 - 1e-6))
-        frequency = np.geomspace(slowest * nyquist / 10, nyquist, points)
+        frequency = bode_frequencies(model.system_, model.sample_time, points)
         response = frequency_response(model.system_, frequency, model.sample_time)
         figure, axes = _figure(2, 1, height=3.0, share=True)
         for number, (q, k) in enumerate(np.ndindex(response.shape[1:])):
@@ -122,10 +123,7 @@ class Plots:
         """Outputs after a unit step in each input, from rest."""
         model = self._model
         self._require_inputs("step")
-        radius = float(np.abs(model.poles_).max())
-        # Five time constants show where it settles; a slow or unstable mode would never end.
-        settled = int(np.ceil(-5 / np.log(radius))) if 0 < radius < 1 else 100
-        length = steps or min(max(settled, 20), 500)
+        length = steps or settling_steps(model.system_)
         response = step_response(model.system_, length)
         p, m = response.shape[1:]
         figure, axes = _figure(p, m, height=2.2)
