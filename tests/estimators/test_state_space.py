@@ -108,6 +108,8 @@ def test_several_experiments_share_a_system_not_a_start() -> None:
         assert np.allclose(model.simulate(u, x0), y, atol=1e-6)
     assert [len(part) for part in model.predict(U, Y)] == list(lengths)
     assert [len(part) for part in model.simulate(U)] == list(lengths)
+    (alone,) = model.predict(U[:1], Y[:1])
+    assert np.array_equal(alone, model.predict(U[0], Y[0]))
     # Laid end to end as one, the jumps between them would have to be explained.
     assert StateSpace(order=3).fit(np.concatenate(U), np.concatenate(Y)).score(np.concatenate(U), np.concatenate(Y)) < 1
 

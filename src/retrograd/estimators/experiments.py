@@ -17,7 +17,7 @@ from torch import Tensor
 
 from retrograd.errors import InputError
 
-__all__ = ["Experiments", "as_series", "read_experiments"]
+__all__ = ["Experiments", "are_several", "as_series", "read_experiments"]
 
 Array = np.ndarray[Any, Any]
 
@@ -107,7 +107,7 @@ def read_experiments(U: Any, Y: Any) -> Experiments:
         >>> data.inputs.shape, data.lengths, data.observed[:, 0].tolist()
         ((5, 1), (3, 2), [True, True, True, True, False])
     """
-    several = isinstance(Y, (list, tuple)) and any(np.ndim(part) > 0 for part in Y)
+    several = are_several(Y)
     all_y = list(Y) if several else [Y]
     if U is None:
         all_u: list[Any] = [None] * len(all_y)
@@ -158,6 +158,15 @@ def read_experiments(U: Any, Y: Any) -> Experiments:
         input_names,
         output_names,
     )
+
+
+def are_several(values: Any) -> bool:
+    """Return whether values are a list of experiments: of arrays, not of numbers.
+
+    >>> are_several([np.ones(3)]), are_several([1.0, 2.0]), are_several(np.ones((2, 3)))
+    (True, False, False)
+    """
+    return isinstance(values, (list, tuple)) and any(np.ndim(part) > 0 for part in values)
 
 
 def as_series(name: str, values: Any, letter: str) -> tuple[Array, tuple[str, ...]]:

@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from retrograd.errors import InputError, require_choice
 from retrograd.estimators.analysis import fit_percent, free_running
-from retrograd.estimators.experiments import Experiments, read_experiments
+from retrograd.estimators.experiments import Experiments, are_several, read_experiments
 from retrograd.estimators.identification import NOISES, OPTIMIZERS, STARTS_OF_STATE, identify
 from retrograd.estimators.prediction_error import Criterion
 from retrograd.estimators.sensitivity import initial_states
@@ -213,7 +213,7 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self._check_fitted()
         if U is None and steps is None:
             raise InputError("simulate: the model has no inputs to count steps by: give steps")
-        if isinstance(U, (list, tuple)):
+        if are_several(U):
             return [self.simulate(part, x0) for part in U]
         length = steps if U is None else len(U)
         data = self._read(U, np.full((int(length or 0), len(self.output_names_)), np.nan))
@@ -232,7 +232,7 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self._check_fitted()
         data = self._read(U, Y)
         x0 = initial_states(free_running(self.system_) if free else self.system_, data).x0
-        return x0 if isinstance(Y, (list, tuple)) and len(data.lengths) > 1 else x0[0]
+        return x0 if are_several(Y) else x0[0]
 
     def predict(self, U: Any, Y: Any = None, k: int = 1, *, x0: Any = None) -> Any:
         """Predict each output k steps ahead: from outputs up to k steps before it, and all inputs.
@@ -254,7 +254,7 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             raise InputError(f"k is {k!r}, expected a whole number from 1")
         data = self._read(U, Y)
         predicted = self._ahead(self._started(data, x0), data, int(k))
-        if isinstance(Y, (list, tuple)) and len(data.lengths) > 1:
+        if are_several(Y):
             return [self._like(y, part) for y, part in zip(Y, data.split(predicted), strict=True)]
         return self._like(Y, predicted)
 
