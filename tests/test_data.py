@@ -152,7 +152,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
 
 def test_inputs_alone_must_be_whole(tmp_path: Path) -> None:
     assert read_inputs(written(tmp_path, ROWS), ["price"])[:, 0].tolist() == [day % 3 for day in range(1, 11)]
-    with pytest.raises(InputError, match=r"row 4, column 'price' is missing: a known future has every input"):
+    with pytest.raises(InputError, match=r"row 4, column 'price' is missing: every step needs every input"):
         read_inputs(written(tmp_path, [*ROWS[:2], "2024-01-03,1,", *ROWS[3:]]), ["price"])
 
 

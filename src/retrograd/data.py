@@ -417,7 +417,7 @@ def _require_no_gap(source: str, values: Array, names: Sequence[str], first_row:
     if missing.any():
         row, column = (int(i) for i in np.argwhere(missing)[0])
         raise InputError(
-            f"{source}: row {first_row + row}, column {names[column]!r} is missing: a known future has every input"
+            f"{source}: row {first_row + row}, column {names[column]!r} is missing: every step needs every input"
         )
 
 

@@ -46,6 +46,17 @@ def test_a_run_and_its_forecast(retrograd: Any, tmp_path: Path, readout: str) ->
         assert len(pd.read_csv(io.StringIO(longer.out))) == 8
 
 
+def test_nothing_held_out(retrograd: Any, tmp_path: Path) -> None:
+    ran = retrograd("fit", *SUNSPOTS, "--test", "0", "--out", "run")
+    assert ran.code == 0, ran.err
+    assert "judged with the recursive read-out" in ran.out
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert list(metrics) == ["one step, training"]
+    assert 10 < metrics["one step, training"]["RMSE"] < 20
+    free_run = pd.read_csv(tmp_path / "run" / "predictions.csv")["sunspots_free_run"]
+    assert free_run.isna().all()
+
+
 def test_inputs_known_ahead(retrograd: Any, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     x = random.standard_normal(306)

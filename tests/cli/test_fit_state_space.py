@@ -1,4 +1,4 @@
-"""`retrograd fit --model state-space`, and what `forecast`, `simulate` and `compare` make of its run."""
+"""`retrograd fit --model state-space`, and what `forecast` makes of its run."""
 
 from __future__ import annotations
 
@@ -11,34 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cli.command import FILES, retrograd
+from cli.command import FILES
+from cli.tank import FIT, retrograd, run, write_table
 from retrograd.estimators import StateSpace
 
-__all__ = ["retrograd"]  # a fixture
+__all__ = ["retrograd", "run"]  # fixtures
 
 
-def write_table(path: Path, rows: int = 200, future: int = 0, **columns: Any) -> Path:
-    random = np.random.default_rng(0)
-    u = random.standard_normal(rows + future)
-    y = np.zeros(rows + future)
-    for t in range(rows + future - 1):
-        y[t + 1] = 0.8 * y[t] + u[t]
-    y = y + 20 + 0.1 * random.standard_normal(len(y))
-    y[rows:] = np.nan
-    table = {"hour": pd.date_range("2024-01-01", periods=rows + future, freq="h"), "flow": u, "level": y, **columns}
-    pd.DataFrame(table).to_csv(path, index=False)
-    return path
-
-
-FIT = ("--target", "level", "--inputs", "flow", "--time", "hour", "--model", "state-space")
-
-
-@pytest.fixture
-def run(retrograd: Any, tmp_path: Path) -> Path:
-    write_table(tmp_path / "tank.csv", future=5)
-    ran = retrograd("fit", "tank.csv", *FIT, "--order", "1", "--out", "run")
-    assert ran.code == 0, ran.err
-    return tmp_path / "run"
+def training(folder: Path) -> tuple[Any, Any]:
+    table = pd.read_csv(folder / "tank.csv").iloc[:160]
+    return table[["flow"]].to_numpy(), table[["level"]].to_numpy()
 
 
 def test_a_run_folder_has_everything(retrograd: Any, tmp_path: Path) -> None:
@@ -54,10 +36,19 @@ def test_a_run_folder_has_everything(retrograd: Any, tmp_path: Path) -> None:
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["free run, held out"]["RMSE"] < 0.2 < metrics["training mean"]["RMSE"]
     page = (tmp_path / "run" / "report.html").read_text()
-    for heading in ("What the residuals still hold", "Frequency response", "Step response", "Choice of the order"):
+    for heading in (
+        "What the residuals still hold",
+        "Training",
+        "Poles",
+        "Frequency response",
+        "Step response",
+        "Choice of the order",
+    ):
         assert heading in page
     assert "cycles per h" in page
-    assert "log-likelihood" in page
+    log_likelihood = f"{model.log_likelihood(*training(tmp_path)):.2f}".replace("-", "−")
+    assert f'<th scope="row">log-likelihood</th><td>{log_likelihood}</td>' in page
+    assert "Time constants in h, frequencies in cycles per h." in ran.out
 
 
 def test_predictions_are_the_model_s(run: Path, tmp_path: Path) -> None:
@@ -82,6 +73,27 @@ def test_the_forecast_has_intervals_and_can_be_made_again(retrograd: Any, run: P
     ran = retrograd("forecast", str(run), "--horizon", "6")
     assert ran.code == 2
     assert "the inputs flow are known for 5 steps after the last target" in ran.err
+
+
+def test_a_forecast_asks_for_the_inputs_that_it_needs(retrograd: Any, tmp_path: Path) -> None:
+    write_table(tmp_path / "tank.csv")
+    assert retrograd("fit", "tank.csv", *FIT, "--order", "1", "--out", "run").code == 0
+    ran = retrograd("forecast", "run")
+    assert ran.code == 2
+    assert "the inputs flow are not known beyond the data of run: give those of the coming steps" in ran.err
+    pd.DataFrame({"flow": [1.0, 0.0]}).to_csv(tmp_path / "u.csv", index=False)
+    assert len(pd.read_csv(io.StringIO(retrograd("forecast", "run", "--inputs-file", "u.csv").out))) == 2
+
+
+def test_parameters_that_are_wider_than_the_terminal_are_left_to_the_report(retrograd: Any, tmp_path: Path) -> None:
+    write_table(tmp_path / "tank.csv")
+    narrow = retrograd("fit", "tank.csv", *FIT, "--order", "1", "--out", "narrow")
+    wide = retrograd("fit", "tank.csv", *FIT, "--order", "5", "--noise", "innovations", "--out", "wide")
+    for ran, printed in ((narrow, True), (wide, False)):
+        assert ran.code == 0, ran.err
+        assert ("standard error, at this basis" in ran.out) is printed
+        assert ("The report has the parameters" in ran.out) is not printed
+    assert "A, row 5" in (tmp_path / "wide" / "report.html").read_text()
 
 
 def test_missing_targets_are_let_be(retrograd: Any, tmp_path: Path) -> None:
@@ -113,80 +125,17 @@ def test_without_inputs_and_with_the_order_found(retrograd: Any, tmp_path: Path)
     assert "has no inputs: give --steps" in retrograd("simulate", "run").err
 
 
-# --- simulate ---
-
-
-def test_simulate(retrograd: Any, run: Path, tmp_path: Path) -> None:
-    pd.DataFrame({"flow": [1.0, 0.0, 0.0]}).to_csv(tmp_path / "u.csv", index=False)
-    model = StateSpace.load(run)
-    ran = retrograd("simulate", "run", "u.csv")
-    assert ran.code == 0
-    expected = model.simulate(np.array([[1.0], [0.0], [0.0]]))
-    assert np.allclose(pd.read_csv(io.StringIO(ran.out))["level"], expected[:, 0])
-    assert retrograd("simulate", "run", "u.csv", "--x0", "fit", "--out", "y.csv").code == 0
-    expected = model.simulate(np.array([[1.0], [0.0], [0.0]]), model.x0_[0])
-    assert np.allclose(pd.read_csv(tmp_path / "y.csv")["level"], expected[:, 0])
-    again = retrograd("simulate", "run", "u.csv", "--out", "y.csv")
-    assert again.code == 2
-    assert "exists: use --overwrite" in again.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("nowhere", "u.csv"), "run folder nowhere does not exist: "),
-        (("run",), "FILE is missing: a table with the columns flow"),
-        (("run", "tank.csv", "--x0", "middle"), "--x0 is 'middle'"),
-        (("run", "tank.csv", "--steps", "900"), "--steps is 900, tank.csv has 205 rows"),
-        (("run", "sunless.csv"), "sunless.csv does not exist"),
-    ],
-)
-def test_simulate_refuses(retrograd: Any, run: Path, arguments: tuple[str, ...], message: str) -> None:
-    ran = retrograd("simulate", *arguments)
-    assert ran.code == 2
-    assert message in ran.err
-    assert ran.err.count("\n") == 1
-
-
-# --- compare ---
-
-
-def test_compare(retrograd: Any, run: Path, tmp_path: Path) -> None:
-    assert retrograd("fit", "tank.csv", *FIT, "--order", "2", "--out", "second").code == 0
-    ran = retrograd("compare", "run", "second", "tank.csv", "--rows", "101:200", "--out", "both.png")
-    assert ran.code == 0
-    table = pd.read_csv(tmp_path / "tank.csv").iloc[100:200]
-    percent = StateSpace.load(run).fit_percent(table[["flow"]].to_numpy(), table[["level"]].to_numpy())[0]
-    assert f"{percent:.2f}" in ran.out
-    assert (tmp_path / "both.png").read_bytes()[:4] == b"\x89PNG"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("run",), "compare wants at least one run folder and one table"),
-        (("run", "sunspots"), "sunspots has no column 'level'"),
-        (("run", "tank.csv", "--rows", "50:20"), "--rows is '50:20', expected A:B with 1 <= A < B <= 200"),
-        (("run", "tank.csv", "--out", "a.txt"), "--out a.txt is no picture"),
-        (("run", "tank.csv", "--steps-ahead", "0"), "--steps-ahead is 0, expected at least 1"),
-    ],
-)
-def test_compare_refuses(retrograd: Any, run: Path, arguments: tuple[str, ...], message: str) -> None:
-    ran = retrograd("compare", *arguments)
-    assert ran.code == 2
-    assert message in ran.err
-
-
 # --- refusals of fit ---
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--order", "0"), "order is 0, expected a whole number from 1, or 'auto'"),
+        (("--order", "0"), "--order is '0', expected a whole number from 1, or auto"),
         (("--order", "four"), "--order is 'four', expected a whole number from 1, or auto"),
         (("--order", "500"), "order 500 has 1502 parameters, the data 160 observed outputs"),
-        (("--noise", "white"), "noise is 'white'"),
+        (("--noise", "white"), "--noise is 'white'"),
+        (("--noise", "inovations"), "did you mean 'innovations'"),
         (("--hidden", "3"), "--hidden belongs to --model recurrent, not to state-space"),
         (("--resume",), "--resume belongs to --model recurrent"),
         (("--lags", "3"), "--lags belongs to --model forecaster"),
@@ -207,6 +156,19 @@ def test_a_run_is_not_overwritten_unasked(retrograd: Any, run: Path) -> None:
     assert "--out run is not empty: --overwrite replaces it" in ran.err
     assert (run / "config.json").read_bytes() == before
     assert retrograd("fit", "tank.csv", *FIT, "--order", "2", "--out", "run", "--overwrite").code == 0
+
+
+def test_overwriting_leaves_nothing_of_another_kind_of_run(retrograd: Any, tmp_path: Path) -> None:
+    write_table(tmp_path / "tank.csv")
+    recurrent = ("fit", "tank.csv", "--target", "level", "--inputs", "flow", "--epochs", "2", "--hidden", "2")
+    for arguments, there, gone in (
+        (recurrent, "checkpoint.safetensors", "run.json"),
+        (("fit", "tank.csv", *FIT, "--order", "1"), "run.json", "checkpoint.safetensors"),
+        (recurrent, "checkpoint.safetensors", "run.json"),
+    ):
+        assert retrograd(*arguments, "--out", "run", "--overwrite").code == 0
+        assert (tmp_path / "run" / there).exists()
+        assert not (tmp_path / "run" / gone).exists()
 
 
 def test_a_constant_input_is_named(retrograd: Any, tmp_path: Path) -> None:

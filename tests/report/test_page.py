@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from retrograd.report import RunReport, figures, write_report
+from retrograd.report.plot import Notes, Plot
 from retrograd.report.thin import thin
 
 HOSTILE = "</script><script>alert(1)</script> \"a\" 'b' & <b> $$x^2$$ {{ 7 * 7 }}"
@@ -215,10 +216,22 @@ def test_one_panel_a_target_with_its_name() -> None:
 
 def test_a_long_series_is_thinned_says_so_and_has_a_close_up() -> None:
     part = figures.predictions(make(20_000, test=4_000, dated=True))
-    assert [caption for caption, _ in part.plots] == ["target 0", "target 0, close up where the held-out end begins"]
-    whole, close = (renderers(plot, "observed")[0].data_source.data["y"] for _, plot in part.plots)
+    assert [caption for caption, _ in part.plots] == [
+        "target 0",
+        "target 0, close up where the held-out end begins",
+        "target 0, close up of the forecast",
+    ]
+    whole, close, last = (renderers(plot, "observed")[0].data_source.data["y"] for _, plot in part.plots)
     assert len(whole) <= figures.MOST_POINTS_A_LINE + 2
     assert len(close) == figures.CLOSE_UP + figures.CLOSE_UP // 3
+    assert len(last) == figures.CLOSE_UP // 3
+    drawn = [
+        bool([r for r in plot.renderers if "#009E73" in str(r.glyph.properties_with_values())])
+        for _, plot in part.plots
+    ]
+    assert drawn == [True, False, True]
+    without = figures.predictions(dataclasses.replace(make(20_000, test=4_000, horizon=0)))
+    assert len(without.plots) == 2
     assert "Of 20,000 steps, the smallest and largest of every few are drawn." in part.reading
 
 
@@ -288,6 +301,51 @@ def test_training_axes_are_logarithmic_only_where_that_is_right() -> None:
     assert scales(loss=[10.0, 0.1], gradient_norm=[3.0, 2.0]) == ["LogScale", "LinearScale"]
     assert scales(loss=[10.0, 0.0], gradient_norm=[-1.0, 100.0]) == ["LinearScale", "LinearScale"]
     assert scales(loss=[10.0, float("nan")], gradient_norm=[1e-3, 1e3]) == ["LinearScale", "LogScale"]
+
+
+def test_the_iterations_of_a_fit_are_its_criterion_and_that_of_a_validation_part() -> None:
+    rows = [{"iteration": i + 1, "loss": -float(i), "validation": 1.0 - i} for i in range(4)]
+    part = figures.training(dataclasses.replace(make(), history=rows))
+    assert part is not None
+    ((caption, plot),) = part.plots
+    assert caption == "Criterion"
+    assert plot.xaxis[0].axis_label.text == "iteration"
+    assert [item.label.value for item in plot.legend[0].items] == ["loss", "on the validation part"]
+    np.testing.assert_array_equal(renderers(plot, "on the validation part")[0].data_source.data["y"], [1, 0, -1, -2])
+    part = figures.training(dataclasses.replace(make(), history=[{"iteration": 1, "loss": 2.0}]))
+    assert part is not None
+    assert not part.plots[0][1].legend
+
+
+def test_a_logarithmic_axis_of_few_decades_has_ticks() -> None:
+    def axis(*values: float) -> Any:
+        plot = Plot("x", "y", None, log_y=True, height=100)
+        plot.line(np.arange(len(values)), np.array(values), "a", "#000000", 10, Notes())
+        return plot.finished().yaxis[0]
+
+    assert {0.05, 0.1, 0.2, 0.5, 1.0} <= set(np.round(axis(0.06, 1.1).ticker.ticks, 9))
+    assert type(axis(1e-3, 1e3).ticker).__name__ == "LogTicker"
+
+
+def test_a_legend_leaves_the_plot_its_height_and_long_names_their_width() -> None:
+    def finished(*names: str) -> Any:
+        plot = Plot("x", "y", None, height=200)
+        for name in names:
+            plot.line(np.arange(3), np.ones(3), name, "#000000", 10, Notes())
+        return plot.finished()
+
+    short, long, many = finished("a", "b"), finished("a" * 30, "b"), finished("a", "b", "c", "d", "e")
+    assert [plot.legend[0].ncols for plot in (short, long, many)] == [2, 1, 2]
+    assert short.height == 200
+    assert long.height == 228
+    assert many.height == 256
+
+
+def test_a_tooltip_shows_a_name_as_it_is() -> None:
+    plot = Plot("x", "y", None, height=100)
+    plot.line(np.arange(3), np.ones(3), "<b>@y $x</b>", "#000000", 10, Notes())
+    (tip,) = (tool for tool in plot.figure.tools if type(tool).__name__ == "HoverTool")
+    assert tip.tooltips[0] == ("", "&lt;b&gt;&#64;y &#36;x&lt;/b&gt;")
 
 
 def test_the_unit_circle_and_both_spectra_are_drawn_at_equal_scale() -> None:

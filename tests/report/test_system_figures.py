@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from report.test_page import HOSTILE, make
-from retrograd.report import SystemReport, write_report
+from retrograd.report import ComparisonReport, SystemReport, TextTable, figures, write_comparison, write_report
 from retrograd.report.system_figures import bode, order, residuals, step
 
 
@@ -49,6 +49,8 @@ def test_bars_are_the_correlations_and_the_band_is_theirs(report: Any) -> None:
         "target 0: residual with flow",
         "target 0: residual with heat",
     ]
+    (bars,) = drawn(part.plots[0][1])
+    assert np.array_equal(bars["y1"], report.system.residual_correlation[1:, 0])  # at lag 0 it is 1
     (bars,) = drawn(part.plots[2][1])
     assert np.array_equal(bars["y1"], report.system.input_correlation[:, 0, 1])
     box = next(item for item in part.plots[2][1].center if type(item).__name__ == "BoxAnnotation")
@@ -73,6 +75,16 @@ def test_the_step_response_is_in_time(report: Any) -> None:
     first = drawn(plot)[0]
     assert np.allclose(first["x"], 0.5 * np.arange(30))
     assert np.allclose(first["y"], report.system.steps[:, 0, 0])
+    assert plot.xaxis[0].axis_label.text == "time after the step, s"
+
+
+def test_outputs_of_other_units_have_step_responses_of_their_own(report: Any) -> None:
+    steps = np.stack([report.system.steps[:, 0], 1e6 * report.system.steps[:, 0]], axis=1)
+    both = replace(make(targets=2), system=replace(report.system, steps=steps, time_unit="step"))
+    part = step(both)
+    assert [caption for caption, _ in part.plots] == ["target 0", "target 1"]
+    assert np.array_equal(drawn(part.plots[1][1])[1]["y"], steps[:, 1, 1])
+    assert part.plots[0][1].xaxis[0].axis_label.text == "time after the step, steps"
 
 
 def test_the_order_shows_what_is_kept_and_the_criteria(report: Any) -> None:
@@ -111,14 +123,19 @@ def test_the_whole_page_escapes_names_and_shows_the_summary(report: Any, tmp_pat
         report,
         target_names=[HOSTILE],
         system=replace(report.system, input_names=[HOSTILE, "heat"]),
-        summary=f"fit 91.3 %\n{HOSTILE}",
+        summary=[
+            TextTable(HOSTILE, ("output", HOSTILE), [(HOSTILE, "fit 91.3 %")]),
+            TextTable("bare", (), [("a", "1")]),
+        ],
         forecast_lower=report.forecast - 3,
         forecast_upper=report.forecast + 3,
     )
     write_report(tmp_path / "r.html", hostile)
     page = (tmp_path / "r.html").read_text()
     assert "<script>alert(1)</script>" not in page
-    assert "fit 91.3 %" in page
+    assert "<td>fit 91.3 %</td>" in page
+    assert page.count("<table aria-label=") == 2
+    assert page.count("<thead>") == 2  # of the metrics, and of the table that has names
     assert "95 % interval" in page
     assert len(page) < 3_000_000
 
@@ -126,3 +143,37 @@ def test_the_whole_page_escapes_names_and_shows_the_summary(report: Any, tmp_pat
 def test_a_band_must_fit_the_forecast(report: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="forecast_lower has shape"):
         write_report(tmp_path / "r.html", replace(report, forecast_lower=np.zeros((3, 1))))
+
+
+def test_a_comparison_draws_every_model_beside_what_was_measured(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    observed = random.standard_normal((50, 2))
+    free, ahead = ([random.standard_normal((50, 2)) for _ in range(2)] for _ in range(2))
+    free[1][:, 0] = np.nan  # the second model has only the second output
+    report = ComparisonReport(
+        title=HOSTILE,
+        output_names=[HOSTILE, "level"],
+        time_label=HOSTILE,
+        time=np.arange(50),
+        observed=observed,
+        model_names=[HOSTILE, "second"],
+        free_runs=free,
+        steps_ahead=4,
+        ahead=ahead,
+        metrics={HOSTILE: {"fit %": 91.25}},
+        settings={"data": HOSTILE},
+    )
+    parts = figures.comparison(report)
+    assert [part.heading for part in parts] == ["Free run", "4 steps ahead"]
+    alone, both = (plot for _, plot in parts[0].plots)
+    assert [item.label.value for item in alone.legend[0].items] == [HOSTILE, "measured"]
+    assert [item.label.value for item in both.legend[0].items] == [HOSTILE, "second", "measured"]
+    first, second, measured = drawn(both)
+    assert np.array_equal(first["y"], free[0][:, 1])
+    assert np.array_equal(second["y"], free[1][:, 1])
+    assert np.array_equal(measured["y"], observed[:, 1])
+    assert np.array_equal(drawn(parts[1].plots[0][1])[0]["y"], ahead[0][:, 0])
+    write_comparison(tmp_path / "c.html", report)
+    page = (tmp_path / "c.html").read_text()
+    assert "<script>alert(1)</script>" not in page
+    assert "<td>91.25</td>" in page

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 
 from retrograd.cli.run_folder import require_kind, require_new_file, write_new
-from retrograd.data import read_table
+from retrograd.data import Table, read_table
 from retrograd.errors import InputError
 
+if TYPE_CHECKING:
+    from retrograd.estimators.state_space import StateSpace
+
 __all__ = ["compare"]
+
+Array = np.ndarray[Any, Any]
+
+PICTURES = (".png", ".svg", ".pdf")
 
 
 def compare(
@@ -23,64 +32,166 @@ def compare(
     rows: Annotated[
         str | None, typer.Option("--rows", metavar="A:B", help="Only these rows of the data, from 1, B included.")
     ] = None,
+    time: Annotated[str | None, typer.Option("--time", help="Column with dates or numbers, for the page.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.png", help="Draw the free runs beside the data.")
+        Path | None, typer.Option("--out", metavar="FILE", help="A page (.html), or a picture (.png, .svg, .pdf).")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the picture if it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")] = False,
 ) -> None:
     """Compare models with data: fit % and RMSE of the free run and of predictions, output by output.
 
-    Each free run starts from the state that fits the data best.
+    Each run starts from the state that fits the data best.
     """
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table as Grid
-
-    from retrograd.estimators.state_space import StateSpace
-
     if len(arguments) < 2:
         raise InputError("compare wants at least one run folder and one table: retrograd compare DIR DATA")
     if ahead < 1:
         raise InputError(f"--steps-ahead is {ahead}, expected at least 1")
     if out is not None:
         require_new_file(out, overwrite=overwrite)
-        if out.suffix.lower() not in (".png", ".svg", ".pdf"):
-            raise InputError(f"--out {out} is no picture: expected .png, .svg or .pdf")
+        if out.suffix.lower() not in (".html", *PICTURES):
+            raise InputError(f"--out {out} is no page and no picture: expected .html, .png, .svg or .pdf")
     *folders, source = arguments
+    models = {name: _load(name) for name in folders}
+    table = _read(source, list(models.values()), time)
+    part = _rows(rows, table.steps)
+    judged = [_judge(name, model, table, part, ahead) for name, model in models.items()]
+    _show(source, judged, ahead)
+    if out is None:
+        return
+    if out.suffix.lower() == ".html":
+        _write_page(out, source, table, part, judged, ahead)
+    else:
+        write_new(out, _picture(judged, table, part, out.suffix.lower()[1:]))
+    typer.echo(f"Written: {out}", err=True)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A model on the data: its free run and its predictions ``(N, p)``, and for each output how good they are."""
+
+    name: str
+    model: StateSpace
+    free_run: Array
+    ahead: Array
+    numbers: dict[str, dict[str, float]]
+
+
+def _load(name: str) -> StateSpace:
+    from retrograd.estimators.state_space import StateSpace
+
+    folder = Path(name)
+    require_kind(folder, ("state-space",))
+    return StateSpace.load(folder)
+
+
+def _read(source: str, models: list[StateSpace], time: str | None) -> Table:
+    """Read every column that a model asks for."""
+    outputs = list(dict.fromkeys(name for model in models for name in model.output_names_))
+    inputs = list(dict.fromkeys(name for model in models for name in model.input_names_))
+    for name in outputs:
+        if name in inputs:
+            raise InputError(f"{name!r} is an output of one model and an input of another: compare them one by one")
+    return read_table(source, targets=outputs, inputs=inputs, time=time, missing_targets=True)
+
+
+def _judge(name: str, model: StateSpace, table: Table, part: slice, ahead: int) -> _Judged:
+    from retrograd.estimators.analysis import fit_percent
+    from retrograd.estimators.evaluation import errors
+    from retrograd.estimators.experiments import read_experiments
+
+    U, Y = _data(model, table, part)
+    there = int((~np.isnan(Y)).sum())
+    if there <= model.order_:
+        raise InputError(
+            f"{table.source} has {there} measured outputs there, {name} needs more than its {model.order_} states to "
+            "find where they start"
+        )
+    free_run = np.asarray(model.simulate(U, model.initial_state(U, Y, free=True), steps=len(Y)))
+    predicted = np.asarray(model.predict(U, Y, ahead))
+    data = read_experiments(U, Y)
+    fits = fit_percent(data, free_run), fit_percent(data, predicted)
+    numbers = {
+        output: {
+            "free run, fit %": float(fits[0][column]),
+            "free run, RMSE": errors(Y[:, column], free_run[:, column])["RMSE"],
+            f"{ahead} ahead, fit %": float(fits[1][column]),
+            f"{ahead} ahead, RMSE": errors(Y[:, column], predicted[:, column])["RMSE"],
+        }
+        for column, output in enumerate(model.output_names_)
+    }
+    return _Judged(name, model, free_run, predicted, numbers)
+
+
+def _data(model: StateSpace, table: Table, part: slice) -> tuple[Array | None, Array]:
+    """Return the inputs and outputs that a model is about, in its order."""
+    columns = [table.input_names.index(name) for name in model.input_names_]
+    U = table.inputs[: table.steps][part][:, columns] if columns else None
+    return U, table.targets[part][:, [table.target_names.index(name) for name in model.output_names_]]
+
+
+def _show(source: str, judged: list[_Judged], ahead: int) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as Grid
+
     grid = Grid(title=f"Against {escape(source)}", title_justify="left")
     for heading in ("model", "output", "free run, fit %", "RMSE", f"{ahead} ahead, fit %", "RMSE"):
         grid.add_column(heading, justify="left" if heading in ("model", "output") else "right")
-    figures = []
-    for name in folders:
-        folder = Path(name)
-        require_kind(folder, ("state-space",))
-        model = StateSpace.load(folder)
-        table = read_table(source, targets=model.output_names_, inputs=model.input_names_, missing_targets=True)
-        part = _rows(rows, table.steps)
-        U = table.inputs[: table.steps][part] if model.input_names_ else None
-        Y = table.targets[part]
-        free = np.asarray(model.simulate(U, model.initial_state(U, Y, free=True), steps=len(Y)))
-        predicted = np.asarray(model.predict(U, Y, ahead))
-        fits = model.fit_percent(U, Y), model.fit_percent(U, Y, k=ahead)
-        for column, output in enumerate(model.output_names_):
-            errors = [np.sqrt(np.nanmean((values[:, column] - Y[:, column]) ** 2)) for values in (free, predicted)]
-            grid.add_row(
-                escape(name), escape(output), f"{fits[0][column]:.2f}", f"{errors[0]:.4g}",
-                f"{fits[1][column]:.2f}", f"{errors[1]:.4g}",
-            )  # fmt: skip
-        figures.append((name, model, U, Y))
+    for one in judged:
+        for output, values in one.numbers.items():
+            # A constant output has no spread to be a percentage of.
+            cells = ["–" if np.isnan(v) else format(v, ".2f" if "%" in name else ".4g") for name, v in values.items()]
+            grid.add_row(escape(one.name), escape(output), *cells)
     Console().print(grid)
-    if out is not None:
-        import io
 
-        from retrograd.estimators.plots import compare_models
 
-        buffer = io.BytesIO()
-        compare_models([(name, model) for name, model, _, _ in figures], figures[0][2], figures[0][3]).savefig(
-            buffer, format=out.suffix[1:], dpi=150
-        )
-        write_new(out, buffer.getvalue())
-        typer.echo(f"Written: {out}", err=True)
+def _write_page(out: Path, source: str, table: Table, part: slice, judged: list[_Judged], ahead: int) -> None:
+    from retrograd.report import ComparisonReport, write_comparison
+
+    def of_all(one: _Judged, values: Array) -> Array:
+        """Values of a model's outputs among all outputs; NaN where it has none."""
+        result = np.full((part.stop - part.start, len(table.target_names)), np.nan)
+        result[:, [table.target_names.index(name) for name in one.model.output_names_]] = values
+        return result
+
+    report = ComparisonReport(
+        title=f"{', '.join(one.name for one in judged)} against {Path(source).stem}",
+        output_names=table.target_names,
+        time_label=table.time_label,
+        time=table.time[part],
+        observed=table.targets[part],
+        model_names=[one.name for one in judged],
+        free_runs=[of_all(one, one.free_run) for one in judged],
+        steps_ahead=ahead,
+        ahead=[of_all(one, one.ahead) for one in judged],
+        metrics={f"{one.name}: {output}": values for one in judged for output, values in one.numbers.items()},
+        settings={
+            "data": source,
+            "rows": f"{part.start + 1} to {part.stop}",
+            "steps-ahead": str(ahead),
+            **{f"model {one.name}": f"order {one.model.order_}, {one.model.noise}" for one in judged},
+        },
+    )
+    try:
+        write_comparison(out, report)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror or error}") from None
+
+
+def _picture(judged: list[_Judged], table: Table, part: slice, kind: str) -> bytes:
+    from retrograd.estimators.plots import compare_models
+
+    first = judged[0].model
+    for one in judged[1:]:
+        if (one.model.input_names_, one.model.output_names_) != (first.input_names_, first.output_names_):
+            raise InputError(
+                f"{judged[0].name} and {one.name} have other inputs or outputs: a picture shows models of the same "
+                "ones; a page (--out FILE.html) shows any"
+            )
+    buffer = io.BytesIO()
+    U, Y = _data(first, table, part)
+    compare_models([(one.name, one.model) for one in judged], U, Y).savefig(buffer, format=kind, dpi=150)
+    return buffer.getvalue()
 
 
 def _rows(text: str | None, steps: int) -> slice:

@@ -34,15 +34,16 @@ def fit_forecaster(
     known = None if inputs is None else inputs[: table.steps]
     console = Console(stderr=True)
     with console.status(f"{table.source}: fitting {start} steps"):
-        # The free run of the held-out end is as long as that end; one step is judged by the same model.
+        # The free run of the held-out end is as long as that end, which a direct read-out has no maps for: whatever
+        # --readout is, one step and free run are those of the recursive one with the same look-back.
         held_out = table.steps - start
+        judged = Forecaster(lags=lags, readout="recursive")
+        judged.fit(table.targets[:start], X=None if known is None else known[:start])
         one_step = np.full_like(table.targets, np.nan)
         free_run = np.full_like(table.targets, np.nan)
+        first = judged._model.states.burn + 1  # where a whole look-back lies before
+        one_step[first:] = judged.backtest(table.targets, X=known, start=first, fh=[1])[:, 0]
         if held_out:
-            judged = Forecaster(lags=lags, readout="recursive")
-            judged.fit(table.targets[:start], X=None if known is None else known[:start])
-            first = judged._model.states.burn + 1  # where a whole look-back lies before
-            one_step[first:] = judged.backtest(table.targets, X=known, start=first, fh=[1])[:, 0]
             steps = np.arange(1, held_out + 1)
             free_run[start:] = np.asarray(judged.predict(steps, None if known is None else known[start:])).reshape(
                 held_out, -1
@@ -57,7 +58,7 @@ def fit_forecaster(
             mean, lower, upper = interval_of(model, horizon, future, len(table.target_names))
     settings = {
         "model": "forecaster", "target": table.target_names, "inputs": table.input_names, "lags": lags,
-        "readout": readout, "test": test, "horizon": horizon,
+        "readout": readout, "judged with": "recursive readout", "test": test, "horizon": horizon,
     }  # fmt: skip
 
     def save(folder: Path) -> None:
@@ -78,6 +79,9 @@ def fit_forecaster(
         settings=settings,
         save=save,
         report={},
+        notes=("One step and free run are judged with the recursive read-out; the forecast is the direct one's.",)
+        if readout == "direct"
+        else (),
     )
     write_results(out, results)
 

@@ -18,7 +18,7 @@ import torch
 import typer
 
 from retrograd.cli.results import Results, TimeAxis, write_results
-from retrograd.cli.run_folder import require_new
+from retrograd.cli.run_folder import CHECKPOINT_FILE, RUN_FILE, require_new
 from retrograd.data import Table
 from retrograd.errors import InputError
 from retrograd.estimators import checkpoint
@@ -28,7 +28,6 @@ from retrograd.estimators.training import DivergenceError, Trainer
 
 __all__ = ["Settings", "fit_recurrent"]
 
-CHECKPOINT_FILE = "checkpoint.safetensors"
 CHECKPOINT_SECONDS = 5.0
 
 
@@ -198,6 +197,7 @@ def _prepare(out: Path, saved: _Checkpoint, trainer: Trainer, epochs: int, *, re
         out.mkdir(parents=True, exist_ok=True)
         # An old checkpoint must not pass for one of this run; and this shows whether the folder can be written.
         saved.write(trainer)
+        (out / RUN_FILE).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"--out {out} cannot be written: {error.strerror or error}") from None
 

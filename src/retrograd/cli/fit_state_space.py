@@ -11,7 +11,7 @@ import numpy as np
 from retrograd.cli.results import Results, write_results
 from retrograd.cli.run_folder import make, write_run
 from retrograd.data import Table
-from retrograd.errors import InputError
+from retrograd.errors import InputError, require_choice
 from retrograd.estimators.analysis import (
     bode_frequencies,
     frequency_response,
@@ -19,9 +19,12 @@ from retrograd.estimators.analysis import (
     settling_steps,
     step_response,
 )
+from retrograd.estimators.identification import NOISES
 from retrograd.estimators.state_space import StateSpace
 from retrograd.estimators.system import predict
 from retrograd.report import SystemReport
+from retrograd.report.page import plural
+from retrograd.report.summary_tables import summary_tables
 
 __all__ = ["fit_state_space"]
 
@@ -38,6 +41,7 @@ def fit_state_space(
     from rich.console import Console
     from sklearn.exceptions import ConvergenceWarning
 
+    require_choice("--noise", noise, NOISES)
     sample_time, unit = _sample_time(table)
     model = StateSpace(_order(order), noise=noise, stability=stable, sample_time=sample_time)
     inputs = _named(table.inputs[: table.steps], table.input_names)
@@ -63,10 +67,8 @@ def fit_state_space(
         "model": "state-space", "target": table.target_names, "inputs": table.input_names, "order": model.order_,
         "noise": noise, "stable": stable, "test": test, "horizon": horizon,
     }  # fmt: skip
-    summary = str(model.summary())
-    console_out = Console()
-    console_out.print(summary, markup=False, highlight=False, soft_wrap=True)
-    console_out.print()
+    summary = model.summary()
+    _show(str(summary), unit)
 
     def save(folder: Path) -> None:
         make(folder)
@@ -86,7 +88,7 @@ def fit_state_space(
             upper=forecast[2],
             settings=settings,
             save=save,
-            report={**report_of(model, unit), "summary": summary},
+            report={**report_of(model, unit), "summary": summary_tables(summary, unit)},
             notes=tuple(notes),
         ),
     )
@@ -98,7 +100,13 @@ def report_of(model: StateSpace, unit: str) -> dict[str, Any]:
     found = residual_correlation(data, data.outputs - predict(system, data)[1])
     frequencies = bode_frequencies(system, model.sample_time, POINTS)
     closed = np.linalg.eigvals(model.A_ - model.K_ @ model.C_) if model.K_.any() else None
+    # The start has no iteration; a fit that begins at its minimum has none either.
+    history = [
+        {"iteration": number, "loss": value, **({} if np.isnan(held_out) else {"validation": held_out})}
+        for number, (value, held_out) in enumerate(model.history_, start=1)
+    ]
     return {
+        "history": history,
         "eigenvalues": model.poles_,
         "closed_loop_eigenvalues": closed,
         "eigenvalue_names": ("A", "A − K C"),
@@ -123,13 +131,27 @@ def report_of(model: StateSpace, unit: str) -> dict[str, Any]:
     }
 
 
+def _show(summary: str, unit: str) -> None:
+    """Print the summary; parameters, one column a state, only where they fit the terminal."""
+    from rich.console import Console
+
+    console = Console()
+    head, blank, parameters = summary.partition("\n\nparameters")
+    wide = max(map(len, parameters.splitlines()), default=0) > console.width
+    console.print(head if wide else head + blank + parameters, markup=False, highlight=False, soft_wrap=True)
+    units = f"Time constants in {plural(unit)}, frequencies in cycles per {unit}."
+    console.print(units, markup=False, highlight=False)
+    if wide:
+        console.print("The report has the parameters with their standard errors.")
+    console.print()
+
+
 def _order(text: str) -> int | str:
     if text == "auto":
         return text
-    try:
-        return int(text)
-    except ValueError:
-        raise InputError(f"--order is {text!r}, expected a whole number from 1, or auto") from None
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"--order is {text!r}, expected a whole number from 1, or auto")
+    return int(text)
 
 
 def _named(values: Array, names: list[str]) -> Any:

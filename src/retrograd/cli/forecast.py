@@ -47,6 +47,11 @@ def forecast(
         inputs = read_inputs(inputs_file, run.input_names)
     if horizon is None:
         horizon = len(inputs) if inputs_file is not None else run.horizon
+        if horizon == 0 and run.input_names and inputs_file is None:
+            raise InputError(
+                f"the inputs {', '.join(run.input_names)} are not known beyond the data of {folder}: give those of "
+                "the coming steps with --inputs-file"
+            )
     if horizon < 1:
         raise InputError(f"--horizon is {horizon}, expected at least 1")
     if run.input_names and len(inputs) < horizon:

@@ -14,12 +14,24 @@ from retrograd.data import Table
 from retrograd.errors import InputError, near_names
 from retrograd.files import write_whole
 
-__all__ = ["make", "read_run", "require_kind", "require_new", "require_new_file", "write_new", "write_run"]
+__all__ = [
+    "CHECKPOINT_FILE",
+    "RUN_FILE",
+    "make",
+    "read_run",
+    "require_kind",
+    "require_new",
+    "require_new_file",
+    "write_new",
+    "write_run",
+]
 
 Array = np.ndarray[Any, Any]
 
 # What a forecast needs beside the model; the recurrent model keeps it in its own configuration.
 RUN_FILE = "run.json"
+# Of a recurrent training alone.
+CHECKPOINT_FILE = "checkpoint.safetensors"
 FORMAT = 1
 
 
@@ -40,7 +52,11 @@ def make(out: Path) -> None:
 
 
 def write_run(folder: Path, table: Table, horizon: int, settings: dict[str, Any], **more: Any) -> None:
-    """Write what a later forecast needs to know of the data: the time axis, inputs beyond the last target, and more."""
+    """Write what a later forecast needs to know of the data: the time axis, inputs beyond the last target, and more.
+
+    A checkpoint in the folder is that of the run replaced: it must not pass for one of this run.
+    """
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     run = {
         "format": FORMAT,
         "time": TimeAxis.of(table).config(),
@@ -70,6 +86,8 @@ def read_run(folder: Path) -> tuple[dict[str, Any], TimeAxis, Array]:
 
 def require_kind(folder: Path, kinds: Iterable[str]) -> str:
     """Return which model a run folder holds: one of ``kinds``, or the folder is refused."""
+    if folder.is_file():
+        raise InputError(f"{folder} is a file, expected a run folder that `retrograd fit` wrote")
     if not folder.is_dir():
         parent = folder.parent
         others = sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []

@@ -1,5 +1,12 @@
 """Numbers to pictures and pages."""
 
-from retrograd.report.page import RunReport, SystemReport, write_report
+from retrograd.report.page import (
+    ComparisonReport,
+    RunReport,
+    SystemReport,
+    TextTable,
+    write_comparison,
+    write_report,
+)
 
-__all__ = ["RunReport", "SystemReport", "write_report"]
+__all__ = ["ComparisonReport", "RunReport", "SystemReport", "TextTable", "write_comparison", "write_report"]

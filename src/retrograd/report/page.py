@@ -1,18 +1,37 @@
-"""The page of a training run: one file that opens with no network."""
+"""The page of a run, or of models held against data: one file that opens with no network."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from retrograd.files import write_whole
 
-__all__ = ["RunReport", "SystemReport", "write_report"]
+if TYPE_CHECKING:
+    from retrograd.report.plot import Part
+
+__all__ = ["ComparisonReport", "RunReport", "SystemReport", "TextTable", "plural", "write_comparison", "write_report"]
 
 Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table of text; the first column names its rows.
+
+    Attributes:
+        caption: what it shows.
+        header: names of the columns; empty for none.
+        rows: as many cells each, or fewer.
+    """
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -54,6 +73,16 @@ class SystemReport:
     order_criteria: dict[int, tuple[float, float]]
 
 
+def plural(unit: str) -> str:
+    """Return a unit of time as it reads after "in".
+
+    >>> plural("step"), plural("h"), plural("unit of minutes")
+    ('steps', 'h', 'units of minutes')
+    """
+    first, space, rest = unit.partition(" ")
+    return f"{first}s{space}{rest}" if first in ("step", "unit") else unit
+
+
 @dataclass(frozen=True)
 class RunReport:
     """What a run's page shows. Values are in the data's own units.
@@ -69,7 +98,8 @@ class RunReport:
         test_start: index of the first held-out step, N if there is none.
         forecast_time: ``(horizon,)``.
         forecast: ``(horizon, O)``.
-        history: for each epoch ``epoch``, ``loss`` and ``gradient_norm``.
+        history: for each epoch ``epoch``, ``loss`` and ``gradient_norm``; or for each iteration ``iteration``, ``loss``
+            and, where part of the training was held out to judge it, ``validation``.
         delta_time: the training steps, ``(T,)``.
         delta_norm: ‖∂L/∂h_t‖ at each of them, ``(T,)``.
         eigenvalues: of the transition, ``(H,)``, complex; empty where the model has none to show.
@@ -81,7 +111,7 @@ class RunReport:
         eigenvalue_names: what the two sets of eigenvalues belong to.
         spectrum_reading: a sentence on the second set.
         system: what is known of an identified system.
-        summary: text in columns, shown as it is.
+        summary: tables of the fit's numbers.
     """
 
     title: str
@@ -108,7 +138,38 @@ class RunReport:
         "Those of W_hh rule while true values come in, those of W_hh + W_ih C where the network feeds on itself."
     )
     system: SystemReport | None = None
-    summary: str = ""
+    summary: Sequence[TextTable] = ()
+
+
+@dataclass(frozen=True)
+class ComparisonReport:
+    """Several models beside measured data, ``N`` steps of O outputs, in the data's own units.
+
+    Attributes:
+        title: the page's heading.
+        output_names: the O outputs.
+        time_label: name of the time axis.
+        time: every step, ``(N,)``.
+        observed: ``(N, O)``, NaN where missing.
+        model_names: the M models.
+        free_runs: of each model, ``(N, O)``.
+        steps_ahead: k.
+        ahead: of each model, predictions k steps ahead, ``(N, O)``.
+        metrics: rows of named numbers.
+        settings: what was asked for.
+    """
+
+    title: str
+    output_names: list[str]
+    time_label: str
+    time: Array
+    observed: Array
+    model_names: list[str]
+    free_runs: list[Array]
+    steps_ahead: int
+    ahead: list[Array]
+    metrics: dict[str, dict[str, float]]
+    settings: dict[str, str]
 
 
 def write_report(path: Path, report: RunReport) -> None:
@@ -117,10 +178,6 @@ def write_report(path: Path, report: RunReport) -> None:
     Raises:
         ValueError: arrays of the report do not fit each other.
     """
-    from bokeh.embed import components
-    from bokeh.resources import Resources
-    from jinja2 import Environment, PackageLoader
-
     from retrograd.report import figures, system_figures
 
     _check(report)
@@ -135,6 +192,29 @@ def write_report(path: Path, report: RunReport) -> None:
         system_figures.order(report),
     )
     parts = [part for part in found if part is not None]
+    _write_page(path, report.title, "prediction", report.metrics, parts, report.summary, report.settings)
+
+
+def write_comparison(path: Path, report: ComparisonReport) -> None:
+    """Write the page of a comparison to ``path``, whole."""
+    from retrograd.report import figures
+
+    _write_page(path, report.title, "model", report.metrics, figures.comparison(report), (), report.settings)
+
+
+def _write_page(
+    path: Path,
+    title: str,
+    judged: str,
+    metrics: dict[str, dict[str, float]],
+    parts: list[Part],
+    summary: Sequence[TextTable],
+    settings: dict[str, str],
+) -> None:
+    from bokeh.embed import components
+    from bokeh.resources import Resources
+    from jinja2 import Environment, PackageLoader
+
     script, divs = components([plot for part in parts for _, plot in part.plots])
     remaining = iter(divs)
     # Autoescape for every text; only Bokeh's own library, script and divs are marked safe in the template.
@@ -142,8 +222,10 @@ def write_report(path: Path, report: RunReport) -> None:
         loader=PackageLoader("retrograd.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     page = environment.get_template("page.html.j2").render(
-        report=report,
-        columns=list(dict.fromkeys(name for row in report.metrics.values() for name in row)),
+        title=title,
+        judged=judged,
+        metrics=metrics,
+        columns=list(dict.fromkeys(name for row in metrics.values() for name in row)),
         parts=[
             {
                 "heading": part.heading,
@@ -152,6 +234,8 @@ def write_report(path: Path, report: RunReport) -> None:
             }
             for part in parts
         ],
+        summary=summary,
+        settings=settings,
         script=script,
         bokeh="\n".join(Resources(mode="inline", components=["bokeh"]).js_raw),
     )

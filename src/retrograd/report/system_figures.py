@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from bokeh.models.annotations import BoxAnnotation, Span
 
-from retrograd.report.figures import BLACK, BLUE, GREEN, MOST_PANELS, PURPLE, VERMILLION, Notes, Part, Plot
+from retrograd.report.page import plural
+from retrograd.report.plot import BLACK, BLUE, COLORS, DASHES, GREY, MOST_PANELS, VERMILLION, Notes, Part, Plot
 
 if TYPE_CHECKING:
     from retrograd.report.page import RunReport
@@ -16,9 +17,6 @@ __all__ = ["bode", "order", "residuals", "step"]
 
 Array = np.ndarray[Any, Any]
 
-# One for every pair of output and input; beyond, a line's pattern tells.
-COLORS = (BLUE, VERMILLION, GREEN, PURPLE, BLACK)
-DASHES = ("solid", [6, 3], [2, 2], [8, 3, 2, 3])
 POINTS = 2_000
 
 
@@ -32,7 +30,10 @@ def residuals(report: RunReport) -> Part | None:
         plots.append(
             (
                 f"{name}: residual with its own past",
-                _correlation(system.correlation_lags, system.residual_correlation[:, column], system.correlation_band),
+                # At lag 0 it is 1 by definition, and would set the scale.
+                _correlation(
+                    system.correlation_lags[1:], system.residual_correlation[1:, column], system.correlation_band
+                ),
             )
         )
         for number, input_name in enumerate(system.input_names):
@@ -93,12 +94,18 @@ def step(report: RunReport) -> Part | None:
         return None
     notes = Notes()
     time = np.arange(len(system.steps)) * system.sample_time
-    plot = Plot(f"time after the step, {system.time_unit}", "output", None, height=280)
-    for name, style, q, k in _pairs(report, system.input_names):
-        plot.line(time, system.steps[:, q, k], name, points=POINTS, notes=notes, width=2, **style)
+    plots: list[tuple[str, Any]] = []
+    # Outputs have units of their own: one scale for all would flatten the small ones.
+    for q, output in enumerate(report.target_names[:MOST_PANELS]):
+        plot = Plot(f"time after the step, {plural(system.time_unit)}", "output", None, height=260)
+        for k, name in enumerate(system.input_names[: len(COLORS) * len(DASHES)]):
+            plot.line(
+                time, system.steps[:, q, k], f"{name} → {output}", points=POINTS, notes=notes, width=2, **_style(k)
+            )
+        plots.append((output if len(report.target_names) > 1 else "", plot.finished()))
     return Part(
         "Step response",
-        [("", plot.finished())],
+        plots,
         "Each output after one input rises from 0 to 1 and stays there, from rest and without the offset."
         + notes.text(),
     )
@@ -112,7 +119,7 @@ def order(report: RunReport) -> Part | None:
     values = system.singular_values[: max(2 * system.order, 15)]
     plot = Plot("order", "singular value", None, log_y=bool((values > 0).all()), height=260)
     number = np.arange(1, len(values) + 1)
-    for chosen, name, color in ((True, "kept", BLUE), (False, "left out", "#767676")):
+    for chosen, name, color in ((True, "kept", BLUE), (False, "left out", GREY)):
         mask = (number <= system.order) == chosen
         if mask.any():
             plot.markers(number[mask].astype(float), values[mask], name, "circle", color)
@@ -136,6 +143,9 @@ def order(report: RunReport) -> Part | None:
 def _pairs(report: RunReport, input_names: list[str]) -> list[tuple[str, dict[str, Any], int, int]]:
     pairs = []
     for number, (q, k) in enumerate(np.ndindex(len(report.target_names), len(input_names))):
-        style = {"color": COLORS[number % len(COLORS)], "dash": DASHES[number // len(COLORS) % len(DASHES)]}
-        pairs.append((f"{input_names[k]} → {report.target_names[q]}", style, q, k))
+        pairs.append((f"{input_names[k]} → {report.target_names[q]}", _style(number), q, k))
     return pairs[: len(COLORS) * len(DASHES)]
+
+
+def _style(number: int) -> dict[str, Any]:
+    return {"color": COLORS[number % len(COLORS)], "dash": DASHES[number // len(COLORS) % len(DASHES)]}

@@ -1,0 +1,37 @@
+"""A tank whose level follows its inflow, and a run of `retrograd fit --model state-space` on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cli.command import retrograd
+
+__all__ = ["FIT", "retrograd", "run", "write_table"]
+
+FIT = ("--target", "level", "--inputs", "flow", "--time", "hour", "--model", "state-space")
+
+
+def write_table(path: Path, rows: int = 200, future: int = 0, **columns: Any) -> Path:
+    random = np.random.default_rng(0)
+    u = random.standard_normal(rows + future)
+    y = np.zeros(rows + future)
+    for t in range(rows + future - 1):
+        y[t + 1] = 0.8 * y[t] + u[t]
+    y = y + 20 + 0.1 * random.standard_normal(len(y))
+    y[rows:] = np.nan
+    table = {"hour": pd.date_range("2024-01-01", periods=rows + future, freq="h"), "flow": u, "level": y, **columns}
+    pd.DataFrame(table).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def run(retrograd: Any, tmp_path: Path) -> Path:
+    write_table(tmp_path / "tank.csv", future=5)
+    ran = retrograd("fit", "tank.csv", *FIT, "--order", "1", "--out", "run")
+    assert ran.code == 0, ran.err
+    return tmp_path / "run"
