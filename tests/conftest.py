@@ -1,0 +1,22 @@
+"""What several tests are given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import browser as browsers
+import pytest
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[browsers.Browser]:
+    """Headless Chromium; without one, the test is skipped and says how to install it."""
+    path = browsers.chromium()
+    if path is None:
+        pytest.skip(browsers.MISSING)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=list(browsers.FLAGS))
+        yield browsers.Browser(running)
+        running.close()
