@@ -12,7 +12,7 @@ from retrograd.stream import Stream, truncation_error
 from retrograd.transition import Dense, Diagonal
 
 if TYPE_CHECKING:
-    from retrograd import estimators
+    from retrograd import estimators, insight
 
 __all__ = [
     "Dense",
@@ -22,6 +22,7 @@ __all__ = [
     "bptt",
     "empty_cache",
     "estimators",
+    "insight",
     "memory_stats",
     "nn",
     "scan",
@@ -31,9 +32,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Estimators stand on more libraries than the operator needs: imported when they are named.
-    if name == "estimators":
+    # They stand on more than the operator needs: imported when they are named.
+    if name in ("estimators", "insight"):
         import importlib
 
-        return importlib.import_module("retrograd.estimators")
+        return importlib.import_module(f"retrograd.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -204,13 +204,19 @@ class LinearRNN(nn.Module):
                 w_ih, w_hh, *bias = (getattr(self, name) for name in self._names(layer, reverse))
                 u = _project(x, w_ih, bias[0] + bias[1] if bias else None)
                 h0 = hx[len(finals)]
-                h, final = scan(Dense(w_hh), u, h0, reverse=reverse, cu_seqlens=cu_seqlens, backend=self.backend)
+                h, final = self._scan(w_hh, u, h0, reverse, cu_seqlens)
                 states.append(h)
                 finals.append(final)
             x = torch.cat(states, dim=-1) if self.bidirectional else states[0]
             if self.dropout and layer + 1 < self.num_layers:
                 x = F.dropout(x, self.dropout, self.training)
         return x, torch.stack(finals)
+
+    def _scan(
+        self, w_hh: Tensor, u: Tensor, h0: Tensor, reverse: bool, cu_seqlens: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Run one layer in one direction: what :mod:`retrograd.insight` looks in at."""
+        return scan(Dense(w_hh), u, h0, reverse=reverse, cu_seqlens=cu_seqlens, backend=self.backend)
 
     def extra_repr(self) -> str:
         """Return the arguments that make this module, as nn.RNN prints them."""

@@ -1,0 +1,171 @@
+"""How large is the gradient at every step, and how does a state act on a later one?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retrograd.insight.products import chain, identity, lag_grid
+from retrograd.insight.sweep import Sweep
+
+__all__ = ["Flow", "Jacobians", "flow", "jacobians"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Sizes of the gradient, step by step; a norm is over states, and over the batch where there is no axis for it.
+
+    Attributes:
+        delta_norm: ‖δ_t‖, the whole gradient of h_t, ``(T,)``.
+        direct_norm: ‖g_t‖, what the loss sends straight into step t, ``(T,)``.
+        by_sequence: ‖δ_t‖ of every sequence, ``(B, T)``.
+        gradient_by_sequence: ‖Σ_t δ_t h_{t-1}^H‖, each sequence's part in ∂L/∂W_hh, ``(B,)``.
+    """
+
+    delta_norm: Array
+    direct_norm: Array
+    by_sequence: Array
+    gradient_by_sequence: Array
+
+
+def flow(sweep: Sweep) -> Flow:
+    """Return the size of the gradient at every step.
+
+    Example:
+        >>> from retrograd import Diagonal
+        >>> flow(Sweep.of_scan(Diagonal(torch.tensor([0.5])), torch.ones(4, 1))).delta_norm
+        array([0.125, 0.25 , 0.5  , 1.   ])
+    """
+    by_sequence = torch.linalg.vector_norm(sweep.delta, dim=-1)
+    if sweep.diagonal:
+        parts = (sweep.delta * sweep.previous.conj()).sum(1)
+    else:
+        parts = (sweep.delta.mT @ sweep.previous.conj()).flatten(1)
+    return Flow(
+        torch.linalg.vector_norm(by_sequence, dim=0).numpy(),
+        torch.linalg.vector_norm(sweep.direct, dim=(0, 2)).numpy(),
+        by_sequence.numpy(),
+        torch.linalg.vector_norm(parts, dim=-1).numpy(),
+    )
+
+
+@dataclass(frozen=True)
+class Jacobians:
+    """∂h_T/∂h_{T-k} = A_T ... A_{T-k+1}, lag by lag; the gradient passes through its conjugate transpose.
+
+    Attributes:
+        lags: k, ``(K,)``, from 0.
+        singular_values: the largest, ``(K, top)``, largest first. A number beyond float64 is infinite, one below it 0.
+        log10_norm: log10 of the largest, ``(K,)``, which neither overflows nor underflows; −inf where exactly 0.
+    """
+
+    lags: Array
+    singular_values: Array
+    log10_norm: Array
+
+    @property
+    def norm(self) -> Array:
+        """‖∂h_T/∂h_{T-k}‖₂, ``(K,)``."""
+        return np.asarray(self.singular_values[:, 0])
+
+
+def jacobians(
+    A: Sweep | Tensor,
+    lags: Sequence[int] | str | None = None,
+    *,
+    longest: int | None = None,
+    top: int = 4,
+    row: int = 0,
+) -> Jacobians:
+    """Return the size of ∂h_T/∂h_{T-k} for every lag k asked for.
+
+    Args:
+        A: a sweep, or transitions as :meth:`retrograd.Dense.normal` gives them.
+        lags: which, from 0; ``"all"``; or None: all up to 256, of a longer sequence 0 to 8 and then four an octave.
+        longest: the largest lag; T by default, from h_T to h_0. Needed where A is one matrix.
+        top: how many singular values.
+        row: which sequence, where each has its own transitions.
+
+    Example:
+        >>> A = torch.tensor([[0.5, 4.0], [0.0, 0.5]], dtype=torch.float64)
+        >>> jacobians(A[None, None], longest=3).norm.round(3)
+        array([1.   , 4.062, 4.016, 3.005])
+    """
+    if isinstance(A, Sweep):
+        longest = A.time if longest is None else longest
+        A = A.A
+    steps = A.shape[1]
+    longest = (steps if steps > 1 else None) if longest is None else longest
+    if longest is None:
+        raise ValueError("jacobians: A is one matrix: give longest, the largest lag")
+    if steps > 1 and longest > steps:
+        raise ValueError(f"jacobians: longest is {longest}, A has {steps} steps")
+    wanted = lag_grid(longest, lags, 0)
+    own = A if A.shape[0] == 1 else A[row : row + 1]
+    width = A.shape[-1]
+    product, exponent, before = identity(own)[:, 0], 0, 0
+    values, exponents = [], []
+    for lag in wanted:
+        if lag > before:
+            factor, shift = _scaled_chain(own, steps - lag, steps - before, lag - before)
+            product = product * factor if own.ndim == 3 else product @ factor
+            product, more = _scaled(product)
+            exponent, before = exponent + shift + more, lag
+        values.append(product[0])
+        exponents.append(exponent)
+    stacked = torch.stack(values)
+    if own.ndim == 3:
+        singular = stacked.abs().sort(dim=-1, descending=True).values
+    else:
+        finite = torch.isfinite(stacked).all(-1).all(-1)
+        singular = stacked.new_full((len(stacked), width), float("nan"), dtype=torch.float64)
+        singular[finite] = torch.linalg.svdvals(stacked[finite])
+    found, power = singular[:, : min(top, width)].numpy(), np.array(exponents)
+    with np.errstate(divide="ignore", over="ignore", under="ignore"):
+        log10_norm = np.log10(found[:, 0]) + power * np.log10(2)
+        return Jacobians(np.array(wanted), np.ldexp(found, power[:, None]), log10_norm)
+
+
+def _scaled(product: Tensor) -> tuple[Tensor, int]:
+    """Return the product over a power of two, its largest element being about 1, and that power: exact."""
+    largest = float(product.abs().max())
+    if largest == 0 or not np.isfinite(largest):
+        return product, 0
+    exponent = int(np.frexp(largest)[1])
+    return product * 2.0**-exponent if abs(exponent) < 1000 else product * 2.0 ** -(exponent // 2) * 2.0 ** -(
+        exponent - exponent // 2
+    ), exponent
+
+
+# A chain of this many factors neither overflows nor underflows, unless one of them is beyond 1e±30.
+_SAFE = 8
+
+
+def _scaled_chain(A: Tensor, start: int, stop: int, count: int) -> tuple[Tensor, int]:
+    """Return Φ(stop, start) of ``count`` steps over a power of two, and that power."""
+    if A.shape[1] == 1:
+        result, exponent = identity(A)[:, 0], 0
+        power, shift = _scaled(A[:, 0])
+        while count:
+            if count & 1:
+                result, more = _scaled(result * power if A.ndim == 3 else result @ power)
+                exponent += shift + more
+            count >>= 1
+            if count:
+                power, more = _scaled(power * power if A.ndim == 3 else power @ power)
+                shift = 2 * shift + more
+        return result, exponent
+    if count <= _SAFE:
+        return _scaled(chain(A, start, stop))
+    middle = start + count // 2
+    earlier, low = _scaled_chain(A, start, middle, middle - start)
+    later, high = _scaled_chain(A, middle, stop, stop - middle)
+    product, more = _scaled(later * earlier if A.ndim == 3 else later @ earlier)
+    return product, low + high + more

@@ -1,0 +1,174 @@
+"""Which part of ∂L/∂W_hh comes from which step of the loss, through which lag?
+
+What the loss sends into step t reaches the use of W_hh at step t − k through k transitions:
+
+    G = Σ_t Σ_k G(t, k)          G(t, k) = Φ(t, t−k)^H g_t h_{t-k-1}^H
+
+:func:`lag_parts` gives these matrices, for short sequences. :func:`lag_map` gives, for any length, the part of each
+along G, ⟨G(t, k), G⟩ / ‖G‖²: shares that are exact and sum to 1. With q_s = G h_{s-1} they are
+Re g_t^H Φ(t, t−k) q_{t−k}, and the sum over a range of lags is a sliding window over q, made by doubling: no difference
+of large sums is ever taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retrograd.errors import InputError
+from retrograd.insight.products import combine, from_steps, lag_grid, windows
+from retrograd.insight.sweep import Sweep, outer
+from retrograd.transition import apply_adjoint, apply_transition
+
+__all__ = ["LagMap", "lag_map", "lag_parts"]
+
+Array = np.ndarray[Any, Any]
+
+# Bytes of all G(t, k) beyond which lag_parts refuses.
+_MOST_PARTS = 1 << 28
+
+
+@dataclass(frozen=True)
+class LagMap:
+    """Shares of the gradient, by the step where the loss enters and the lag over which it goes back.
+
+    Attributes:
+        edges: ``(K + 1,)``: bin j holds the lags from ``edges[j]`` up to, not with, ``edges[j + 1]``.
+        share: ⟨part, G⟩ / ‖G‖², ``(T, K)``; sums to 1. Negative where a part points against the gradient. NaN if G = 0.
+        gradient_norm: ‖G‖.
+    """
+
+    edges: Array
+    share: Array
+    gradient_norm: float
+
+    @property
+    def by_lag(self) -> Array:
+        """Shares summed over steps, ``(K,)``."""
+        return np.asarray(self.share.sum(0))
+
+    @property
+    def by_step(self) -> Array:
+        """Shares summed over lags, ``(T,)``."""
+        return np.asarray(self.share.sum(1))
+
+
+def lag_map(sweep: Sweep, edges: Sequence[int] | str | None = None) -> LagMap:
+    """Split ∂L/∂W_hh by source step and lag.
+
+    Args:
+        sweep: the forward and backward run.
+        edges: lags that bound the bins, within 0 and T, both added; ``"all"``: one bin a lag; or None: one bin a lag up
+            to T = 256, of a longer sequence up to lag 8 and then four bins an octave.
+
+    Example:
+        >>> from retrograd import Diagonal
+        >>> found = lag_map(Sweep.of_scan(Diagonal(torch.tensor([0.5])), torch.ones(4, 1), loss=torch.sum))
+        >>> found.share.shape, round(float(found.share.sum()), 12), found.by_lag.round(3).tolist()
+        ((4, 4), 1.0, [0.739, 0.217, 0.043, 0.0])
+    """
+    time = sweep.time
+    if edges is not None and not isinstance(edges, str):
+        edges = sorted({0, time, *edges})
+    found = lag_grid(time, edges, 0)
+    G = sweep.gradient
+    previous = sweep.previous
+    q = previous * G if sweep.diagonal else previous @ G.mT
+    share = q.new_zeros((time, len(found) - 1), dtype=torch.float64)
+    sliding = _Sliding(sweep.A, q)
+    squared = float(torch.linalg.vector_norm(G)) ** 2
+    for bin_, (first, product) in enumerate(windows(sweep.A, time, found[:-1])):
+        # Lags from `first` on: the window's own sum, moved on by `first` steps.
+        inside = sliding.sums(found[bin_ + 1] - first)[:, : time - first]
+        moved = apply_transition(from_steps(product), inside)
+        share[first:, bin_] = (sweep.direct[:, first:].conj() * moved).real.sum((0, 2))
+    share = share / squared if squared > 0 else share * float("nan")
+    return LagMap(np.array(found), share.numpy(), float(np.sqrt(squared)))
+
+
+class _Sliding:
+    """Y_m(t) = Σ_{j<m} Φ(t, t−j) q_{t-j} for every t, by doubling: Y_{a+b}(t) = Y_b(t) + Φ(t, t−b) Y_a(t−b)."""
+
+    def __init__(self, A: Tensor, q: Tensor) -> None:
+        self._A, self._q = A, q
+        self._level: tuple[int, Tensor, Tensor] = (1, q, A)
+
+    def sums(self, length: int) -> Tensor:
+        """Return Y_length, ``(B, T, H)``."""
+        if length & (length - 1):
+            return self._composed(length)
+        size, sums, product = self._level if length >= self._level[0] else (1, self._q, self._A)
+        while size < length:
+            size, sums, product = _doubled(size, sums, product)
+        self._level = size, sums, product
+        return sums
+
+    def _composed(self, length: int) -> Tensor:
+        result: Tensor | None = None
+        level = 1, self._q, self._A
+        while True:
+            size, sums, product = level
+            if length & size:
+                result = sums if result is None else _appended(sums, product, size, result)
+            if size * 2 > length:
+                assert result is not None
+                return result
+            level = _doubled(*level)
+
+
+def _doubled(size: int, sums: Tensor, product: Tensor) -> tuple[int, Tensor, Tensor]:
+    both = _appended(sums, product, size, sums)
+    if product.shape[1] == 1:
+        return 2 * size, both, combine(product, product, product)
+    return 2 * size, both, combine(product, product[:, size:], product[:, : max(product.shape[1] - size, 0)])
+
+
+def _appended(recent: Tensor, product: Tensor, size: int, older: Tensor) -> Tensor:
+    """Return the window of both: ``older`` begins ``size`` lags back."""
+    result = recent.clone()
+    count = recent.shape[1] - size
+    if count > 0:
+        result[:, size:] += apply_transition(from_steps(product), older[:, :count])
+    return result
+
+
+def lag_parts(sweep: Sweep) -> Tensor:
+    """Return every G(t, k) = Φ(t, t−k)^H g_t h_{t-k-1}^H, summed over the batch.
+
+    Returns:
+        ``(T, T, H, H)``, of a diagonal A ``(T, T, H)``: element ``[t, k]`` is from step t + 1 (counted from 1) over lag
+        k; zero where k > t. The sum over the first two axes is ``sweep.gradient``.
+
+    Raises:
+        InputError: the result would be larger than 256 MB.
+
+    Example:
+        >>> w, v = torch.tensor([[0.5]]), torch.tensor([[1.0]])
+        >>> sweep = Sweep.of_weights(torch.tensor([[1.0], [2.0], [3.0]]), weight_hh=w, weight_ih=v)
+        >>> lag_parts(sweep)[2].flatten().tolist()  # 1 at the last state: h_2 over lag 0, w h_1 over lag 1
+        [2.5, 0.5, 0.0]
+    """
+    time, width = sweep.time, sweep.states.shape[2]
+    size = time * time * width ** (1 if sweep.diagonal else 2) * sweep.states.element_size()
+    if size > _MOST_PARTS:
+        raise InputError(
+            f"lag_parts of {time} steps and {width} states would be {size >> 20} MB, expected at most "
+            f"{_MOST_PARTS >> 20} MB: use lag_map, or a shorter sequence"
+        )
+    previous = sweep.previous
+    parts = sweep.states.new_zeros((time, time, *(width,) * (1 if sweep.diagonal else 2)))
+    carried = sweep.direct
+    for lag in range(time):
+        if lag:
+            A = sweep.A if sweep.invariant else sweep.A[:, 1 : time - lag + 1]
+            carried = apply_adjoint(A, carried[:, 1:])
+        # carried[:, s] stands at step s and came from step s + lag.
+        for step in range(time - lag):
+            at = slice(step, step + 1)
+            parts[step + lag, lag] = outer(carried[:, at], previous[:, at], sweep.diagonal)
+    return parts

@@ -1,0 +1,69 @@
+"""Small sweeps of every structure, and what brute force says of them: autograd through the plain loop, in float64."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from retrograd import Dense, Diagonal
+from retrograd.insight import Sweep
+
+EPS = torch.finfo(torch.float64).eps
+BATCH, TIME, WIDTH = 3, 12, 4
+STRUCTURES = ("dense", "dense complex", "dense steps", "dense rows", "diagonal", "diagonal complex", "diagonal steps")
+
+
+def draw(structure: str, time: int = TIME, size: float = 0.5) -> tuple[Dense | Diagonal, Tensor, Tensor]:
+    """Return A, u and h0 of a structure."""
+    source = torch.Generator().manual_seed(STRUCTURES.index(structure))
+    dtype = torch.complex128 if "complex" in structure else torch.float64
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=source, dtype=dtype)
+
+    leading = {"steps": (time,), "rows": (BATCH, time)}.get(structure.split()[-1], ())
+    if structure.startswith("dense"):
+        A: Dense | Diagonal = Dense(size * normal(*leading, WIDTH, WIDTH))
+    else:
+        A = Diagonal(2 * size * normal(*leading, WIDTH))
+    return A, normal(BATCH, time, WIDTH), normal(BATCH, WIDTH)
+
+
+def square(states: Tensor) -> Tensor:
+    """A loss with a part at every step."""
+    return states.abs().square().sum()
+
+
+def matrices(A: Dense | Diagonal, time: int) -> Tensor:
+    """Return A_t as matrices ``(B, T, H, H)``."""
+    full = A.normal() if isinstance(A, Dense) else torch.diag_embed(A.normal())
+    return full.expand(BATCH, time, *full.shape[2:])
+
+
+def brute(A: Dense | Diagonal, u: Tensor, h0: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Run the loop; return its loss, the states, and for every step a zero matrix added to A_t, all with history."""
+    full = matrices(A, u.shape[1])
+    added = [torch.zeros_like(full[0, 0]).requires_grad_() for _ in range(u.shape[1])]
+    h, states = h0, []
+    for t, extra in enumerate(added):
+        h = (((full[:, t] + extra) @ h[..., None])[..., 0] + u[:, t]).requires_grad_()
+        states.append(h)
+    return square(torch.stack(states, 1)), states, added
+
+
+def brute_parts(A: Dense | Diagonal, u: Tensor, h0: Tensor) -> Tensor:
+    """Return G(t, k) of :func:`retrograd.insight.lag_parts` by one backward pass for every (t, k)."""
+    _, states, added = brute(A, u, h0)
+    time = u.shape[1]
+    parts = u.new_zeros(time, time, WIDTH, WIDTH)
+    for t in range(time):
+        found = torch.autograd.grad(square(states[t]), added[: t + 1], retain_graph=True)
+        for k in range(t + 1):
+            parts[t, k] = found[t - k]
+    return parts if isinstance(A, Dense) else parts.diagonal(dim1=-2, dim2=-1)
+
+
+def sweep_of(structure: str, time: int = TIME) -> Sweep:
+    """Return the sweep of a structure."""
+    A, u, h0 = draw(structure, time)
+    return Sweep.of_scan(A, u, h0, loss=square)
