@@ -1,0 +1,80 @@
+"""All questions at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from retrograd.insight.flow import Flow, Jacobians, flow, jacobians
+from retrograd.insight.lags import LagMap, lag_map
+from retrograd.insight.spectrum import Spectrum, spectrum
+from retrograd.insight.sweep import Sweep
+from retrograd.insight.truncation import Truncation, truncation
+from retrograd.insight.verdict import Verdict, verdict
+
+if TYPE_CHECKING:
+    from retrograd.insight.plots import Plots
+
+__all__ = ["Analysis", "analyse"]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What there is to see in a sweep; printing it shows the verdict.
+
+    Attributes:
+        flow: the size of the gradient at every step.
+        jacobians: ∂h_T/∂h_{T-k} by lag.
+        lag_map: ∂L/∂W_hh by source step and lag.
+        truncation: what windows keep of it.
+        spectrum: modes and norms of the transition; None where it is dense and changes with time.
+        verdict: in words.
+    """
+
+    flow: Flow
+    jacobians: Jacobians
+    lag_map: LagMap
+    truncation: Truncation
+    spectrum: Spectrum | None
+    verdict: Verdict
+
+    def __str__(self) -> str:
+        """Return the verdict."""
+        return str(self.verdict)
+
+    @cached_property
+    def plot(self) -> Plots:
+        """Pictures, as matplotlib figures: ``plot.flow``, ``jacobians``, ``lag_map``, ``truncation``, ``spectrum``."""
+        from retrograd.insight.plots import Plots
+
+        return Plots(self)
+
+
+def analyse(sweep: Sweep, needed: int | None = None) -> Analysis:
+    """Ask every question of a sweep.
+
+    Up to 256 steps every lag is looked at; of a longer sequence 1 to 8 and then four an octave, so that the whole costs
+    a few runs forward and backward. The functions by themselves take any lags.
+
+    Args:
+        sweep: the forward and backward run, of :class:`Sweep`'s constructors.
+        needed: the longest lag over which the task needs the gradient, as :func:`verdict` takes it.
+
+    Example:
+        >>> import torch
+        >>> import retrograd as rg
+        >>> x, W, V = torch.randn(100, 2), 0.5 * torch.eye(4), torch.randn(4, 2)
+        >>> print(rg.insight.analyse(rg.insight.Sweep.of_weights(x, weight_hh=W, weight_ih=V)))
+        The gradient through time: vanishing.
+        - ‖∂h_T/∂h_(T−k)‖ is largest at k = 0: 1; over all 100 steps it is 7.89e-31.
+        - It falls below 1/1000 for good between k = 9 and 10: what happened longer before a loss is not learned.
+        ...
+    """
+    flowing, through = flow(sweep), jacobians(sweep)
+    modes = None
+    if sweep.diagonal or sweep.A.shape[0] * sweep.A.shape[1] == 1:
+        modes = spectrum(sweep)
+    truncated = truncation(sweep)
+    judged = verdict(sweep, needed, flowing=flowing, through=through, modes=modes, truncated=truncated)
+    return Analysis(flowing, through, lag_map(sweep), truncated, modes, judged)
