@@ -57,6 +57,19 @@ class LagMap:
         """Shares summed over lags, ``(T,)``."""
         return np.asarray(self.share.sum(1))
 
+    def coarse(self, most: int) -> tuple[Array, Array]:
+        """Return the map with steps summed in at most ``most`` bins, for a picture.
+
+        Returns:
+            ``(edges, share)``: bin i holds the steps from ``edges[i]`` (counted from 0) up to, not with,
+            ``edges[i + 1]``, and ``share (bins, K)``, NaN where no step of the bin has so long a past.
+        """
+        steps = len(self.share)
+        edges = np.unique(np.linspace(0, steps, min(most, steps) + 1).round().astype(int))
+        share = np.add.reduceat(self.share, edges[:-1], axis=0)
+        # Step t, counted from 1, has the lags 0 to t - 1.
+        return edges, np.where(self.edges[None, :-1] < edges[1:, None], share, np.nan)
+
 
 def lag_map(sweep: Sweep, edges: Sequence[int] | str | None = None) -> LagMap:
     """Split ∂L/∂W_hh by source step and lag.
