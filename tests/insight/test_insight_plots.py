@@ -49,7 +49,7 @@ def test_zeros_and_what_is_not_finite_are_marked_and_named() -> None:
     silent = analyse(Sweep.of_scan(Diagonal(torch.tensor([0.0, 0.0])), torch.ones(5, 2)))
     (axis,) = silent.plot.flow().axes
     assert "‖∂L/∂h_t‖, whole: exactly 0" in labels(axis)
-    overflown = analyse(Sweep.of_scan(Diagonal(torch.tensor([1e200]).double()), torch.ones(5, 1)))
+    overflown = analyse(Sweep.of_scan(Diagonal(torch.tensor([1e200], dtype=torch.float64)), torch.ones(5, 1)))
     (axis,) = overflown.plot.flow().axes
     assert "‖∂L/∂h_t‖, whole: not finite" in labels(axis)
 
