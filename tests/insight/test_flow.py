@@ -75,3 +75,13 @@ def test_what_cannot_be_asked_for() -> None:
         jacobians(torch.eye(2)[None, None])
     with pytest.raises(ValueError, match="longest is 9, A has 5 steps"):
         jacobians(torch.ones(1, 5, 2), longest=9)
+
+
+def test_singular_values_below_the_rounding_of_the_norm_are_not_shown() -> None:
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)).double()).Q
+    W = turn @ torch.diag(torch.tensor([1.0, 0.5, 0.1]).double()) @ turn.T
+    found = jacobians(W[None, None], [0, 10, 40, 100], longest=100)
+    assert np.isnan(found.resolved).tolist() == [[False] * 3, [False] * 3, [False, False, True], [False, True, True]]
+    assert found.resolved[2, 1] == pytest.approx(0.5**40, rel=1e-2)
+    exact = jacobians(Diagonal(torch.tensor([1.0, 0.1]).double()).normal(), [100], longest=100)
+    assert exact.resolved[0, 1] == pytest.approx(1e-100)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import typer
 
-from retrograd.cli.results import Results, TimeAxis, write_results
+from retrograd.cli.results import Results, TimeAxis, gradient_note, write_results
 from retrograd.cli.run_folder import CHECKPOINT_FILE, RUN_FILE, require_new
 from retrograd.data import Table
 from retrograd.errors import InputError
@@ -25,6 +25,7 @@ from retrograd.estimators import checkpoint
 from retrograd.estimators.evaluation import evaluate
 from retrograd.estimators.recurrent import Recurrent
 from retrograd.estimators.training import DivergenceError, Trainer
+from retrograd.insight import Sweep, analyse
 
 __all__ = ["Settings", "fit_recurrent"]
 
@@ -121,9 +122,10 @@ def _results(
     future_inputs = table.inputs[table.steps :]
     eigenvalues, closed = model.eigenvalues()
     delta_norm = delta.norm(dim=-1).cpu().numpy()
-    notes: tuple[str, ...] = ()
+    analysis = analyse(Sweep.of_estimator(model, table.inputs[:start], table.targets[:start]))
+    notes = gradient_note(analysis)
     if (radius := float(np.abs(closed).max())) > 1:
-        notes = (
+        notes += (
             f"The closed loop is unstable (spectral radius {radius:.4f}): long free runs grow without bound. "
             "Try --closed-loop, or a smaller --hidden.",
         )
@@ -146,6 +148,7 @@ def _results(
             "delta_norm": delta_norm,
             "eigenvalues": eigenvalues,
             "closed_loop_eigenvalues": closed,
+            "analysis": analysis,
         },
         notes=notes,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from retrograd.cli.results import Results, write_results
+from retrograd.cli.results import Results, gradient_note, write_results
 from retrograd.cli.run_folder import make, write_run
 from retrograd.data import Table
 from retrograd.errors import InputError, require_choice
@@ -22,6 +22,7 @@ from retrograd.estimators.analysis import (
 from retrograd.estimators.identification import NOISES
 from retrograd.estimators.state_space import StateSpace
 from retrograd.estimators.system import predict
+from retrograd.insight import Sweep, analyse
 from retrograd.report import SystemReport
 from retrograd.report.page import plural
 from retrograd.report.summary_tables import summary_tables
@@ -69,6 +70,15 @@ def fit_state_space(
     }  # fmt: skip
     summary = model.summary()
     _show(str(summary), unit)
+    analysis = analyse(
+        Sweep.of_estimator(model, given, targets.iloc[:start]), name="(A − K C)" if model.K_.any() else "A"
+    )
+    flowing = {
+        "analysis": analysis,
+        # h_t is the state before step t + 1: the first one is the initial state.
+        "delta_time": table.time[1:start],
+        "delta_norm": analysis.flow.delta_norm,
+    }
 
     def save(folder: Path) -> None:
         make(folder)
@@ -88,8 +98,8 @@ def fit_state_space(
             upper=forecast[2],
             settings=settings,
             save=save,
-            report={**report_of(model, unit), "summary": summary_tables(summary, unit)},
-            notes=tuple(notes),
+            report={**report_of(model, unit), **flowing, "summary": summary_tables(summary, unit)},
+            notes=(*notes, *gradient_note(analysis)),
         ),
     )
 

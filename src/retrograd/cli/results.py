@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,10 @@ from retrograd.errors import InputError
 from retrograd.estimators.evaluation import compare
 from retrograd.files import write_whole
 
-__all__ = ["Results", "TimeAxis", "csv", "forecast_columns", "write_results"]
+if TYPE_CHECKING:
+    from retrograd.insight import Analysis
+
+__all__ = ["Results", "TimeAxis", "csv", "forecast_columns", "gradient_note", "write_results"]
 
 Array = np.ndarray[Any, Any]
 
@@ -107,6 +110,14 @@ class Results:
     def horizon(self) -> int:
         """Steps of the forecast."""
         return len(self.forecast)
+
+
+def gradient_note(analysis: Analysis) -> tuple[str, ...]:
+    """Return a line on how the gradient flows, where there is something to say."""
+    kinds = analysis.verdict.kinds
+    if kinds == ("healthy",):
+        return ()
+    return (f"The gradient through time: {', '.join(kinds)}; the report says where, and what to do.",)
 
 
 def csv(label: str, times: Array, columns: dict[str, Array]) -> bytes:

@@ -30,6 +30,7 @@ class Analysis:
         truncation: what windows keep of it.
         spectrum: modes and norms of the transition; None where it is dense and changes with time.
         verdict: in words.
+        name: what texts and pictures call the transition.
     """
 
     flow: Flow
@@ -38,6 +39,7 @@ class Analysis:
     truncation: Truncation
     spectrum: Spectrum | None
     verdict: Verdict
+    name: str = "W_hh"
 
     def __str__(self) -> str:
         """Return the verdict."""
@@ -51,7 +53,7 @@ class Analysis:
         return Plots(self)
 
 
-def analyse(sweep: Sweep, needed: int | None = None) -> Analysis:
+def analyse(sweep: Sweep, needed: int | None = None, *, name: str = "W_hh") -> Analysis:
     """Ask every question of a sweep.
 
     Up to 256 steps every lag is looked at; of a longer sequence 1 to 8 and then four an octave, so that the whole costs
@@ -60,6 +62,7 @@ def analyse(sweep: Sweep, needed: int | None = None) -> Analysis:
     Args:
         sweep: the forward and backward run, of :class:`Sweep`'s constructors.
         needed: the longest lag over which the task needs the gradient, as :func:`verdict` takes it.
+        name: what texts and pictures call the transition.
 
     Example:
         >>> import torch
@@ -76,5 +79,5 @@ def analyse(sweep: Sweep, needed: int | None = None) -> Analysis:
     if sweep.diagonal or sweep.A.shape[0] * sweep.A.shape[1] == 1:
         modes = spectrum(sweep)
     truncated = truncation(sweep)
-    judged = verdict(sweep, needed, flowing=flowing, through=through, modes=modes, truncated=truncated)
-    return Analysis(flowing, through, lag_map(sweep), truncated, modes, judged)
+    judged = verdict(sweep, needed, name=name, flowing=flowing, through=through, modes=modes, truncated=truncated)
+    return Analysis(flowing, through, lag_map(sweep), truncated, modes, judged, name)

@@ -64,16 +64,28 @@ class Jacobians:
         lags: k, ``(K,)``, from 0.
         singular_values: the largest, ``(K, top)``, largest first. A number beyond float64 is infinite, one below it 0.
         log10_norm: log10 of the largest, ``(K,)``, which neither overflows nor underflows; −inf where exactly 0.
+        rounding: what the product's rounding can be, as a part of the norm, ``(K,)``; 0 for diagonal transitions.
     """
 
     lags: Array
     singular_values: Array
     log10_norm: Array
+    rounding: Array
 
     @property
     def norm(self) -> Array:
         """‖∂h_T/∂h_{T-k}‖₂, ``(K,)``."""
         return np.asarray(self.singular_values[:, 0])
+
+    @property
+    def resolved(self) -> Array:
+        """The singular values, ``(K, top)``; NaN where the rounding of a dense product's norm is larger than they are.
+
+        A product of k matrices of H rows is off by up to k H eps of its norm, the norm itself taken for one factor.
+        """
+        values, rounding = self.singular_values, self.rounding[:, None] * self.norm[:, None]
+        shown = np.where((values <= rounding) & (rounding > 0), np.nan, values)
+        return np.concatenate([values[:, :1], shown[:, 1:]], axis=1)
 
 
 def jacobians(
@@ -130,7 +142,8 @@ def jacobians(
     found, power = singular[:, : min(top, width)].numpy(), np.array(exponents)
     with np.errstate(divide="ignore", over="ignore", under="ignore"):
         log10_norm = np.log10(found[:, 0]) + power * np.log10(2)
-        return Jacobians(np.array(wanted), np.ldexp(found, power[:, None]), log10_norm)
+        rounding = np.array(wanted) * (0.0 if own.ndim == 3 else width * np.finfo(float).eps)
+        return Jacobians(np.array(wanted), np.ldexp(found, power[:, None]), log10_norm, rounding)
 
 
 def _scaled(product: Tensor) -> tuple[Tensor, int]:

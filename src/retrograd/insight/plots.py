@@ -59,11 +59,12 @@ class Plots:
         """The largest singular values of ∂h_T/∂h_{T−k}, lag by lag."""
         found = self._analysis.jacobians
         figure, axis = _figure()
-        for number in range(min(found.singular_values.shape[1], len(COLORS))):
+        values = found.resolved
+        for number in range(min(values.shape[1], len(COLORS))):
             name = (
                 "largest (the norm)" if number == 0 else f"{('second', 'third', 'fourth')[number - 1]} singular value"
             )
-            _curve(axis, found.lags, found.singular_values[:, number], name, COLORS[number], "-")
+            _curve(axis, found.lags, values[:, number], name, COLORS[number], "-")
         axis.axhline(1, color=BLACK, linewidth=0.8)
         axis.axhline(VANISHED, color=BLACK, linewidth=0.8, linestyle=":")
         axis.set(xlabel="lag k, steps", ylabel="singular values of ∂h_T/∂h_(T−k)", title="What a gradient goes through")
@@ -89,7 +90,7 @@ class Plots:
         axis.set(
             xlabel="source step t, where the loss enters",
             ylabel="lag k, steps (not to scale)",
-            title="Where ∂L/∂W_hh comes from",
+            title=f"Where ∂L/∂{self._analysis.name} comes from",
         )
         bar = figure.colorbar(drawn, ax=axis)
         bar.set_label(f"share of the gradient\n(linear within ±{FAINTEST:g}; grey: no such step)")
@@ -101,7 +102,8 @@ class Plots:
         figure, axis = _figure(rows=2, height=4.6)
         _curve(axis[0], found.windows, found.relative_error, "", BLUE, "-")
         _curve(axis[1], found.windows, found.angle, "", VERMILLION, "-")
-        axis[0].set(ylabel="‖G_k − G‖ / ‖G‖ (a ratio)", title="What truncated backpropagation loses of G = ∂L/∂W_hh")
+        axis[0].set_title(f"What truncated backpropagation loses of G = ∂L/∂{self._analysis.name}")
+        axis[0].set_ylabel("‖G_k − G‖ / ‖G‖ (a ratio)")
         axis[1].set(xlabel="window k, steps", ylabel="angle to G, degrees")
         return figure
 

@@ -87,6 +87,7 @@ def verdict(
     sweep: Sweep,
     needed: int | None = None,
     *,
+    name: str = "W_hh",
     flowing: Flow | None = None,
     through: Jacobians | None = None,
     modes: Spectrum | None = None,
@@ -98,6 +99,7 @@ def verdict(
         sweep: the forward and backward run.
         needed: the longest lag over which the task needs the gradient, below T. By default the longest way from a step
             to the next loss after it: T - 1 where only the last state is looked at, 0 where every one is.
+        name: what the text calls the transition.
         flowing: the sweep's :func:`flow`, if it is at hand; likewise
         through: its :func:`jacobians`,
         modes: its :func:`spectrum` and
@@ -134,12 +136,12 @@ def verdict(
         kinds.append("transient growth")
     if at_needed < np.log10(VANISHED):
         kinds.append("vanishing")
-    evidence = [*_path(sweep, through, needed, at_needed), *_steps(flowing), *_modes(modes, sweep.time, kinds)]
+    evidence = [*_path(sweep, through, needed, at_needed), *_steps(flowing), *_modes(modes, sweep.time, kinds, name)]
     advice = [
-        *_initialisation(sweep, kinds, needed, at_needed, float(size[-1])),
-        *_reparametrisation(kinds, needed, at_needed, through, modes),
-        *_clipping(kinds, flowing),
-        *_window(truncated, sweep.time),
+        *_initialisation(sweep, kinds, needed, at_needed, float(size[-1]), name),
+        *_reparametrisation(kinds, needed, at_needed, through, modes, name),
+        *_clipping(kinds, flowing, name),
+        *_window(truncated, sweep.time, name),
     ]
     return Verdict(tuple(kinds) or ("healthy",), tuple(evidence), tuple(advice), needed)
 
@@ -192,7 +194,7 @@ def _steps(flowing: Flow) -> list[str]:
     return [line + (f", and is exactly zero at {int(zero.sum())} of them." if zero.any() else ".")]
 
 
-def _modes(modes: Spectrum | None, time: int, kinds: list[str]) -> list[str]:
+def _modes(modes: Spectrum | None, time: int, kinds: list[str], name: str) -> list[str]:
     if modes is None:
         return []
     what = "mean rate" if modes.averaged else "eigenvalue"
@@ -208,14 +210,16 @@ def _modes(modes: Spectrum | None, time: int, kinds: list[str]) -> list[str]:
         lines.append(f"{beyond} of {len(size)} modes lie outside the unit circle.")
     if "transient growth" in kinds:
         lines.append(
-            f"W_hh is not normal (departure {modes.departure:.2g} of 1, ‖W_hh‖ = {modes.norm:.3g} against a spectral "
-            f"radius of {modes.radius:.3g}): ‖W_hh^k‖ grows to {modes.transient.largest:.3g} at k = "
+            f"{name} is not normal (departure {modes.departure:.2g} of 1, ‖{name}‖ = {modes.norm:.3g} against a "
+            f"spectral radius of {modes.radius:.3g}): ‖({name})^k‖ grows to {modes.transient.largest:.3g} at k = "
             f"{modes.transient.lag} before the eigenvalues rule."
         )
     return lines
 
 
-def _initialisation(sweep: Sweep, kinds: list[str], needed: int, at_needed: float, at_end: float) -> list[Advice]:
+def _initialisation(
+    sweep: Sweep, kinds: list[str], needed: int, at_needed: float, at_end: float, name: str
+) -> list[Advice]:
     """Scale W_hh so that the Jacobian has the size wanted at one lag."""
     if not sweep.invariant:
         return []  # gates are not a matrix to scale
@@ -226,14 +230,13 @@ def _initialisation(sweep: Sweep, kinds: list[str], needed: int, at_needed: floa
     else:
         return []
     factor = float(10 ** ((np.log10(aim) - now) / lag))
-    text = (
-        f"Start from W_hh × {factor:.6g}: over {lag} steps ‖∂h_T/∂h_(T−k)‖ is then {aim:g} in place of {_number(now)}."
-    )
+    then = f"over {lag} steps ‖∂h_T/∂h_(T−k)‖ is then {aim:g} in place of {_number(now)}."
+    text = f"Start from {name} × {factor:.6g}: {then}"
     return [Advice("initialisation", text, factor, now, float(np.log10(aim)))]
 
 
 def _reparametrisation(
-    kinds: list[str], needed: int, at_needed: float, through: Jacobians, modes: Spectrum | None
+    kinds: list[str], needed: int, at_needed: float, through: Jacobians, modes: Spectrum | None, name: str
 ) -> list[Advice]:
     largest = float(np.nanmax(through.log10_norm))
     if "exploding" in kinds:
@@ -251,14 +254,14 @@ def _reparametrisation(
     if "vanishing" in kinds:
         radius = float(AIM ** (1 / needed))
         text = (
-            f"Or start from an orthogonal W_hh × {radius:.6g}, or rg.Diagonal of that size: over {needed} steps "
+            f"Or start from an orthogonal {name} × {radius:.6g}, or rg.Diagonal of that size: over {needed} steps "
             f"‖∂h_T/∂h_(T−k)‖ is then {AIM:g} for every state, in place of {_number(at_needed)} for the best one."
         )
         return [Advice("reparametrisation", text, radius, at_needed, float(np.log10(AIM)))]
     return []
 
 
-def _clipping(kinds: list[str], flowing: Flow) -> list[Advice]:
+def _clipping(kinds: list[str], flowing: Flow, name: str) -> list[Advice]:
     sizes = flowing.gradient_by_sequence
     if not {"exploding", "transient growth"} & set(kinds):
         return []
@@ -266,22 +269,24 @@ def _clipping(kinds: list[str], flowing: Flow) -> list[Advice]:
         return []
     threshold, largest = float(np.quantile(sizes, CUT_ABOVE, method="higher")), float(sizes.max())
     text = (
-        f"Cut gradients at {threshold:.3g}: of the {len(sizes)} sequences' ‖∂L/∂W_hh‖, which go up to {largest:.3g}, "
+        f"Cut gradients at {threshold:.3g}: of the {len(sizes)} sequences' ‖∂L/∂{name}‖, which go up to {largest:.3g}, "
         f"{int((sizes > threshold).sum())} are longer than that."
     )
     return [Advice("clipping", text, threshold, largest, threshold)]
 
 
-def _window(truncated: Truncation, time: int) -> list[Advice]:
+def _window(truncated: Truncation, time: int, name: str) -> list[Advice]:
     if np.isnan(truncated.relative_error).any():
         return []
     window = truncated.window_for(HARMLESS)
     error = float(truncated.relative_error[truncated.windows == window][0])
     if window < time:
         text = (
-            f"If backpropagation has to be truncated, windows of {window} steps keep ∂L/∂W_hh to {100 * error:.2g} % "
+            f"If backpropagation has to be truncated, windows of {window} steps keep ∂L/∂{name} to {100 * error:.2g} % "
             f"(the whole are {time})."
         )
     else:
-        text = f"Do not truncate backpropagation: no window below {time} steps keeps ∂L/∂W_hh to {100 * HARMLESS:g} %."
+        text = (
+            f"Do not truncate backpropagation: no window below {time} steps keeps ∂L/∂{name} to {100 * HARMLESS:g} %."
+        )
     return [Advice("window", text, window, float(truncated.relative_error[0]), error)]

@@ -9,6 +9,7 @@ import numpy as np
 from bokeh.models import BasicTicker, ColumnDataSource, HoverTool
 from bokeh.models.annotations import BoxAnnotation
 
+from retrograd.report import flow_figures
 from retrograd.report.plot import (
     BLACK,
     BLUE,
@@ -237,6 +238,7 @@ def gradient_flow(report: RunReport) -> Part | None:
         "The size of the loss's gradient with respect to each state, as backpropagation carries it from the last "
         "step (right) to the first (left), on a logarithmic scale: a straight fall to the left is a vanishing "
         "gradient, a straight rise an exploding one." + notes.text(),
+        flow_figures.verdict(report),
     )
 
 

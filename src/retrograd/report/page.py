@@ -12,6 +12,7 @@ import numpy as np
 from retrograd.files import write_whole
 
 if TYPE_CHECKING:
+    from retrograd.insight import Analysis
     from retrograd.report.plot import Part
 
 __all__ = ["ComparisonReport", "RunReport", "SystemReport", "TextTable", "plural", "write_comparison", "write_report"]
@@ -112,6 +113,7 @@ class RunReport:
         spectrum_reading: a sentence on the second set.
         system: what is known of an identified system.
         summary: tables of the fit's numbers.
+        analysis: how the gradient of the one-step loss flows back through time.
     """
 
     title: str
@@ -139,6 +141,7 @@ class RunReport:
     )
     system: SystemReport | None = None
     summary: Sequence[TextTable] = ()
+    analysis: Analysis | None = None
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,7 @@ def write_report(path: Path, report: RunReport) -> None:
     Raises:
         ValueError: arrays of the report do not fit each other.
     """
-    from retrograd.report import figures, system_figures
+    from retrograd.report import figures, flow_figures, system_figures
 
     _check(report)
     found = (
@@ -186,6 +189,9 @@ def write_report(path: Path, report: RunReport) -> None:
         system_figures.residuals(report),
         figures.training(report),
         figures.gradient_flow(report),
+        flow_figures.through_lags(report),
+        flow_figures.lag_map(report),
+        flow_figures.truncation(report),
         figures.spectrum(report),
         system_figures.bode(report),
         system_figures.step(report),
@@ -231,6 +237,7 @@ def _write_page(
                 "heading": part.heading,
                 "plots": [{"caption": caption, "div": next(remaining)} for caption, _ in part.plots],
                 "reading": part.reading,
+                "points": part.points,
             }
             for part in parts
         ],

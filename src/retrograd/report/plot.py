@@ -60,11 +60,19 @@ FEW_DECADES = 2.5
 
 @dataclass(frozen=True)
 class Part:
-    """A section of the page: plots under one heading, each with a caption if there are several."""
+    """A section of the page: plots under one heading, each with a caption if there are several.
+
+    Attributes:
+        heading: of the section.
+        plots: captions and figures.
+        reading: how to read them.
+        points: what else is to be said, in a list.
+    """
 
     heading: str
     plots: list[tuple[str, Any]]
     reading: str
+    points: tuple[str, ...] = ()
 
 
 class Notes:
