@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard native/*)
 
-.PHONY: demo test lint sanitize bench bench-table bench-estimators accuracy contract docs clean
+.PHONY: demo test lint sanitize bench bench-table bench-estimators bench-insight accuracy contract docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/retrograd fit sunspots --target sunspots --time year --test 1921 --horizon 22 --out runs/sunspots --overwrite
@@ -33,6 +33,9 @@ bench: $(VENV)/.installed
 # JAX_SYSID=PYTHON compares with jax-sysid, in whatever environment has it.
 bench-estimators: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.estimators $(if $(JAX_SYSID),--jax-sysid $(JAX_SYSID))
+
+bench-insight: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.insight
 
 accuracy: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.accuracy

@@ -69,5 +69,6 @@ def test_grids_of_lags_go_from_the_least_to_the_longest(longest: int) -> None:
     assert (grid[0], grid[-1]) == (1, longest)
     assert all(a < b for a, b in itertools.pairwise(grid))
     if longest > 256:
-        assert len(grid) <= 8 + 4 * np.log2(longest / 8) + 2
-        assert max(b / a for a, b in itertools.pairwise(grid) if a >= 8) <= 1.25 + 1e-12
+        assert len(grid) <= 16 + np.log2(longest / 64)
+        assert {4, 6, 8, 12, 24, 48, 64} <= set(grid)
+        assert max(b / a for a, b in itertools.pairwise(grid) if a >= 8) <= 2

@@ -56,8 +56,8 @@ class Analysis:
 def analyse(sweep: Sweep, needed: int | None = None, *, name: str = "W_hh") -> Analysis:
     """Ask every question of a sweep.
 
-    Up to 256 steps every lag is looked at; of a longer sequence 1 to 8 and then four an octave, so that the whole costs
-    a few runs forward and backward. The functions by themselves take any lags.
+    Up to 256 steps every lag is looked at; of a longer sequence 1 to 8, two an octave up to 64 and one beyond, so that
+    the whole costs some ten runs forward and backward. The functions by themselves take any lags.
 
     Args:
         sweep: the forward and backward run, of :class:`Sweep`'s constructors.
@@ -77,7 +77,7 @@ def analyse(sweep: Sweep, needed: int | None = None, *, name: str = "W_hh") -> A
     flowing, through = flow(sweep), jacobians(sweep)
     modes = None
     if sweep.diagonal or sweep.A.shape[0] * sweep.A.shape[1] == 1:
-        modes = spectrum(sweep)
+        modes = spectrum(sweep, through=through)
     truncated = truncation(sweep)
     judged = verdict(sweep, needed, name=name, flowing=flowing, through=through, modes=modes, truncated=truncated)
     return Analysis(flowing, through, lag_map(sweep), truncated, modes, judged, name)

@@ -100,7 +100,8 @@ def jacobians(
 
     Args:
         A: a sweep, or transitions as :meth:`retrograd.Dense.normal` gives them.
-        lags: which, from 0; ``"all"``; or None: all up to 256, of a longer sequence 0 to 8 and then four an octave.
+        lags: which, from 0; ``"all"``; or None: all up to 256, of a longer sequence 0 to 8, two an octave
+            up to 64 and one beyond.
         longest: the largest lag; T by default, from h_T to h_0. Needed where A is one matrix.
         top: how many singular values.
         row: which sequence, where each has its own transitions.
@@ -124,9 +125,13 @@ def jacobians(
     width = A.shape[-1]
     product, exponent, before = identity(own)[:, 0], 0, 0
     values, exponents = [], []
+    powers = [_scaled(own[:, 0])]
     for lag in wanted:
         if lag > before:
-            factor, shift = _scaled_chain(own, steps - lag, steps - before, lag - before)
+            if steps == 1:
+                factor, shift = _scaled_power(powers, lag - before)
+            else:
+                factor, shift = _scaled_chain(own, steps - lag, steps - before)
             product = product * factor if own.ndim == 3 else product @ factor
             product, more = _scaled(product)
             exponent, before = exponent + shift + more, lag
@@ -161,24 +166,29 @@ def _scaled(product: Tensor) -> tuple[Tensor, int]:
 _SAFE = 8
 
 
-def _scaled_chain(A: Tensor, start: int, stop: int, count: int) -> tuple[Tensor, int]:
-    """Return Φ(stop, start) of ``count`` steps over a power of two, and that power."""
-    if A.shape[1] == 1:
-        result, exponent = identity(A)[:, 0], 0
-        power, shift = _scaled(A[:, 0])
-        while count:
-            if count & 1:
-                result, more = _scaled(result * power if A.ndim == 3 else result @ power)
-                exponent += shift + more
-            count >>= 1
-            if count:
-                power, more = _scaled(power * power if A.ndim == 3 else power @ power)
-                shift = 2 * shift + more
-        return result, exponent
-    if count <= _SAFE:
+def _scaled_power(powers: list[tuple[Tensor, int]], count: int) -> tuple[Tensor, int]:
+    """Return the ``count``-th power over a power of two; ``powers`` are the squarings so far, and grow."""
+    result, exponent = None, 0
+    for bit in range(count.bit_length()):
+        if bit == len(powers):
+            square, shift = powers[-1]
+            product, more = _scaled(square * square if square.ndim == 2 else square @ square)
+            powers.append((product, 2 * shift + more))
+        if count >> bit & 1:
+            power, shift = powers[bit]
+            result = power if result is None else result * power if power.ndim == 2 else result @ power
+            result, more = _scaled(result)
+            exponent += shift + more
+    assert result is not None
+    return result, exponent
+
+
+def _scaled_chain(A: Tensor, start: int, stop: int) -> tuple[Tensor, int]:
+    """Return Φ(stop, start) of transitions that change with time, over a power of two, and that power."""
+    if stop - start <= _SAFE:
         return _scaled(chain(A, start, stop))
-    middle = start + count // 2
-    earlier, low = _scaled_chain(A, start, middle, middle - start)
-    later, high = _scaled_chain(A, middle, stop, stop - middle)
+    middle = (start + stop) // 2
+    earlier, low = _scaled_chain(A, start, middle)
+    later, high = _scaled_chain(A, middle, stop)
     product, more = _scaled(later * earlier if A.ndim == 3 else later @ earlier)
     return product, low + high + more

@@ -12,6 +12,7 @@ of large sums is ever taken.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +22,9 @@ import torch
 from torch import Tensor
 
 from retrograd.errors import InputError
-from retrograd.insight.products import combine, from_steps, lag_grid, windows
+from retrograd.insight.products import carry, combine, from_steps, lag_grid, windows
 from retrograd.insight.sweep import Sweep, outer
-from retrograd.transition import apply_adjoint, apply_transition
+from retrograd.transition import apply_adjoint
 
 __all__ = ["LagMap", "lag_map", "lag_parts"]
 
@@ -31,6 +32,8 @@ Array = np.ndarray[Any, Any]
 
 # Bytes of all G(t, k) beyond which lag_parts refuses.
 _MOST_PARTS = 1 << 28
+# Elements worked on at a time: fresh memory costs more than the arithmetic.
+_PIECE = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def lag_map(sweep: Sweep, edges: Sequence[int] | str | None = None) -> LagMap:
     Args:
         sweep: the forward and backward run.
         edges: lags that bound the bins, within 0 and T, both added; ``"all"``: one bin a lag; or None: one bin a lag up
-            to T = 256, of a longer sequence up to lag 8 and then four bins an octave.
+            to T = 256, of a longer sequence up to lag 8, then two bins an octave up to 64 and one beyond.
 
     Example:
         >>> from retrograd import Diagonal
@@ -90,55 +93,67 @@ def lag_map(sweep: Sweep, edges: Sequence[int] | str | None = None) -> LagMap:
         edges = sorted({0, time, *edges})
     found = lag_grid(time, edges, 0)
     G = sweep.gradient
-    previous = sweep.previous
-    q = previous * G if sweep.diagonal else previous @ G.mT
-    share = q.new_zeros((time, len(found) - 1), dtype=torch.float64)
-    sliding = _Sliding(sweep.A, q)
     squared = float(torch.linalg.vector_norm(G)) ** 2
-    for bin_, (first, product) in enumerate(windows(sweep.A, time, found[:-1])):
-        # Lags from `first` on: the window's own sum, moved on by `first` steps.
-        inside = sliding.sums(found[bin_ + 1] - first)[:, : time - first]
-        moved = apply_transition(from_steps(product), inside)
-        share[first:, bin_] = (sweep.direct[:, first:].conj() * moved).real.sum((0, 2))
+    share = torch.zeros(len(found) - 1, time, dtype=torch.float64)
+    previous = sweep.previous
+    batch, _, width = previous.shape
+    rows = max(1, _PIECE // (time * width))
+    for begin in range(0, batch, rows):
+        part = slice(begin, begin + rows)
+        A = sweep.A if sweep.A.shape[0] == 1 else sweep.A[part]
+        _add_shares(share, A, sweep.direct[part], previous[part], G, found)
     share = share / squared if squared > 0 else share * float("nan")
-    return LagMap(np.array(found), share.numpy(), float(np.sqrt(squared)))
+    return LagMap(np.array(found), share.mT.contiguous().numpy(), float(np.sqrt(squared)))
 
 
-class _Sliding:
-    """Y_m(t) = Σ_{j<m} Φ(t, t−j) q_{t-j} for every t, by doubling: Y_{a+b}(t) = Y_b(t) + Φ(t, t−b) Y_a(t−b)."""
+def _add_shares(share: Tensor, A: Tensor, direct: Tensor, previous: Tensor, G: Tensor, edges: list[int]) -> None:
+    """Add what some sequences contribute, ⟨part, G⟩, to ``share (K, T)``.
 
-    def __init__(self, A: Tensor, q: Tensor) -> None:
-        self._A, self._q = A, q
-        self._level: tuple[int, Tensor, Tensor] = (1, q, A)
-
-    def sums(self, length: int) -> Tensor:
-        """Return Y_length, ``(B, T, H)``."""
-        if length & (length - 1):
-            return self._composed(length)
-        size, sums, product = self._level if length >= self._level[0] else (1, self._q, self._A)
-        while size < length:
-            size, sums, product = _doubled(size, sums, product)
-        self._level = size, sums, product
-        return sums
-
-    def _composed(self, length: int) -> Tensor:
-        result: Tensor | None = None
-        level = 1, self._q, self._A
-        while True:
-            size, sums, product = level
-            if length & size:
-                result = sums if result is None else _appended(sums, product, size, result)
-            if size * 2 > length:
-                assert result is not None
-                return result
-            level = _doubled(*level)
+    With Y_m(t) = Σ_{j<m} Φ(t, t−j) q_{t-j}, the lags of a bin [k, k + m) sum to Φ(t, t−k) Y_m(t−k), which is also what
+    makes Y_{k+m} of Y_k: the windows that later, wider bins need come for free.
+    """
+    time = previous.shape[1]
+    q = previous * G if A.ndim == 3 else previous @ G.mT
+    widths = [last - first for first, last in itertools.pairwise(edges)]
+    sums, known, memory = q, {1: q}, torch.empty_like(q[:1])
+    free: list[Tensor] = []
+    for bin_, (first, product) in enumerate(windows(A, time, edges[:-1])):
+        width = widths[bin_]
+        within = known[width] if width in known else _window_sums(A, q, width)
+        moved = carry(from_steps(product), within[:, : time - first], memory)
+        share[bin_, first:] += _dots(direct[:, first:], moved)
+        if first == 0:
+            sums = within.clone()
+        else:
+            sums[:, first:] += moved
+        ahead = widths[bin_ + 1 :]
+        free += [known.pop(size) for size in list(known) if size not in (1, *ahead)]
+        if edges[bin_ + 1] in ahead:
+            # Memory that was used before: fresh pages cost more than the copy.
+            known[edges[bin_ + 1]] = (free.pop() if free else torch.empty_like(q)).copy_(sums)
 
 
-def _doubled(size: int, sums: Tensor, product: Tensor) -> tuple[int, Tensor, Tensor]:
-    both = _appended(sums, product, size, sums)
-    if product.shape[1] == 1:
-        return 2 * size, both, combine(product, product, product)
-    return 2 * size, both, combine(product, product[:, size:], product[:, : max(product.shape[1] - size, 0)])
+def _dots(a: Tensor, b: Tensor) -> Tensor:
+    """Return Re Σ a_t^H b_t over batch and states, ``(T,)``."""
+    return torch.einsum("bth,bth->t", a.conj(), b).real
+
+
+def _window_sums(A: Tensor, q: Tensor, length: int) -> Tensor:
+    """Return Y_length, ``(B, T, H)``, by doubling: Y_{a+b}(t) = Y_b(t) + Φ(t, t−b) Y_a(t−b)."""
+    result: Tensor | None = None
+    size, sums, product = 1, q, A
+    while True:
+        if length & size:
+            result = sums if result is None else _appended(sums, product, size, result)
+        if size * 2 > length:
+            assert result is not None  # the highest bit of length set it
+            return result
+        sums = _appended(sums, product, size, sums)
+        if product.shape[1] == 1:
+            product = combine(product, product, product)
+        else:
+            product = combine(product, product[:, size:], product[:, : max(product.shape[1] - size, 0)])
+        size *= 2
 
 
 def _appended(recent: Tensor, product: Tensor, size: int, older: Tensor) -> Tensor:
@@ -146,7 +161,7 @@ def _appended(recent: Tensor, product: Tensor, size: int, older: Tensor) -> Tens
     result = recent.clone()
     count = recent.shape[1] - size
     if count > 0:
-        result[:, size:] += apply_transition(from_steps(product), older[:, :count])
+        result[:, size:] += carry(from_steps(product), older[:, :count])
     return result
 
 

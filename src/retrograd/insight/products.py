@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from retrograd.errors import InputError
+from retrograd.transition import apply_transition
 
-__all__ = ["chain", "combine", "from_steps", "identity", "lag_grid", "windows"]
+__all__ = ["carry", "chain", "combine", "from_steps", "identity", "lag_grid", "windows"]
 
-# Lags up to this one by one, then so many an octave.
-FINE = 8
-AN_OCTAVE = 4
+# Lags up to FINE one by one, up to HALVED two an octave, then one.
+FINE, HALVED = 8, 64
 # Where a curve is asked for at every lag by default.
 EVERY = 256
 
@@ -23,14 +23,15 @@ def lag_grid(longest: int, lags: Sequence[int] | str | None, least: int) -> list
 
     Args:
         longest: the largest one; always in.
-        lags: those wanted; ``"all"``; or None: all up to 256, else 1 to 8 and then four an octave.
+        lags: those wanted; ``"all"``; or None: all up to 256, else 0 to 8, two an octave up to
+            64 and one beyond.
         least: the smallest one.
 
     Raises:
         InputError: a lag is outside.
 
-    >>> lag_grid(3, None, 0), lag_grid(1000, None, 0)[7:16]
-    ([0, 1, 2, 3], [7, 8, 10, 12, 14, 16, 20, 24, 28])
+    >>> lag_grid(3, None, 0), lag_grid(1000, None, 0)[8:]
+    ([0, 1, 2, 3], [8, 12, 16, 24, 32, 48, 64, 128, 256, 512, 1000])
     """
     if isinstance(lags, str) and lags != "all":
         raise InputError(f"lags are {lags!r}, expected whole numbers, 'all' or None")
@@ -41,13 +42,9 @@ def lag_grid(longest: int, lags: Sequence[int] | str | None, least: int) -> list
         if not found or found[0] < least or found[-1] > longest:
             raise InputError(f"lags are {list(lags)}, expected whole numbers from {least} to {longest}")
         return found
-    coarse, step = list(range(least, FINE)), FINE // AN_OCTAVE
-    lag = FINE
-    while lag < longest:
-        coarse.append(lag)
-        lag += step
-        step *= 2 if lag & (lag - 1) == 0 else 1
-    return [*coarse, longest]
+    octaves = [HALVED << octave for octave in range(longest.bit_length())]
+    grid = {*range(FINE + 1), *(3 * lag // 2 for lag in (8, 16, 32)), 16, 32, *octaves}
+    return sorted({lag for lag in grid if least <= lag < longest} | {longest})
 
 
 def combine(A: Tensor, later: Tensor, earlier: Tensor) -> Tensor:
@@ -83,6 +80,20 @@ def from_steps(product: Tensor) -> Tensor:
     return _part(product, 1, None)
 
 
+def carry(product: Tensor, x: Tensor, memory: Tensor | None = None) -> Tensor:
+    """Return Φ x for every step of x ``(batch, time, H)``: of one matrix for all, one product.
+
+    ``memory`` ``(1, at least time, H)`` may take the result of one sequence.
+    """
+    if product.ndim == 4 and product.shape[:2] == (1, 1):
+        if memory is not None and len(x) == 1:
+            out = memory[:, : x.shape[1]]
+            torch.mm(x[0], product[0, 0].mT, out=out[0])
+            return out
+        return x @ product[0, 0].mT
+    return apply_transition(product, x)
+
+
 def _window(A: Tensor, length: int) -> Tensor:
     """Return the products of every ``length`` successive transitions, by repeated doubling."""
     result: Tensor | None = None
@@ -107,9 +118,7 @@ def _part(product: Tensor, start: int, stop: int | None) -> Tensor:
 
 
 def chain(A: Tensor, start: int, stop: int) -> Tensor:
-    """Return Φ(stop, start), ``(groups, ...)``: pairs first, then pairs of pairs."""
-    if A.shape[1] == 1:
-        return A[:, 0] ** (stop - start) if A.ndim == 3 else torch.linalg.matrix_power(A[:, 0], stop - start)
+    """Return Φ(stop, start), ``(groups, ...)``, of transitions that change with time: pairs first, then their pairs."""
     product = A[:, start:stop]
     while product.shape[1] > 1:
         even = product.shape[1] // 2 * 2

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from retrograd.errors import InputError
-from retrograd.insight.flow import jacobians
-from retrograd.insight.products import lag_grid
+from retrograd.insight.flow import Jacobians, jacobians
+from retrograd.insight.products import EVERY, lag_grid
 from retrograd.insight.sweep import Sweep
 from retrograd.transition import Dense, Diagonal
 
@@ -27,7 +27,7 @@ Array = np.ndarray[Any, Any]
 # A mode is remembered until this much of it is left.
 LEFT = 0.01
 # Angles at which the numerical radius is looked for first, and how often the best is then improved.
-_ANGLES = 24
+_ANGLES = 12
 _ASCENTS = 100
 # The square root of a difference of this many units of rounding.
 _NORMAL = 1e-7
@@ -76,7 +76,9 @@ class Spectrum:
     averaged: bool
 
 
-def spectrum(A: Sweep | Dense | Diagonal | Tensor, horizon: int | None = None) -> Spectrum:
+def spectrum(
+    A: Sweep | Dense | Diagonal | Tensor, horizon: int | None = None, *, through: Jacobians | None = None
+) -> Spectrum:
     """Return the modes and norms of a transition.
 
     Of diagonal transitions that change with time, each channel's mode is the geometric mean of |a_t| over steps (and
@@ -85,6 +87,7 @@ def spectrum(A: Sweep | Dense | Diagonal | Tensor, horizon: int | None = None) -
     Args:
         A: one dense matrix, or diagonal transitions; a sweep gives its own.
         horizon: the longest product that transient growth is looked for in; a sweep's T, else 1000.
+        through: a sweep's :func:`jacobians`, if they are at hand.
 
     Raises:
         InputError: A is dense and changes with time (there is no one spectrum: see :func:`jacobians`), or is not
@@ -115,7 +118,8 @@ def spectrum(A: Sweep | Dense | Diagonal | Tensor, horizon: int | None = None) -
     else:
         averaged = False
         eigenvalues, vectors = torch.linalg.eig(a[0, 0])
-        norms = _norms(a[0, 0], eigenvalues, vectors, horizon)
+        norms = _norms(a[0, 0], eigenvalues, vectors)
+        norms["transient"] = transient_growth(a[0, 0], horizon, through)
     found = eigenvalues.numpy()
     found = found[np.lexsort((found.imag, np.round(-np.abs(found), 12)))]
     size = np.abs(found)
@@ -148,7 +152,7 @@ def _norms_of_diagonal(values: Tensor, horizon: int) -> dict[str, Any]:
     }
 
 
-def _norms(matrix: Tensor, eigenvalues: Tensor, vectors: Tensor, horizon: int) -> dict[str, Any]:
+def _norms(matrix: Tensor, eigenvalues: Tensor, vectors: Tensor) -> dict[str, Any]:
     frobenius = float(torch.linalg.vector_norm(matrix))
     beyond = max(frobenius**2 - float(eigenvalues.abs().square().sum()), 0.0)
     departure = float(np.sqrt(beyond)) / frobenius if frobenius > 0 else 0.0
@@ -157,32 +161,32 @@ def _norms(matrix: Tensor, eigenvalues: Tensor, vectors: Tensor, horizon: int) -
         "norm": float(torch.linalg.matrix_norm(matrix, 2)),
         "numerical_abscissa": float(torch.linalg.eigvalsh((matrix + matrix.mH) / 2)[-1]),
         "numerical_radius": _numerical_radius(matrix),
-        "transient": transient_growth(matrix, horizon),
         "departure": departure if departure > _NORMAL else 0.0,
         "eigenvector_condition": float(singular[0] / singular[-1]) if singular[-1] > 0 else float("inf"),
     }
 
 
-def transient_growth(W: Tensor, horizon: int) -> TransientGrowth:
+def transient_growth(W: Tensor, horizon: int, through: Jacobians | None = None) -> TransientGrowth:
     """Return the largest ‖W^k‖₂ for k from 0 to ``horizon``, W being ``(H, H)``.
 
-    Every k up to 8 and four an octave are tried, then all between the neighbours of the best (64 of them at a time):
-    exact where ‖W^k‖ has one hill within each of those stretches.
+    Every k up to 8 and one or two an octave are tried, then those between the neighbours of the best, 9 at a time:
+    exact where ‖W^k‖ has one hill within each of those stretches. ``through`` are norms that are known already.
 
     >>> transient_growth(torch.tensor([[0.0, 7.0], [0.0, 0.0]]), 10)
     TransientGrowth(largest=7.0, lag=1, horizon=10)
     """
     A = W.to(torch.complex128 if W.is_complex() else torch.float64)[None, None]
-    tried = sorted({*lag_grid(horizon, None if horizon > 256 else [*range(min(9, horizon + 1)), horizon], 0)})
-    if 8 < horizon <= 256:
-        tried = sorted({*range(9), *(lag for lag in lag_grid(257, None, 0) if lag <= horizon), horizon})
+    # A grid of a longer horizon, cut: up to 256 the default would be every lag.
+    grid = sorted({*(lag for lag in lag_grid(max(horizon, EVERY + 1), None, 0) if lag < horizon), horizon})
+    found = through if through is not None else jacobians(A, grid, longest=horizon, top=1)
     while True:
-        found = jacobians(A, tried, longest=horizon, top=1)
         best = int(np.argmax(found.log10_norm))
-        low, high = tried[max(best - 1, 0)], tried[min(best + 1, len(tried) - 1)]
+        lag, largest = int(found.lags[best]), float(found.norm[best])
+        low, high = int(found.lags[max(best - 1, 0)]), int(found.lags[min(best + 1, len(found.lags) - 1)])
         if high - low <= 2:
-            return TransientGrowth(float(found.norm[best]), tried[best], horizon)
-        tried = sorted({*np.linspace(low, high, min(high - low + 1, 65)).astype(int).tolist(), tried[best]})
+            return TransientGrowth(largest, lag, horizon)
+        between = {*np.linspace(low, high, min(high - low + 1, 9)).astype(int).tolist(), lag}
+        found = jacobians(A, sorted(between), longest=horizon, top=1)
 
 
 def _numerical_radius(matrix: Tensor) -> float:
@@ -193,18 +197,18 @@ def _numerical_radius(matrix: Tensor) -> float:
     """
     A = matrix.to(torch.complex128)
 
-    def best_of(angles: Tensor) -> tuple[float, Tensor]:
-        turned = A * torch.exp(1j * angles)[:, None, None]
-        values, vectors = torch.linalg.eigh((turned + turned.mH) / 2)
-        at = int(values[:, -1].argmax())
-        return float(values[at, -1]), vectors[at, :, -1]
+    def turned(angles: Tensor) -> Tensor:
+        by = A * torch.exp(1j * angles)[:, None, None]
+        return (by + by.mH) / 2
 
     # Of a real A the angles θ and −θ give the same.
-    stop = 2 * np.pi if matrix.is_complex() else np.pi
-    largest, v = best_of(torch.linspace(0, stop, _ANGLES + 1, dtype=torch.float64))
+    angles = torch.linspace(0, 2 * np.pi if matrix.is_complex() else np.pi, _ANGLES + 1, dtype=torch.float64)
+    angle = angles[torch.linalg.eigvalsh(turned(angles))[:, -1].argmax()]
+    largest = 0.0
     for _ in range(_ASCENTS):
-        value, v = best_of(-torch.vdot(v, A @ v).angle()[None])
-        risen, largest = value - largest, max(value, largest)
-        if risen <= np.finfo(float).eps * largest:
+        values, vectors = torch.linalg.eigh(turned(angle[None])[0])
+        risen, largest, v = float(values[-1]) - largest, max(float(values[-1]), largest), vectors[:, -1]
+        if risen <= 4 * np.finfo(float).eps * largest:
             break
+        angle = -torch.vdot(v, A @ v).angle()
     return largest

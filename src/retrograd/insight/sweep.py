@@ -27,6 +27,8 @@ from retrograd.transition import Dense, Diagonal, Transition
 __all__ = ["Sweep", "outer"]
 
 DIRECTIONS = ("forward", "backward")
+# Elements up to which a copy costs nothing.
+_SMALL = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -299,13 +301,19 @@ def outer(gradient: Tensor, factor: Tensor, diagonal: bool) -> Tensor:
     """Return Σ gradient_t factor_t^H over batch and time, ``(H, H)``; of a diagonal A its diagonal, ``(H,)``."""
     if diagonal:
         return (gradient * factor.conj()).sum((0, 1))
-    return gradient.flatten(0, 1).mT @ factor.flatten(0, 1).conj()
+    if gradient.numel() <= _SMALL or (gradient.is_contiguous() and factor.is_contiguous()):
+        return gradient.flatten(0, 1).mT @ factor.flatten(0, 1).conj()
+    total = gradient.new_zeros(gradient.shape[2], factor.shape[2])
+    for row in range(len(gradient)):  # a slice of time is no matrix, and copying it costs more than the product
+        total.addmm_(gradient[row].mT, factor[row].conj())
+    return total
 
 
 def _back(A: Tensor, states: Tensor, h0: Tensor, g: Tensor | None, g_final: Tensor | None, value: Any) -> Sweep:
     """Run the adjoint; without a start it is 1 at the final state."""
-    direct = torch.zeros_like(states) if g is None else g.to(states.dtype).clone()
+    direct = torch.zeros_like(states) if g is None else g.to(states.dtype)
     if g_final is not None:
+        direct = direct.clone()
         direct[:, -1] += g_final
     elif g is None:
         direct[:, -1] = 1

@@ -123,7 +123,7 @@ def verdict(
     flowing = flow(sweep) if flowing is None else flowing
     through = jacobians(sweep) if through is None else through
     if modes is None and (sweep.diagonal or sweep.A.shape[0] * sweep.A.shape[1] == 1):
-        modes = spectrum(sweep)
+        modes = spectrum(sweep, through=through)
     truncated = truncation(sweep) if truncated is None else truncated
     # In decades; at the lag needed exactly, whatever lags were measured.
     size = through.log10_norm
