@@ -1,4 +1,4 @@
-"""The tutorials do what they say: all Python of a page runs, in order, in one namespace."""
+"""The tutorials, and other pages with code, do what they say: all Python of a page runs, in order, in one namespace."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 
-TUTORIALS = sorted((Path(__file__).parent.parent / "docs" / "tutorials").glob("*.md"))
+DOCS = Path(__file__).parent.parent / "docs"
+TUTORIALS = [*sorted((DOCS / "tutorials").glob("*.md")), DOCS / "insight.md"]
 
 
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
