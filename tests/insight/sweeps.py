@@ -7,6 +7,7 @@ from torch import Tensor
 
 from retrograd import Dense, Diagonal
 from retrograd.insight import Sweep
+from retrograd.problem import Loss
 
 EPS = torch.finfo(torch.float64).eps
 BATCH, TIME, WIDTH = 3, 12, 4
@@ -34,6 +35,11 @@ def square(states: Tensor) -> Tensor:
     return states.abs().square().sum()
 
 
+def tenth(states: Tensor) -> Tensor:
+    """A loss that looks at the tenth step alone."""
+    return states[..., 9, :].abs().square().sum()
+
+
 def matrices(A: Dense | Diagonal, time: int) -> Tensor:
     """Return A_t as matrices ``(B, T, H, H)``."""
     full = A.normal() if isinstance(A, Dense) else torch.diag_embed(A.normal())
@@ -51,19 +57,19 @@ def brute(A: Dense | Diagonal, u: Tensor, h0: Tensor) -> tuple[Tensor, list[Tens
     return square(torch.stack(states, 1)), states, added
 
 
-def brute_parts(A: Dense | Diagonal, u: Tensor, h0: Tensor) -> Tensor:
-    """Return G(t, k) of :func:`retrograd.insight.lag_parts` by one backward pass for every (t, k)."""
+def brute_parts(A: Dense | Diagonal, u: Tensor, h0: Tensor, loss: Loss = square) -> Tensor:
+    """Return G(t, k) of :func:`retrograd.insight.lag_parts` by one backward pass for every t."""
     _, states, added = brute(A, u, h0)
     time = u.shape[1]
     parts = u.new_zeros(time, time, WIDTH, WIDTH)
-    for t in range(time):
+    for t in range(time) if loss is square else [9]:
         found = torch.autograd.grad(square(states[t]), added[: t + 1], retain_graph=True)
         for k in range(t + 1):
             parts[t, k] = found[t - k]
     return parts if isinstance(A, Dense) else parts.diagonal(dim1=-2, dim2=-1)
 
 
-def sweep_of(structure: str, time: int = TIME) -> Sweep:
+def sweep_of(structure: str, loss: Loss = square) -> Sweep:
     """Return the sweep of a structure."""
-    A, u, h0 = draw(structure, time)
-    return Sweep.of_scan(A, u, h0, loss=square)
+    A, u, h0 = draw(structure)
+    return Sweep.of_scan(A, u, h0, loss=loss)

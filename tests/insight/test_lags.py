@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from insight.sweeps import EPS, STRUCTURES, brute_parts, draw, square, sweep_of
+from insight.sweeps import EPS, STRUCTURES, brute_parts, draw, square, sweep_of, tenth
 from retrograd import Diagonal
 from retrograd.errors import InputError
 from retrograd.insight import Sweep, lag_map, lag_parts
 from retrograd.insight.products import lag_grid
+from retrograd.problem import Loss
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
-def test_parts_are_those_of_brute_force_and_sum_to_the_gradient(structure: str) -> None:
-    sweep, want = sweep_of(structure), brute_parts(*draw(structure))
+@pytest.mark.parametrize("loss", [square, tenth])
+def test_parts_are_those_of_brute_force_and_sum_to_the_gradient(structure: str, loss: Loss) -> None:
+    sweep, want = sweep_of(structure, loss), brute_parts(*draw(structure), loss)
     parts = lag_parts(sweep)
     assert (parts - want).abs().max() <= 100 * EPS * want.abs().max()
     assert (parts.sum((0, 1)) - sweep.gradient).abs().max() <= 100 * EPS * want.abs().max()
@@ -26,8 +28,9 @@ def test_parts_are_those_of_brute_force_and_sum_to_the_gradient(structure: str) 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
 @pytest.mark.parametrize("edges", [None, "all", [3, 5, 6, 11], [1, 2, 4, 8], [7]])
-def test_shares_are_those_of_the_parts(structure: str, edges: list[int] | str | None) -> None:
-    sweep, parts = sweep_of(structure), brute_parts(*draw(structure))
+@pytest.mark.parametrize("loss", [square, tenth])
+def test_shares_are_those_of_the_parts(structure: str, edges: list[int] | str | None, loss: Loss) -> None:
+    sweep, parts = sweep_of(structure, loss), brute_parts(*draw(structure), loss)
     found = lag_map(sweep, edges)
     G = parts.sum((0, 1))
     each = (parts.conj() * G).real.flatten(2).sum(-1) / G.abs().square().sum()

@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from insight.sweeps import EPS, STRUCTURES, brute_parts, draw, square, sweep_of
+from insight.sweeps import EPS, STRUCTURES, brute_parts, draw, square, sweep_of, tenth
 from retrograd import Dense, Diagonal, Stream
 from retrograd.insight import Sweep, truncation
+from retrograd.problem import Loss
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
 @pytest.mark.parametrize("wanted", [None, [1, 2, 5, 12], [3, 4, 9]])
-def test_every_window_keeps_the_lags_below_it(structure: str, wanted: list[int] | None) -> None:
-    found = truncation(sweep_of(structure), wanted)
-    parts = brute_parts(*draw(structure)).sum(0).flatten(1)
+@pytest.mark.parametrize("loss", [square, tenth])
+def test_every_window_keeps_the_lags_below_it(structure: str, wanted: list[int] | None, loss: Loss) -> None:
+    found = truncation(sweep_of(structure, loss), wanted)
+    parts = brute_parts(*draw(structure), loss).sum(0).flatten(1)
     G = parts.sum(0)
     kept = parts.cumsum(0)[found.windows - 1]
     scale = parts.abs().max() / G.norm()

@@ -95,15 +95,30 @@ def lag_map(sweep: Sweep, edges: Sequence[int] | str | None = None) -> LagMap:
     G = sweep.gradient
     squared = float(torch.linalg.vector_norm(G)) ** 2
     share = torch.zeros(len(found) - 1, time, dtype=torch.float64)
-    previous = sweep.previous
+    previous, sources = sweep.previous, sweep.sources
+    if len(sources) == 1:
+        _add_shares_of_one_source(share, sweep, G, sources[0], found)
+        return _shared(share, found, squared)
     batch, _, width = previous.shape
     rows = max(1, _PIECE // (time * width))
     for begin in range(0, batch, rows):
         part = slice(begin, begin + rows)
         A = sweep.A if sweep.A.shape[0] == 1 else sweep.A[part]
         _add_shares(share, A, sweep.direct[part], previous[part], G, found)
+    return _shared(share, found, squared)
+
+
+def _shared(share: Tensor, edges: list[int], squared: float) -> LagMap:
     share = share / squared if squared > 0 else share * float("nan")
-    return LagMap(np.array(found), share.mT.contiguous().numpy(), float(np.sqrt(squared)))
+    return LagMap(np.array(edges), share.mT.contiguous().numpy(), float(np.sqrt(squared)))
+
+
+def _add_shares_of_one_source(share: Tensor, sweep: Sweep, G: Tensor, source: int, edges: list[int]) -> None:
+    """Add ⟨part, G⟩ where the loss looks at one step: δ_t is what that one sends back, and all lags come at once."""
+    previous, delta = sweep.previous[:, : source + 1], sweep.delta[:, : source + 1]
+    by_lag = _dots(delta, previous * G if sweep.diagonal else previous @ G.mT).flip(0)
+    for bin_, (first, last) in enumerate(itertools.pairwise(edges)):
+        share[bin_, source] = by_lag[first:last].sum()
 
 
 def _add_shares(share: Tensor, A: Tensor, direct: Tensor, previous: Tensor, G: Tensor, edges: list[int]) -> None:

@@ -75,6 +75,12 @@ class Sweep:
         return previous_states(self.states, self.h0, False)
 
     @property
+    def sources(self) -> list[int]:
+        """The steps, counted from 0, that the loss looks at: where g_t is not zero in some sequence."""
+        found: list[int] = (self.direct != 0).any(-1).any(0).nonzero().flatten().tolist()
+        return found
+
+    @property
     def gradient(self) -> Tensor:
         """G = Σ δ_t h_{t-1}^H, ``(H, H)``; of a diagonal A its diagonal, ``(H,)``."""
         return outer(self.delta, self.previous, self.diagonal)

@@ -8,12 +8,13 @@ it leaves out is carried whole, not as a difference:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from retrograd.insight.products import from_steps, lag_grid, windows
 from retrograd.insight.sweep import Sweep, outer
@@ -66,14 +67,8 @@ def truncation(sweep: Sweep, windows_: Sequence[int] | str | None = None) -> Tru
     wanted = lag_grid(time, windows_, 1)
     G, previous = sweep.gradient, sweep.previous
     size = float(torch.linalg.vector_norm(G))
-    shared = sweep.invariant and sweep.A.shape[0] == 1 and not sweep.diagonal
     shares, errors, angles = [], [], []
-    for window, product in windows(sweep.A, time, [k for k in wanted if k < time]):
-        later, earlier = sweep.delta[:, window:], previous[:, : time - window]
-        if shared:  # one product of H × H in place of one for every step
-            lost = product[0, 0].mH @ outer(later, earlier, False)
-        else:
-            lost = outer(apply_adjoint(from_steps(product), later), earlier, sweep.diagonal)
+    for lost in _lost(sweep, previous, [window for window in wanted if window < time]):
         along = (lost.conj() * G).real.sum().item() / size**2 if size > 0 else float("nan")
         error = torch.linalg.vector_norm(lost).item()
         across = torch.linalg.vector_norm(lost - along * G).item()
@@ -88,3 +83,25 @@ def truncation(sweep: Sweep, windows_: Sequence[int] | str | None = None) -> Tru
         for found, value in zip((shares, errors, angles), whole, strict=True):
             found.append(value)
     return Truncation(np.array(wanted), np.array(shares), np.array(errors), np.array(angles))
+
+
+def _lost(sweep: Sweep, previous: Tensor, wanted: list[int]) -> Iterator[Tensor]:
+    """Yield E_k for every window."""
+    sources, time = sweep.sources, sweep.time
+    if len(sources) == 1:
+        # All that δ_t holds comes from this one step: E_k is the sum over the steps k or more before it.
+        lost, begin, found = torch.zeros_like(sweep.gradient), 0, []
+        for window in reversed(wanted):
+            part = slice(begin, max(sources[0] + 1 - window, begin))
+            lost = lost + outer(sweep.delta[:, part], previous[:, part], sweep.diagonal)
+            begin = part.stop
+            found.append(lost)
+        yield from reversed(found)
+        return
+    shared = sweep.invariant and sweep.A.shape[0] == 1 and not sweep.diagonal
+    for window, product in windows(sweep.A, time, wanted):
+        later, earlier = sweep.delta[:, window:], previous[:, : time - window]
+        if shared:  # one product of H × H in place of one for every step
+            yield product[0, 0].mH @ outer(later, earlier, False)
+        else:
+            yield outer(apply_adjoint(from_steps(product), later), earlier, sweep.diagonal)

@@ -154,8 +154,8 @@ def longest_wait(sweep: Sweep) -> int:
     >>> longest_wait(Sweep.of_scan(Diagonal(torch.tensor([0.5])), torch.ones(5, 1)))
     4
     """
-    heard = np.flatnonzero((sweep.direct != 0).any(-1).any(0).numpy())
-    return int(np.diff(heard, prepend=-1).max() - 1) if len(heard) else 0
+    heard = sweep.sources
+    return int(np.diff(heard, prepend=-1).max() - 1) if heard else 0
 
 
 def _number(log10: float) -> str:
