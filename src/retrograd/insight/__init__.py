@@ -3,6 +3,7 @@
 from retrograd.insight.analysis import Analysis, analyse
 from retrograd.insight.flow import Flow, Jacobians, flow, jacobians
 from retrograd.insight.lags import LagMap, lag_map, lag_parts
+from retrograd.insight.recorder import Record, Recorder
 from retrograd.insight.spectrum import Spectrum, TransientGrowth, spectrum, transient_growth
 from retrograd.insight.sweep import Sweep
 from retrograd.insight.truncation import Truncation, truncation
@@ -14,6 +15,8 @@ __all__ = [
     "Flow",
     "Jacobians",
     "LagMap",
+    "Record",
+    "Recorder",
     "Spectrum",
     "Sweep",
     "TransientGrowth",

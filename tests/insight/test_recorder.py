@@ -1,0 +1,372 @@
+"""What is recorded is what autograd says of every state, and recording changes nothing."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import weakref
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+from torch.utils.checkpoint import checkpoint
+
+import retrograd as rg
+from retrograd.errors import InputError
+from retrograd.insight import Record, Recorder, Sweep, flow
+
+EPS = torch.finfo(torch.float64).eps
+LENGTHS = [3, 6, 5]
+KINDS: dict[str, Callable[..., nn.Module]] = {
+    "tanh": nn.RNN,
+    "relu": lambda *sizes, **rest: nn.RNN(*sizes, nonlinearity="relu", **rest),
+    "lstm": nn.LSTM,
+    "projected lstm": lambda *sizes, **rest: nn.LSTM(*sizes, proj_size=2, **rest),
+    "gru": nn.GRU,
+    "linear": rg.nn.LinearRNN,
+}
+
+
+def cell(kind: str, W: Callable[[str], Tensor | None], x: Tensor, state: list[Tensor]) -> list[Tensor]:
+    """One step of one sequence, written from torch's documentation by matrices: not as the recorder runs it."""
+    none = torch.zeros((), dtype=x.dtype)
+    b_i, b_h = W("bias_ih"), W("bias_hh")
+    a = W("weight_ih") @ x + (none if b_i is None else b_i)
+    b = W("weight_hh") @ state[0] + (none if b_h is None else b_h)
+    if kind == "linear":
+        return [a + b]
+    if kind in ("tanh", "relu"):
+        return [(torch.tanh if kind == "tanh" else torch.relu)(a + b)]
+    size = len(a) // (3 if kind == "gru" else 4)
+    A, B = a.view(-1, size), b.view(-1, size)
+    if kind == "gru":
+        r, z = torch.sigmoid(A[0] + B[0]), torch.sigmoid(A[1] + B[1])
+        return [(1 - z) * torch.tanh(A[2] + r * B[2]) + z * state[0]]
+    i, f, g, o = A + B
+    c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
+    h = torch.sigmoid(o) * torch.tanh(c)
+    return [h if W("weight_hr") is None else W("weight_hr") @ h, c]
+
+
+def _weight(module: nn.Module, suffix: str, name: str) -> Tensor | None:
+    return getattr(module, name + suffix, None)
+
+
+def brute(
+    kind: str, module: Any, sequences: list[Tensor], starts: list[Tensor], loss: Callable[[Tensor], Tensor]
+) -> dict[tuple[int, str], tuple[list[float], list[float]]]:
+    """Return ‖dL/dh_t‖ and ‖dL/dc_t‖ of each layer and direction, sequence by sequence in plain loops."""
+    directions = 2 if module.bidirectional else 1
+    longest = max(map(len, sequences))
+    kept: dict[tuple[int, int], list[list[list[Tensor]]]] = {}
+    total = torch.zeros((), dtype=torch.float64)
+    for row, sequence in enumerate(sequences):
+        inputs = list(sequence)
+        for layer in range(module.num_layers):
+            outputs = []
+            for direction in range(directions):
+                weight = partial(_weight, module, f"_l{layer}" + "_reverse" * direction)
+                state = [part[layer * directions + direction, row] + 0 for part in starts]
+                state = [part.requires_grad_() for part in state]
+                found: list[list[Tensor]] = [[] for _ in inputs]
+                for t in range(len(inputs))[:: -1 if direction else 1]:
+                    state = cell(kind, weight, inputs[t], state)
+                    found[t] = state
+                kept.setdefault((layer, direction), []).append(found)
+                outputs.append([state[0] for state in found])
+            inputs = [torch.cat(parts) for parts in zip(*outputs, strict=True)]
+        total = total + loss(torch.stack(inputs))
+    result = {}
+    for (layer, direction), rows in kept.items():
+        norms = []
+        for part in range(len(starts)):
+            square = np.zeros(longest)
+            for found in rows:
+                gradients = torch.autograd.grad(total, [state[part] for state in found], retain_graph=True)
+                square[: len(found)] += [float(g.square().sum()) for g in gradients]
+            norms.append(np.sqrt(square).tolist())
+        result[layer, ("forward", "backward")[direction]] = (norms[0], norms[1] if len(norms) > 1 else [])
+    return result
+
+
+def looked_at(values: Tensor) -> Tensor:
+    """A loss of one sequence's outputs: some steps, nothing at others."""
+    return (values[::2] ** 2).sum() + values[-1].sum()
+
+
+def problem(kind: str, **options: Any) -> tuple[Any, list[Tensor], list[Tensor]]:
+    torch.manual_seed(0)
+    module = KINDS[kind](3, 4, **options).double()
+    rows = options.get("num_layers", 1) * (2 if options.get("bidirectional") else 1)
+    sequences = [torch.randn(length, 3).double() for length in LENGTHS]
+    widths = [2 if kind == "projected lstm" else 4] + ([4] if "lstm" in kind else [])
+    return module, sequences, [torch.randn(rows, 3, width).double() for width in widths]
+
+
+def as_hx(starts: list[Tensor]) -> Any:
+    return tuple(starts) if len(starts) == 2 else starts[0]
+
+
+def assert_recorded(records: Any, want: dict[tuple[int, str], tuple[list[float], list[float]]]) -> None:
+    assert [(record.layer, record.direction) for record in records] == list(want)
+    for record in records:
+        delta, cells = want[record.layer, record.direction]
+        assert record.delta_norm == pytest.approx(delta, rel=200 * EPS, abs=200 * EPS)
+        assert (record.cell_norm is None) == (not cells)
+        if cells:
+            assert record.cell_norm == pytest.approx(cells, rel=200 * EPS, abs=200 * EPS)
+        assert record.total == pytest.approx(np.linalg.norm(delta))
+        assert (record.first, record.last) == (record.delta_norm[0], record.delta_norm[-1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("layers", [(1, False), (2, False), (2, True)])
+def test_delta_is_the_gradient_of_every_state(kind: str, batch_first: bool, layers: tuple[int, bool]) -> None:
+    options = {"num_layers": layers[0], "bidirectional": layers[1], "batch_first": batch_first}
+    module, sequences, starts = problem(kind, **options)
+    sequences = [sequence[:3] for sequence in sequences]
+    x = torch.stack(sequences, 0 if batch_first else 1)
+    with Recorder(module) as recorder:
+        output, _ = module(x, as_hx(starts))
+        sum(looked_at(row) for row in output.unbind(0 if batch_first else 1)).backward()
+    assert_recorded(recorder.records, brute(kind, module, sequences, starts, looked_at))
+    last = recorder.records[-1]
+    assert last.direct_norm.shape == (3,)
+    assert last.direct_norm[1] == 0  # the loss does not look at the second step
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_packed_sequences_count_while_they_last(kind: str, bidirectional: bool) -> None:
+    module, sequences, starts = problem(kind, num_layers=2, bidirectional=bidirectional)
+    padded = nn.utils.rnn.pad_sequence(sequences)
+    packed = pack_padded_sequence(padded, torch.tensor(LENGTHS), enforce_sorted=False)
+    with Recorder(module) as recorder:
+        output, _ = module(packed, as_hx(starts))
+        assert isinstance(output, PackedSequence)
+        rows, _ = nn.utils.rnn.pad_packed_sequence(output)
+        sum(looked_at(rows[:length, row]) for row, length in enumerate(LENGTHS)).backward()
+    assert_recorded(recorder.records, brute(kind, module, sequences, starts, looked_at))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loss_of_the_final_state_alone_is_seen(kind: str) -> None:
+    module, sequences, starts = problem(kind)
+    with Recorder(module) as recorder:
+        _, final = module(sequences[1], as_hx([part[:, 1] for part in starts]))
+        (final[0] if isinstance(final, tuple) else final).sum().backward()
+    (record,) = recorder.records
+    starts = [part[:, 1:2] for part in starts]
+    ((delta, _),) = brute(kind, module, [sequences[1]], starts, lambda values: values[-1].sum()).values()
+    assert record.delta_norm == pytest.approx(delta, rel=200 * EPS)
+    assert record.direct_norm is None
+
+
+def test_a_linear_layer_is_recorded_as_its_sweep() -> None:
+    module = rg.nn.LinearRNN(3, 8, dtype=torch.float64)
+    x = torch.randn(50, 4, 3).double()
+    with Recorder(module) as recorder:
+        module(x)[0][-1].sum().backward()
+    want = flow(Sweep.of_module(module, x)[0, "forward"]).delta_norm
+    assert recorder.records[0].delta_norm == pytest.approx(want, rel=1e-12)
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(3, 5)
+        self.encoder = nn.GRU(5, 4, batch_first=True)
+        self.decoder = rg.nn.LinearRNN(4, 4, batch_first=True)
+        self.head = nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.decoder(self.encoder(self.embed(x))[0])[0])
+
+
+def train(model: nn.Module, steps: int = 4, **options: Any) -> tuple[list[Tensor], Recorder | None]:
+    torch.manual_seed(1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    recorder = Recorder(model, optimizer=optimizer, **options) if options else None
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.randn(2, 7, 3)).square().mean().backward()
+        optimizer.step()
+    return [p.detach().clone() for p in model.parameters()], recorder
+
+
+def test_training_is_the_same_bits() -> None:
+    torch.manual_seed(0)
+    model = Model()
+    plain, _ = train(copy.deepcopy(model))
+    watched, recorder = train(model, every=1)
+    assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))
+    assert recorder is not None
+    assert [(record.backward, record.module) for record in recorder.records] == [
+        (number, name) for number in range(4) for name in ("decoder", "encoder")
+    ]
+    assert len(recorder.gradient_norms) == 4
+
+
+def test_memory_is_bounded_and_the_graph_is_let_go() -> None:
+    model = nn.LSTM(2, 3)
+    with Recorder(model, history=5, steps=10) as recorder:
+        for _ in range(8):
+            model(torch.randn(101, 2, 2))[0].sum().backward()
+        record = recorder.records[-1]
+        assert [r.backward for r in recorder.records] == [3, 4, 5, 6, 7]
+        assert record.delta_norm is not None
+        assert len(record.delta_norm) == 10
+        assert (record.edges[0], record.edges[-1]) == (0, 101)
+        # No backward: nothing recorded, and nothing kept alive.
+        x = torch.randn(5, 2, 2, requires_grad=True)
+        output = model(x)[0]
+        gone = [weakref.ref(x), weakref.ref(output)]
+        del x, output
+        gc.collect()
+        assert [reference() for reference in gone] == [None, None]
+        assert len(recorder.records) == 5
+
+
+def test_bins_hold_the_largest_norm_and_show_what_is_not_finite() -> None:
+    module = rg.nn.LinearRNN(1, 1, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        module.weight_hh_l0.fill_(0.5)
+    with Recorder(module, steps=2) as recorder:
+        module(torch.ones(6, 1).double())[0][-1].sum().backward()
+    assert recorder.records[0].delta_norm.tolist() == [0.5**3, 1]
+    with torch.no_grad():
+        module.weight_hh_l0.fill_(1e200)
+    with Recorder(module, steps=2) as recorder:
+        module(torch.zeros(6, 1).double())[0][-1].sum().backward()
+    (record,) = recorder.records
+    assert not np.isfinite(record.delta_norm[0])
+    assert record.not_finite == 4
+    assert record.last == 1
+
+
+def test_when_nothing_is_recorded() -> None:
+    model = nn.GRU(2, 3)
+    recorder = Recorder(model, every=2)
+    with torch.no_grad():
+        model(torch.randn(4, 1, 2))
+    assert not recorder.records
+    for _ in range(4):
+        model(torch.randn(4, 1, 2))[0].sum().backward()
+    assert [record.backward for record in recorder.records] == [0, 2]
+    output = model(torch.randn(4, 1, 2))[0].sum()
+    output.backward(retain_graph=True)
+    output.backward()
+    assert [record.backward for record in recorder.records] == [0, 2, 4]
+    recorder.close()
+    model(torch.randn(4, 1, 2))[0].sum().backward()
+    assert len(recorder.records) == 3
+    assert not model._forward_hooks
+
+
+def test_dropout_between_layers_leaves_what_arrives() -> None:
+    model = nn.LSTM(2, 3, num_layers=2, dropout=0.5)
+    with Recorder(model) as recorder:
+        model(torch.randn(4, 1, 2))[0].sum().backward()
+        model.eval()
+        model(torch.randn(4, 1, 2))[0].sum().backward()
+    first, *rest = recorder.records
+    assert first.delta_norm is None
+    assert first.direct_norm == pytest.approx(np.full(4, np.sqrt(3)))
+    assert "dropout" in first.note
+    assert [(record.layer, record.delta_norm is None) for record in rest] == [(0, False), (1, False)]
+
+
+def test_checkpointed_frozen_and_half_precision_layers() -> None:
+    model = nn.GRU(2, 3, dtype=torch.float64)
+    x = torch.randn(6, 2, 2, requires_grad=True, dtype=torch.float64)
+    with Recorder(model) as recorder:
+        model(x)[0].square().sum().backward()
+        checkpoint(lambda x: model(x)[0], x, use_reentrant=False).square().sum().backward()
+        model.requires_grad_(False)
+        model(x)[0].square().sum().backward()
+    plain, again, frozen = recorder.records
+    assert again.delta_norm == pytest.approx(plain.delta_norm, rel=1e-12)
+    assert frozen.delta_norm == pytest.approx(plain.delta_norm, rel=1e-12)
+    half = rg.nn.LinearRNN(2, 3, dtype=torch.bfloat16)
+    with Recorder(half) as recorder:
+        half(torch.randn(6, 2, 2, dtype=torch.bfloat16))[0].sum().backward()
+    assert np.isfinite(recorder.records[0].delta_norm).all()
+
+
+def test_other_outputs_by_name() -> None:
+    model = Model()
+    with Recorder(model, outputs={"embed": 1}) as recorder:
+        model(torch.randn(2, 7, 3))[:, -1].sum().backward()
+    (embed,) = (record for record in recorder.records if record.module == "embed")
+    assert embed.direct_norm.shape == (7,)
+    assert embed.delta_norm is None
+
+
+def test_the_clipping_threshold_is_a_quantile() -> None:
+    torch.manual_seed(0)
+    _, recorder = train(Model(), steps=30, history=20)
+    assert recorder is not None
+    assert len(recorder.gradient_norms) == 20
+    threshold = recorder.clip_threshold(0.75)
+    assert sum(norm > threshold for norm in recorder.gradient_norms) == 5
+    _, short = train(Model(), steps=3, history=20)
+    assert short is not None
+    with pytest.raises(InputError, match="3 finite gradients were recorded, expected at least 10"):
+        short.clip_threshold()
+
+
+def test_tensorboard_reads_the_same_numbers(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    model = nn.RNN(2, 3)
+    with Recorder(model, writer=tmp_path) as recorder:
+        for _ in range(3):
+            model(torch.randn(9, 1, 2))[0][-1].sum().backward()
+    log = accumulator.EventAccumulator(str(tmp_path)).Reload()
+    label = "gradient/RNN/layer 0 forward"
+    assert [event.value for event in log.Scalars(f"{label}/norm")] == pytest.approx(
+        [record.total for record in recorder.records]
+    )
+    assert [event.value for event in log.Scalars(f"{label}/decades from last to first step")] == pytest.approx(
+        [record.decades for record in recorder.records]
+    )
+    histogram = log.Histograms(f"{label}/log10 of each step")[-1].histogram_value
+    assert histogram.num == 9
+    assert histogram.sum == pytest.approx(np.log10(recorder.records[-1].delta_norm).sum())
+
+
+# torch's own, where Dynamo takes up again after the hook.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_a_compiled_model_is_recorded() -> None:
+    model = Model()
+    with Recorder(model) as recorder:
+        torch.compile(model, backend="eager")(torch.randn(2, 7, 3)).sum().backward()
+    assert {record.module for record in recorder.records} == {"encoder", "decoder"}
+
+
+def test_tables_and_text() -> None:
+    model = nn.GRU(2, 3, bidirectional=True)
+    recorder = Recorder(model)
+    assert str(recorder) == "nothing recorded yet"
+    model(torch.randn(4, 1, 2))[0].sum().backward()
+    assert "GRU, layer 0, backward: ‖dL/dh_t‖" in str(recorder)
+    frame = recorder.to_frame()
+    assert frame["total"].tolist() == [record.total for record in recorder.records]
+    assert isinstance(recorder.records[0], Record)
+
+
+def test_what_cannot_be_recorded() -> None:
+    with pytest.raises(InputError, match=r"no nn\.RNN, nn\.LSTM"):
+        Recorder(nn.Linear(2, 3))
+    with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module"):
+        Recorder(3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="did you mean 'encoder'"):
+        Recorder(Model(), outputs={"encodr": 1})
+    with pytest.raises(InputError, match="history is 0"):
+        Recorder(Model(), history=0)
