@@ -18,7 +18,7 @@ __all__ = ["fit"]
 
 # Options that one model alone reads.
 OWN = {
-    "recurrent": ("hidden", "epochs", "optimizer", "lr", "clip", "closed_loop", "seed", "device", "resume"),
+    "recurrent": ("hidden", "epochs", "optimizer", "lr", "clip", "closed_loop", "seed", "device", "resume", "live"),
     "state-space": ("order", "noise", "stable"),
     "forecaster": ("lags", "readout"),
 }
@@ -68,6 +68,9 @@ def fit(
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder. Default: runs/NAME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the training in the run folder.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the run folder.")] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Show the training on a page of this machine as it goes.")
+    ] = False,
 ) -> None:
     """Fit a linear recurrent model to a time series; forecast and report.
 
@@ -119,6 +122,7 @@ def fit(
         device=device,
         resume=resume,
         overwrite=overwrite,
+        live=live,
     )
 
 
@@ -130,6 +134,11 @@ def _refuse_options_of_others(context: typer.Context, model: str) -> None:
             source = context.get_parameter_source(name)
             if other != model and source is not None and source.name == "COMMANDLINE":
                 option = "--" + name.replace("_", "-")
+                if name == "live":
+                    raise InputError(
+                        f"--live shows training by backpropagation through time, epoch by epoch; --model {model} "
+                        "has no such epochs: leave it out, or take --model recurrent"
+                    )
                 raise InputError(f"{option} belongs to --model {other}, not to {model}: leave it out")
 
 

@@ -7,11 +7,11 @@ import shlex
 import signal
 import sys
 import time as clock
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from retrograd.estimators.evaluation import evaluate
 from retrograd.estimators.recurrent import Recurrent
 from retrograd.estimators.training import DivergenceError, Trainer
 from retrograd.insight import Sweep, analyse
+
+if TYPE_CHECKING:
+    from retrograd.report.live import LiveView
 
 __all__ = ["Settings", "fit_recurrent"]
 
@@ -59,8 +62,9 @@ def fit_recurrent(
     device: str,
     resume: bool,
     overwrite: bool,
+    live: bool = False,
 ) -> None:
-    """Train, forecast, report; write a checkpoint every few seconds."""
+    """Train, forecast, report; write a checkpoint every few seconds; show the training on a page if it is asked for."""
     model = Recurrent.untrained(
         table.targets[:start],
         table.inputs[:start],
@@ -88,23 +92,44 @@ def fit_recurrent(
     saved = _Checkpoint(out / CHECKPOINT_FILE, settings, x, y)
     _prepare(out, saved, trainer, epochs, resume=resume, overwrite=overwrite)
 
-    diverged: DivergenceError | None = None
+    view: LiveView | None
+    with _live_view(model, table, start, settings, epochs, title) if live else nullcontext() as view:
+        diverged: DivergenceError | None = None
+        label = f"{table.source}: {len(x)} steps, {settings.hidden} states"
+        try:
+            interrupted = _train(trainer, epochs, saved, label, view.observe if view else None)
+        except DivergenceError as error:
+            diverged, interrupted = error, False
+        if interrupted:
+            saved.write(trainer)
+            print(f"Stopped after epoch {len(trainer.history)} of {epochs}. To continue:\n  {_resume_command()}")
+            if view:
+                view.stopped(trainer, f"interrupted after epoch {len(trainer.history)}; --resume continues it")
+            raise typer.Exit(130)
+        if diverged is not None and not trainer.history:
+            raise InputError(f"{diverged}; nothing was written")
+        delta = trainer.finish()
+        if view:
+            view.writing(trainer)
+        best = Recurrent(trainer.best, model.target_names, model.input_names, model.target_scaling, model.input_scaling)
+        said = {**asdict(settings), "epochs": len(trainer.history), "test": test, "horizon": horizon}
+        write_results(out, _results(title, table, start, horizon, best, trainer, delta, said))
+        if diverged is not None:
+            raise InputError(f"{diverged}; the best model so far (loss {trainer.best_loss:.4g}) is in {out}")
+        if view:
+            view.finished(str(out / "report.html"))
+
+
+def _live_view(model: Recurrent, table: Table, start: int, settings: Settings, epochs: int, title: str) -> LiveView:
+    """Return the live view of a training that is about to begin; say where it is."""
+    from retrograd.report.live import LiveView, Pictures
+
     try:
-        interrupted = _train(trainer, epochs, saved, f"{table.source}: {len(x)} steps, {settings.hidden} states")
-    except DivergenceError as error:
-        diverged, interrupted = error, False
-    if interrupted:
-        saved.write(trainer)
-        print(f"Stopped after epoch {len(trainer.history)} of {epochs}. To continue:\n  {_resume_command()}")
-        raise typer.Exit(130)
-    if diverged is not None and not trainer.history:
-        raise InputError(f"{diverged}; nothing was written")
-    delta = trainer.finish()
-    best = Recurrent(trainer.best, model.target_names, model.input_names, model.target_scaling, model.input_scaling)
-    said = {**asdict(settings), "epochs": len(trainer.history), "test": test, "horizon": horizon}
-    write_results(out, _results(title, table, start, horizon, best, trainer, delta, said))
-    if diverged is not None:
-        raise InputError(f"{diverged}; the best model so far (loss {trainer.best_loss:.4g}) is in {out}")
+        view = LiveView(Pictures(model, table, start, settings.closed_loop), epochs=epochs, title=title)
+    except OSError as error:
+        raise InputError(f"--live: no port can be opened on this machine: {error.strerror or error}") from None
+    print(f"Live view: {view.url}", file=sys.stderr, flush=True)
+    return view
 
 
 def _results(
@@ -205,8 +230,10 @@ def _prepare(out: Path, saved: _Checkpoint, trainer: Trainer, epochs: int, *, re
         raise InputError(f"--out {out} cannot be written: {error.strerror or error}") from None
 
 
-def _train(trainer: Trainer, epochs: int, saved: _Checkpoint, title: str) -> bool:
-    """Train to the last epoch; return whether it was interrupted."""
+def _train(
+    trainer: Trainer, epochs: int, saved: _Checkpoint, title: str, observe: Callable[[Trainer], None] | None
+) -> bool:
+    """Train to the last epoch, showing each to an observer; return whether it was interrupted."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -225,6 +252,8 @@ def _train(trainer: Trainer, epochs: int, saved: _Checkpoint, title: str) -> boo
             epoch = trainer.step()
             progress.update(task, completed=number, loss=f"{epoch.loss:.4g}", norm=f"{epoch.gradient_norm:.2g}")
             saved.write_when_due(trainer)
+            if observe is not None:
+                observe(trainer)
             if asked and number < epochs:
                 return True
         saved.write(trainer)

@@ -15,6 +15,7 @@ from bokeh.models import BasicTickFormatter, FixedTicker, HoverTool, NoOverlap, 
 from bokeh.models.annotations import Legend, LegendItem
 from bokeh.plotting import figure
 
+from retrograd.report.axes import is_dated, numbers, spans_decades
 from retrograd.report.thin import thin
 
 __all__ = [
@@ -223,19 +224,3 @@ class Plot:
 def _plain(name: str) -> str:
     """Return a name as a tooltip shows it: Bokeh takes a tooltip's values for HTML, with ``@`` and ``$`` in them."""
     return escape(name).replace("@", "&#64;").replace("$", "&#36;")
-
-
-def is_dated(time: Array) -> bool:
-    """Whether times are dates."""
-    return bool(np.issubdtype(np.asarray(time).dtype, np.datetime64))
-
-
-def numbers(time: Array) -> Array:
-    """Return times as Bokeh's axes count: dates in milliseconds since 1970."""
-    time = np.asarray(time)
-    return time.astype("datetime64[us]").astype(float) / 1000 if is_dated(time) else time.astype(float)
-
-
-def spans_decades(values: Array) -> bool:
-    """Whether a logarithmic axis serves: every value positive, the largest at least ten times the smallest."""
-    return bool(np.isfinite(values).all() and (values > 0).all() and values.max() >= 10 * values.min())

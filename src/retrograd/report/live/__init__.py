@@ -1,0 +1,6 @@
+"""A page that shows a training while it goes on, on this machine alone."""
+
+from retrograd.report.live.pictures import Pictures
+from retrograd.report.live.view import LiveView
+
+__all__ = ["LiveView", "Pictures"]
