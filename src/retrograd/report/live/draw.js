@@ -2,7 +2,8 @@
 // What a figure is drawn with: an SVG with two axes that say what they count, lines that break where values are missing.
 
 const SVG = "http://www.w3.org/2000/svg";
-const TICK_ROOM = 70; // pixels along an axis for one label
+const TICK_ROOM = 52; // pixels along an axis for one label
+const FAR = 1e5; // pixels outside the picture: more only burdens the browser
 
 function add(parent, name, attributes, text) {
   const element = document.createElementNS(SVG, name);
@@ -88,7 +89,7 @@ function axes(svg, x, y, equal = false) {
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   const bottom = height - 42, top = 8, right = width - 12;
   const yTicks = y.bare ? [] : TICKS[y.kind](y.low, y.high, Math.max(2, Math.floor((bottom - top) / 36)));
-  const left = 28 + 7 * Math.max(3, ...yTicks.map((tick) => tick.text.length));
+  const left = 34 + 7 * Math.max(3, ...yTicks.map((tick) => tick.text.length));
   if (equal) {
     const half = ((y.high - y.low) / 2) * ((right - left) / (bottom - top));
     const middle = (x.low + x.high) / 2;
@@ -96,7 +97,7 @@ function axes(svg, x, y, equal = false) {
   }
   const X = (value) => left + ((value - x.low) / (x.high - x.low)) * (right - left);
   const Y = (value) => bottom - ((value - y.low) / (y.high - y.low)) * (bottom - top);
-  const room = x.kind === "date" ? TICK_ROOM + 20 : TICK_ROOM;
+  const room = x.kind === "date" ? TICK_ROOM + 34 : TICK_ROOM;
   for (const tick of TICKS[x.kind](x.low, x.high, Math.max(2, Math.floor((right - left) / room)))) {
     add(svg, "line", { class: "grid", x1: X(tick.at), x2: X(tick.at), y1: top, y2: bottom });
     const half = 3.5 * tick.text.length;
@@ -123,7 +124,8 @@ function line(figure, style, xs, ys) {
   let path = "";
   ys.forEach((y, k) => {
     if (y === null) return;
-    const point = `${figure.X(xs[k]).toFixed(1)} ${figure.Y(y).toFixed(1)}`;
+    const height = Math.max(-FAR, Math.min(FAR, figure.Y(y)));
+    const point = `${figure.X(xs[k]).toFixed(1)} ${height.toFixed(1)}`;
     const begins = k === 0 || ys[k - 1] === null;
     path += begins ? `M${point}` : `L${point}`;
     if (begins && (k + 1 === ys.length || ys[k + 1] === null)) path += "h0";
