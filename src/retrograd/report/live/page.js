@@ -3,6 +3,7 @@
 const byId = (id) => document.getElementById(id);
 const say = (id, text) => { if (byId(id).textContent !== text) byId(id).textContent = text; };
 const TRAIL = 60, MOST_TRAIL_POINTS = 1500;
+const LOST = "connection lost (training goes on, unless its command has ended); trying again";
 const QUIET = 15000; // milliseconds between two announcements to a screen reader
 
 let frame = null, pictures = null, status = null, ended = false, lost = false, paused = false;
@@ -150,7 +151,7 @@ const STATES = {
 
 function showStatus() {
   if (status === null) {
-    say("state", lost ? "connection lost (training goes on); trying again" : "connecting");
+    say("state", lost ? LOST : "connecting");
     return;
   }
   const { epoch, epochs, loss, gradient_norm: norm, best_loss: best, report, state } = status;
@@ -161,7 +162,7 @@ function showStatus() {
   say("loss", number(loss));
   say("norm", number(norm));
   say("best", number(best));
-  const text = lost ? "connection lost (training goes on); trying again" : STATES[state](status);
+  const text = lost ? LOST : STATES[state](status);
   say("state", text);
   document.title = `${epoch}/${epochs} ${document.body.dataset.title}`;
   byId("state").className = lost ? "lost" : state;
