@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,17 @@ FLAGS = (
 def chromium() -> str | None:
     """Return the browser's path, None where there is none."""
     return next((path for name in CHROMIUMS if (path := shutil.which(name))), None)
+
+
+def wait_until(page: Any, condition: str, patience: float = 30.0) -> None:
+    """Wait, from outside, until a condition in the page's script holds.
+
+    Playwright's own way evaluates text inside the page, which the policy of these pages forbids.
+    """
+    end = time.monotonic() + patience
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, condition
+        page.wait_for_timeout(20)
 
 
 class Browser:

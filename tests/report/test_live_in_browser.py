@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,20 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from browser import Browser
-from report.live_client import PATIENCE
+from browser import Browser, wait_until
 from report.live_training import Training, training
 from retrograd.report.live import LiveView, Pictures, server
 
 FIGURES = ("loss", "prediction", "flow", "spectrum")
-
-
-def wait(page: Any, condition: str) -> None:
-    """Wait from outside: the page's own policy lets nothing be evaluated inside it later on."""
-    end = time.monotonic() + PATIENCE
-    while not page.evaluate(condition):
-        assert time.monotonic() < end, condition
-        page.wait_for_timeout(20)
 
 
 def shown(page: Any, name: str) -> str:
@@ -61,7 +51,7 @@ def test_the_page_follows_a_training_to_its_end_and_shows_its_numbers(browser: B
     with LiveView(run.pictures, epochs=30, title="wave") as view, browser.open(view.url) as page:
         for epoch in (1, 2, 7, 20):
             step(run, view, epoch - len(run.trainer.history))
-            wait(page, f"document.getElementById('shown').textContent === 'Pictures: after epoch {epoch}.'")
+            wait_until(page, f"document.getElementById('shown').textContent === 'Pictures: after epoch {epoch}.'")
             assert shown(page, "epoch") == f"{epoch} of 30"
             last = run.trainer.history[-1]
             assert number(shown(page, "loss")) == pytest.approx(last.loss, rel=1e-3)
@@ -86,15 +76,15 @@ def test_the_page_follows_a_training_to_its_end_and_shows_its_numbers(browser: B
             run.trainer.step()
         run.trainer.finish()
         view.writing(run.trainer)
-        wait(page, "document.getElementById('state').textContent.startsWith('trained')")
+        wait_until(page, "document.getElementById('state').textContent.startsWith('trained')")
         view.finished("runs/wave/report.html")
         view.__exit__(None, None, None)
         # The command has ended: the page keeps the last state, and asks for nothing any more.
-        wait(page, "ended")
+        wait_until(page, "ended")
         assert shown(page, "state") == "done"
         assert shown(page, "epoch") == "30 of 30"
         assert "The report is in runs/wave/report.html." in shown(page, "report")
-        wait(page, "document.getElementById('shown').textContent.includes('best weights')")
+        wait_until(page, "document.getElementById('shown').textContent.includes('best weights')")
         assert drawn(page, "loss", "model") == 30
         assert "done; epoch 30 of 30" in page.locator("#announcement").text_content()
         page.wait_for_timeout(1500)  # longer than a page that has lost its connection waits to ask again
@@ -121,10 +111,10 @@ def fit(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], st
 def test_the_page_of_a_command_that_is_interrupted(browser: Browser, tmp_path: Path) -> None:
     with fit(tmp_path, "--epochs", "10000000") as (running, url), browser.open(url) as page:
         for above in (0, 100, 200):
-            wait(page, f"parseInt(document.getElementById('epoch').textContent) > {above}")
-        wait(page, "document.querySelector('#flow-figure path.model') !== null")
+            wait_until(page, f"parseInt(document.getElementById('epoch').textContent) > {above}")
+        wait_until(page, "document.querySelector('#flow-figure path.model') !== null")
         running.send_signal(signal.SIGINT)
-        wait(page, "ended")
+        wait_until(page, "ended")
         out, err = running.communicate()
         assert running.returncode == 130, err
         stopped = re.search(r"Stopped after epoch (\d+) of 10000000", out)
@@ -133,13 +123,13 @@ def test_the_page_of_a_command_that_is_interrupted(browser: Browser, tmp_path: P
         epoch = stopped.group(1)
         assert shown(page, "state") == f"stopped: interrupted after epoch {epoch}; --resume continues it"
         assert shown(page, "epoch") == f"{epoch} of 10000000"
-        wait(page, f"document.getElementById('shown').textContent === 'Pictures: after epoch {epoch}.'")
+        wait_until(page, f"document.getElementById('shown').textContent === 'Pictures: after epoch {epoch}.'")
 
 
 def test_closing_the_page_leaves_the_command_alone(browser: Browser, tmp_path: Path) -> None:
     with fit(tmp_path, "--epochs", "3000") as (running, url):
         with browser.open(url) as page:
-            wait(page, "parseInt(document.getElementById('epoch').textContent) > 0")
+            wait_until(page, "parseInt(document.getElementById('epoch').textContent) > 0")
         _, err = running.communicate()
         assert running.returncode == 0, err
     assert (tmp_path / "runs" / "sunspots" / "report.html").is_file()
@@ -150,9 +140,9 @@ def test_a_connection_that_is_lost_is_said_to_be(browser: Browser, tmp_path: Pat
 
     def lose() -> None:
         with fit(tmp_path, "--epochs", "10000000") as (running, url), browser.open(url) as page:
-            wait(page, "parseInt(document.getElementById('epoch').textContent) > 0")
+            wait_until(page, "parseInt(document.getElementById('epoch').textContent) > 0")
             running.kill()
-            wait(page, "lost")
+            wait_until(page, "lost")
             said.append(shown(page, "state"))
             page.wait_for_timeout(3000)
 
@@ -168,7 +158,7 @@ def test_it_is_readable_on_any_screen_and_by_keyboard(browser: Browser, width: i
     view = LiveView(run.pictures, epochs=9, title="a long title " * 9)
     with view, browser.open(view.url, width=width, dark=dark) as page:
         step(run, view)
-        wait(page, "document.getElementById('shown').textContent.startsWith('Pictures')")
+        wait_until(page, "document.getElementById('shown').textContent.startsWith('Pictures')")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         for name in FIGURES:
             box = page.locator(f"#{name}-figure").bounding_box()
@@ -191,17 +181,17 @@ def test_it_is_readable_on_any_screen_and_by_keyboard(browser: Browser, width: i
         page.keyboard.press("Enter")
         assert page.get_attribute("#pause", "aria-pressed") == "true"
         step(run, view)
-        wait(page, "document.getElementById('epoch').textContent === '2 of 9'")
-        wait(page, "pictures.epoch === 2")
+        wait_until(page, "document.getElementById('epoch').textContent === '2 of 9'")
+        wait_until(page, "pictures.epoch === 2")
         assert shown(page, "shown") == "Pictures: after epoch 1."
         page.keyboard.press("Enter")
-        wait(page, "document.getElementById('shown').textContent === 'Pictures: after epoch 2.'")
+        wait_until(page, "document.getElementById('shown').textContent === 'Pictures: after epoch 2.'")
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.id") == "target"
         # Text of the data stays text.
         assert page.locator("#target option").all_inner_texts() == ["y0 <b>$$x$$", "y1 <b>$$x$$"]
         page.keyboard.press("ArrowDown")
-        wait(page, "document.getElementById('prediction-reading').textContent.startsWith('y1 <b>$$x$$:')")
+        wait_until(page, "document.getElementById('prediction-reading').textContent.startsWith('y1 <b>$$x$$:')")
 
 
 def test_zero_and_broken_values_are_marked_each_in_its_own_way(
@@ -223,7 +213,7 @@ def test_zero_and_broken_values_are_marked_each_in_its_own_way(
     run = training(120)
     with LiveView(run.pictures, epochs=9, title="wave") as view, browser.open(view.url) as page:
         step(run, view)
-        wait(page, "document.getElementById('shown').textContent.startsWith('Pictures')")
+        wait_until(page, "document.getElementById('shown').textContent.startsWith('Pictures')")
         zero, broken = (page.locator(f"#flow-figure path.{style}") for style in ("nought", "solid"))
         assert len(re.findall("M", zero.get_attribute("d"))) == 3
         assert len(re.findall("M", broken.get_attribute("d"))) == 2

@@ -120,7 +120,8 @@ class Plot:
             border_fill_color="#ffffff",
         )
         self.figure.toolbar.logo = None
-        self.figure.toolbar.active_drag = None  # a finger that scrolls the page must not move the plot
+        # Whoever scrolls the page must not move the plot: not by a finger, nor by the wheel after a click in it.
+        self.figure.toolbar.active_drag = self.figure.toolbar.active_scroll = None
         self.figure.axis.axis_label_text_font_style = "normal"
         self.figure.axis.axis_label_text_font_size = self.figure.axis.major_label_text_font_size = "12px"
         self.figure.axis.axis_label_text_color = self.figure.axis.major_label_text_color = "#1b1b1b"
