@@ -41,12 +41,12 @@ def test_the_state_and_the_pictures_reach_a_page_and_so_does_the_end() -> None:
         for _ in range(4):
             run.trainer.step()
         run.trainer.finish()
+        with torch.no_grad():
+            run.trainer.weights["weight_hh"].mul_(0.5)  # the newest weights are not always the best
         view.writing(run.trainer)
         best = stream.until("pictures")
         assert best["best"] is True
         assert best["epoch"] == 5
-        found = run.model.one_step(run.table.targets, run.table.inputs)
-        assert best["one_step"][0][-1] != pytest.approx(found[-1, 0])
         found = type(run.model)(run.trainer.best, *_rest(run)).one_step(run.table.targets, run.table.inputs)
         assert best["one_step"][0][-1] == pytest.approx(found[-1, 0], rel=1e-6)
         view.finished("runs/wave/report.html")

@@ -22,8 +22,13 @@ HEADINGS = [
     "Prediction against truth",
     "Training",
     "How the gradient flows back through time",
+    "What the gradient passes through",
+    "Where the gradient of W_hh comes from",
+    "What truncation would lose",
     "Eigenvalues of the transition",
 ]
+# Training has two, and so has truncation.
+FIGURES = len(HEADINGS) + 2
 # How many pixels of a figure's canvases have about a colour, red, green and blue (a thin line has it mixed with white);
 # without a colour, how many are not white.
 PIXELS = """([figure, color]) => {
@@ -75,14 +80,14 @@ def test_it_opens_and_every_figure_is_drawn(browser: Browser, report: Path, widt
         headings = page.locator("figure h2, section > h2").all_inner_texts()
         assert headings == [*HEADINGS, "What was run"]
         cards = page.locator(".card")
-        assert cards.count() == 4
-        for k in range(4):
+        assert cards.count() == len(HEADINGS)
+        for k in range(len(HEADINGS)):
             box = cards.nth(k).bounding_box()
             assert box["x"] >= 0
             assert box["x"] + box["width"] <= width
         figures = page.locator(".bk-Figure")
-        assert figures.count() == 5
-        for k in range(5):
+        assert figures.count() == FIGURES
+        for k in range(FIGURES):
             assert figures.nth(k).bounding_box()["width"] > 0.8 * min(width, 960)
             assert pixels(page, k) > 500, k
         # Each line of the first figure is there, in its colour.
@@ -162,16 +167,16 @@ def test_the_tools_zoom_pan_and_reset(browser: Browser, report: Path) -> None:
 def test_resting_on_a_line_shows_its_values(browser: Browser, report: Path) -> None:
     with browser.open(report) as page:
         ready(page)
-        frame = page.locator(".bk-Figure").nth(4).locator(".bk-CartesianFrame")
+        frame = page.locator(".bk-Figure").last.locator(".bk-CartesianFrame")
         frame.scroll_into_view_if_needed()
         place = page.evaluate(
             """(() => {
-              const plot = Bokeh.documents[0].roots()[4], source = plot.renderers[1].data_source.data;
+              const plot = Bokeh.documents[0].roots().at(-1), source = plot.renderers[1].data_source.data;
               const view = Bokeh.index.get_one(plot).frame;
               return [view.x_scale.compute(source.re[0]), view.y_scale.compute(source.im[0]), source.size[0]];
             })()"""
         )
-        box = page.locator(".bk-Figure").nth(4).bounding_box()
+        box = page.locator(".bk-Figure").last.bounding_box()
         page.mouse.move(box["x"] + place[0], box["y"] + place[1], steps=4)
         tip = page.locator(".bk-Tooltip", has_text=f"{place[2]:.5g}")
         tip.first.wait_for()
