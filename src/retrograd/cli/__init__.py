@@ -1,4 +1,4 @@
-"""The command line: ``retrograd fit | forecast | simulate | compare | grad | check``, one command a file."""
+"""The command line: ``retrograd fit | forecast | simulate | compare | explain | grad | check``, one command a file."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def main() -> None:
 
     from retrograd.cli.check import check
     from retrograd.cli.compare import compare
+    from retrograd.cli.explain import explain
     from retrograd.cli.fit import fit
     from retrograd.cli.forecast import forecast
     from retrograd.cli.grad import grad
@@ -30,7 +31,7 @@ def main() -> None:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for command in (fit, forecast, simulate, compare, grad, check):
+    for command in (fit, forecast, simulate, compare, explain, grad, check):
         app.command(command.__name__)(command)
     try:
         app()

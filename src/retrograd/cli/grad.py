@@ -46,22 +46,22 @@ def grad(
     _show(out, results)
 
 
-def read_arrays(file: Path) -> dict[str, Array]:
-    """Return the archive's arrays, each checked: known by name, numeric, finite.
+def read_arrays(file: Path, also: tuple[str, ...] = ()) -> dict[str, Array]:
+    """Return the archive's arrays, each checked: known by name (``also`` those of another command), numeric, finite.
 
     Raises:
         InputError: the file cannot be read, or an array is missing, unknown, not numeric or not finite.
     """
     try:
         with file.open("rb") as handle:
-            return _read_all(file, handle)
+            return _read_all(file, handle, (*OPTIONAL, *also))
     except FileNotFoundError:
         raise InputError(f"{file} does not exist") from None
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror or error}") from None
 
 
-def _read_all(file: Path, handle: BinaryIO) -> dict[str, Array]:
+def _read_all(file: Path, handle: BinaryIO, optional: tuple[str, ...]) -> dict[str, Array]:
     try:
         archive = np.load(handle, allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile):
@@ -70,13 +70,13 @@ def _read_all(file: Path, handle: BinaryIO) -> dict[str, Array]:
         raise InputError(f"{file} holds one bare array, expected an .npz archive of named ones (numpy.savez)")
     with archive:
         names = list(archive.files)
-        unknown = [name for name in names if name not in (*REQUIRED, *OPTIONAL)]
+        unknown = [name for name in names if name not in (*REQUIRED, *optional)]
         for name in REQUIRED:
             if name not in names:
                 raise InputError(f"{file} has no array {name!r}: {near_names(name, unknown or names)}")
         # An array that is not understood may be a misspelt one: without it the gradient would be another.
         for name in unknown:
-            raise InputError(f"{file}: array {name!r} is not known: {near_names(name, (*REQUIRED, *OPTIONAL))}")
+            raise InputError(f"{file}: array {name!r} is not known: {near_names(name, (*REQUIRED, *optional))}")
         return {name: _read(file, archive, name) for name in names}
 
 

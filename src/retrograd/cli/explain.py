@@ -1,0 +1,96 @@
+"""`retrograd explain`: the four steps of backpropagation through time, with the numbers put in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retrograd.cli.grad import read_arrays
+from retrograd.cli.run_folder import require_new_file, write_new
+from retrograd.errors import InputError, require_choice
+
+if TYPE_CHECKING:
+    from retrograd.report.explain.plain import Line
+
+__all__ = ["explain"]
+
+PAGE = Path("explain.html")
+
+
+def explain(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE.npz]",
+            help="Arrays as `retrograd grad` takes them, of one sequence, and target (T, O) for the squared error. "
+            "At most 12 steps and 4 states, inputs and outputs. Default: a built-in example.",
+            show_default=False,
+        ),
+    ] = None,
+    html: Annotated[
+        bool, typer.Option("--html", help="Write one page that walks through it instead; it opens with no network.")
+    ] = False,
+    lang: Annotated[str, typer.Option("--lang", help="en or zh.")] = "en",
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            "--loss",
+            help="final-state, all-states (sums of their entries) or squared-error (of the outputs). "
+            "Default: as the file says, else final-state.",
+        ),
+    ] = None,
+    closed_loop: Annotated[
+        bool, typer.Option("--closed-loop", help="From the second step on, the previous output is the input.")
+    ] = False,
+    lr: Annotated[float, typer.Option("--lr", help="Learning rate of the update.")] = 0.05,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.html", help="Where to write the page. Default: explain.html.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the page if it exists.")] = False,
+) -> None:
+    """Walk through backpropagation through time, step by step, on a few numbers.
+
+    Initialise, propagate, accumulate, update; then the check against finite differences.
+    """
+    from retrograd.report.explain import LANGUAGES, Lesson, render, tell
+
+    require_choice("--lang", lang, list(LANGUAGES))
+    if not html and (out is not None or overwrite):
+        raise InputError(f"{'--out' if out is not None else '--overwrite'} is for the page: add --html")
+    page = PAGE if out is None else out
+    if html:
+        require_new_file(page, overwrite=overwrite)
+    if file is None:
+        lesson = Lesson.example(loss=loss, closed_loop=closed_loop, learning_rate=lr)
+    else:
+        arrays = read_arrays(file, also=("target",))
+        lesson = Lesson.of_arrays(arrays, str(file), loss=loss, closed_loop=closed_loop, learning_rate=lr)
+    walk, texts = lesson.walk(), LANGUAGES[lang]
+    differences = list(lesson.differences(walk))
+    if html:
+        write_new(page, render(lesson, walk, differences, texts).encode())
+        print(f"Written: {page}. Open it in a browser.")
+    else:
+        _show(tell(lesson, walk, differences, texts, _console_width()))
+    if not all(one.agrees for one in differences):
+        raise typer.Exit(1)
+
+
+def _console_width() -> int:
+    from rich.console import Console
+
+    return Console().width
+
+
+def _show(lines: list[Line]) -> None:
+    from rich.console import Console
+
+    console = Console()
+    for k, line in enumerate(lines):
+        if line.kind == "heading" and k > 0:
+            console.print()
+        style = "bold" if line.kind == "heading" else None
+        # A formula was broken where it can be; prose is broken here.
+        console.print(line.text, style=style, markup=False, highlight=False, soft_wrap=line.kind == "formula")

@@ -1,0 +1,143 @@
+"use strict";
+// The four steps on plain arrays: a vector is a list of numbers, a matrix a list of rows. Names as in retrograd.bptt.
+
+const times = (matrix, vector) => matrix.map((row) => row.reduce((sum, weight, k) => sum + weight * vector[k], 0));
+const transposed = (matrix) => matrix[0].map((_, k) => matrix.map((row) => row[k]));
+const outer = (left, right) => left.map((a) => right.map((b) => a * b));
+const zeros = (...shape) => (shape.length ? Array.from({ length: shape[0] }, () => zeros(...shape.slice(1))) : 0);
+// Element by element, whatever the depth of the lists.
+const combine = (f, a, ...others) =>
+  Array.isArray(a) ? a.map((part, k) => combine(f, part, ...others.map((other) => other[k]))) : f(a, ...others);
+const plus = (first, ...others) => others.reduce((sum, other) => combine((a, b) => a + b, sum, other), first);
+const minus = (a, b) => combine((p, q) => p - q, a, b);
+const sum = (parts, like) => parts.reduce((total, part) => plus(total, part), combine(() => 0, like));
+const flat = (a) => (Array.isArray(a) ? a.flat(Infinity) : [a]);
+const norm = (a) => Math.hypot(...flat(a));
+const dot = (a, b) => flat(a).reduce((total, value, k) => total + value * flat(b)[k], 0);
+
+const WEIGHTS = ["weight_hh", "weight_ih", "bias", "weight_out", "bias_out"];
+
+function forward(p) {
+  const run = { states: [], previous: [], inputs: [], outputs: p.weight_out && [] };
+  let before = p.h0;
+  p.x.forEach((given, k) => {
+    const fed = p.feedback[k] ? plus(times(p.weight_out, before), p.bias_out) : [];
+    const x = [...fed, ...given.slice(fed.length)];
+    const h = plus(times(p.weight_hh, before), times(p.weight_ih, x), p.bias);
+    run.previous.push(before);
+    run.inputs.push(x);
+    run.states.push(h);
+    if (p.weight_out) run.outputs.push(plus(times(p.weight_out, h), p.bias_out));
+    before = h;
+  });
+  return run;
+}
+
+function lossOf(p, { states, outputs }) {
+  const total = (values) => flat(values).reduce((a, b) => a + b, 0);
+  if (p.loss === "squared-error") return 0.5 * total(combine((y, target) => (y - target) ** 2, outputs, p.target));
+  if (p.loss === "final-state") return total(states.at(-1));
+  return p.loss === "all-states" ? total(states) : dot(p.start, states);
+}
+
+function backpropagate(p) {
+  const run = forward(p), steps = p.x.length, fed = p.weight_out ? p.weight_out.length : 0;
+
+  // 1. initialise
+  const output_gradient = p.weight_out && run.outputs.map((y, k) =>
+    (p.loss === "squared-error" ? minus(y, p.target[k]) : y.map(() => 0)));
+  const direct = run.states.map((h, k) => {
+    if (p.loss === "squared-error") return times(transposed(p.weight_out), output_gradient[k]);
+    if (p.loss === "given") return p.start[k];
+    return h.map(() => (p.loss === "all-states" || k === steps - 1 ? 1 : 0));
+  });
+
+  // 2. propagate
+  const delta = zeros(steps, p.h0.length), input_gradient = zeros(steps, p.x[0].length);
+  let carry = p.h0.map(() => 0);
+  for (let k = steps - 1; k >= 0; k--) {
+    delta[k] = plus(direct[k], carry);
+    input_gradient[k] = times(transposed(p.weight_ih), delta[k]);
+    carry = times(transposed(p.weight_hh), delta[k]);
+    if (p.feedback[k]) carry = plus(carry, times(transposed(p.weight_out), input_gradient[k].slice(0, fed)));
+  }
+
+  // 3. accumulate
+  const gradients = {
+    h0: carry,
+    x: input_gradient.map((d, k) => d.map((value, i) => (p.feedback[k] && i < fed ? 0 : value))),
+    weight_hh: sum(delta.map((d, k) => outer(d, run.previous[k])), p.weight_hh),
+    weight_ih: sum(delta.map((d, k) => outer(d, run.inputs[k])), p.weight_ih),
+    bias: sum(delta, p.bias),
+  };
+  if (p.weight_out) {
+    const back = input_gradient.map((d) => d.slice(0, fed));
+    const closed = back.map((d, k) => [d, run.previous[k]]).filter((_, k) => p.feedback[k]);
+    const pairs = [...output_gradient.map((d, k) => [d, run.states[k]]), ...closed];
+    gradients.weight_out = sum(pairs.map(([d, h]) => outer(d, h)), p.weight_out);
+    gradients.bias_out = sum(pairs.map(([d]) => d), p.bias_out);
+  }
+
+  // 4. update
+  const names = WEIGHTS.filter((name) => p[name]), updated = {};
+  for (const name of names) updated[name] = combine((w, g) => w - p.learning_rate * g, p[name], gradients[name]);
+  const moved = { ...p, ...updated };
+  return { ...run, loss: lossOf(p, run), output_gradient, direct, delta, input_gradient, gradients, updated,
+    updated_loss: lossOf(moved, forward(moved)), lags: lagParts(p, run, direct) };
+}
+
+// What the loss sent into step t, carried back over lag k, meets the state before: these parts sum to the gradient.
+function lagParts(p, run, direct) {
+  const steps = p.x.length, fed = p.weight_out ? p.weight_out.length : 0;
+  return direct.map((start, t) => {
+    let carried = start;
+    return run.states.map((_, k) => {
+      if (k > t) return zeros(p.h0.length, p.h0.length);
+      const at = t - k, part = outer(carried, run.previous[at]);
+      const into = times(transposed(p.weight_ih), carried).slice(0, fed);
+      carried = times(transposed(p.weight_hh), carried);
+      if (p.feedback[at]) carried = plus(carried, times(transposed(p.weight_out), into));
+      return part;
+    });
+  });
+}
+
+// Every entry beside its central difference, with what that may be off by: its rounding and its curvature.
+function differences(p, walk) {
+  const STEP = 2 ** -17, SLACK = 8, found = [];
+  const held = [walk.states, walk.outputs ?? [], [walk.loss]];
+  const rounding = Number.EPSILON * flat(held).reduce((total, value) => total + Math.abs(value), 0);
+  const fed = p.weight_out ? p.weight_out.length : 0;
+  const slope = (name, index, step) => {
+    const losses = [1, -1].map((sign) => {
+      const moved = structuredClone(p);
+      const row = index.slice(0, -1).reduce((a, k) => a[k], moved[name]);
+      row[index.at(-1)] += sign * step;
+      return lossOf(moved, forward(moved));
+    });
+    return (losses[0] - losses[1]) / (2 * step);
+  };
+  for (const name of ["h0", "x", ...WEIGHTS].filter((one) => p[one])) {
+    const visit = (gradient, value, index) => {
+      if (Array.isArray(gradient)) gradient.forEach((part, k) => visit(part, value[k], [...index, k]));
+      else if (!(name === "x" && p.feedback[index[0]] && index[1] < fed)) {
+        const step = STEP * Math.max(1, Math.abs(value));
+        const [once, twice] = [slope(name, index, step), slope(name, index, 2 * step)];
+        const allowed = SLACK * (Math.abs(twice - once) + rounding / step);
+        found.push({ name, index, gradient, difference: once, allowed, agrees: Math.abs(gradient - once) <= allowed });
+      }
+    };
+    visit(walk.gradients[name], p[name], []);
+  }
+  return found;
+}
+
+const DIGITS = 4;
+
+// To 4 significant digits, as retrograd.report.explain.blocks.number in the terminal.
+function number(value) {
+  if (!Number.isFinite(value)) return Number.isNaN(value) ? "nan" : value > 0 ? "inf" : "-inf";
+  const [mantissa, exponent] = value.toExponential(DIGITS - 1).split("e");
+  if (Number(mantissa) === 0) return "0";
+  return exponent >= -4 && exponent < 6 ? String(Number(value.toPrecision(DIGITS))) : `${Number(mantissa)}e${Number(exponent)}`;
+}

@@ -1,0 +1,102 @@
+// Puts the parts together: the position of the walk, the numbers, and what follows from them.
+
+const lesson = JSON.parse(byId("lesson").textContent);
+const say = lesson.texts;
+const list = positions(lesson.problem);
+const page = { problem: lesson.problem, walk: null, position: 0, found: [] };
+window.retrograd = page;
+const BEAT = 1600; // milliseconds at a position while it plays
+let timer = null;
+
+function showPosition() {
+  const now = list[page.position], { title, said } = SAID[now.kind](page.problem, page.walk, say, now);
+  byId("said").replaceChildren(prose(title, "h3"), ...said);
+  byId("slider").value = page.position;
+  const where = fill(say.position, { position: page.position + 1, count: list.length });
+  byId("where").textContent = where;
+  byId("slider").setAttribute("aria-valuetext", `${where}: ${title}`);
+  for (const id of ["first", "back"]) byId(id).disabled = page.position === 0;
+  for (const id of ["next", "last"]) byId(id).disabled = page.position === list.length - 1;
+  draw(byId("drawing"), page.problem, page.walk, now);
+}
+
+function go(position) {
+  page.position = Math.max(0, Math.min(list.length - 1, position));
+  if (page.position === list.length - 1) stop();
+  showPosition();
+}
+
+function stop() {
+  clearInterval(timer);
+  timer = null;
+  byId("play").textContent = say.play;
+}
+
+function play() {
+  if (timer !== null) return stop();
+  if (page.position === list.length - 1) go(0);
+  timer = setInterval(() => go(page.position + 1), BEAT);
+  byId("play").textContent = say.pause;
+}
+
+const MOVES = {
+  first: () => 0, back: () => page.position - 1, next: () => page.position + 1, last: () => list.length - 1,
+};
+const KEYS = { Home: "first", ArrowLeft: "back", ArrowRight: "next", End: "last" };
+for (const [id, move] of Object.entries(MOVES)) byId(id).addEventListener("click", () => { stop(); go(move()); });
+byId("play").addEventListener("click", play);
+byId("slider").max = list.length - 1;
+byId("slider").addEventListener("input", () => { stop(); go(byId("slider").valueAsNumber); });
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest("input, select, textarea, #map")) return;
+  if (event.key in KEYS) {
+    stop();
+    go(MOVES[KEYS[event.key]]());
+  } else if (event.key === " " && !event.target.closest("button, summary, a, [tabindex]")) play();
+  else return;
+  event.preventDefault();
+});
+
+const cellOf = (event) => event.target.closest("button[data-t]");
+const pickCell = (event) => {
+  const button = cellOf(event);
+  if (button) pick(page.problem, page.walk, Number(button.dataset.t), Number(button.dataset.k), false);
+};
+for (const kind of ["click", "mouseover", "focusin"]) byId("map").addEventListener(kind, pickCell);
+byId("map").addEventListener("keydown", (event) => {
+  const move = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+  if (!move || !cellOf(event)) return;
+  pick(page.problem, page.walk, map.t + move[0], map.k + move[1], true);
+  event.preventDefault();
+});
+
+// How far this page's arithmetic is from the library's, for the numbers that the page was made with.
+function deviation(walk, reference) {
+  return Math.max(...Object.entries(reference).map(([name, values]) => {
+    if (values === null) return 0;
+    if (!Array.isArray(values) && typeof values === "object") return deviation(walk[name], values);
+    const largest = Math.max(...flat(values).map(Math.abs));
+    const apart = Math.max(...flat(minus(walk[name], values)).map(Math.abs));
+    return apart === 0 ? 0 : apart / largest;
+  }));
+}
+
+function compare() {
+  if (lesson.walk === null) return; // it overflowed
+  const error = deviation(backpropagate(lesson.problem), lesson.walk), fine = error < 1e-12;
+  byId("same").textContent = fill(fine ? say.same : say.different, { error: shown(error) });
+  byId("same").classList.toggle("wrong", !fine);
+}
+
+buildPanel(lesson.problem, say, (problem) => {
+  page.problem = problem;
+  page.walk = backpropagate(problem);
+  page.found = differences(problem, page.walk);
+  byId("overflow").hidden = flat([page.walk.loss, Object.values(page.walk.gradients)]).every(Number.isFinite);
+  showPosition();
+  showResults(problem, page.walk);
+  showMap(problem, page.walk, say);
+  showCheck(page.found, say);
+});
+compare();
+new ResizeObserver(() => draw(byId("drawing"), page.problem, page.walk, list[page.position])).observe(byId("scene"));

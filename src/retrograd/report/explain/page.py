@@ -1,0 +1,64 @@
+"""The lesson as one page that opens with no network. Its arithmetic runs in it, and is held against the library's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from retrograd.report.explain.lesson import Difference, Lesson, Walk
+from retrograd.report.explain.plain import tell
+from retrograd.report.explain.texts import Texts
+
+__all__ = ["render"]
+
+
+def render(lesson: Lesson, walk: Walk, differences: Sequence[Difference], texts: Texts) -> str:
+    """Return the page.
+
+    Args:
+        lesson: whose numbers the page starts with.
+        walk: the library's numbers of it, against which the page checks its own.
+        differences: for the plain text, which stands in for the page where scripts are off.
+        texts: the language.
+
+    Example:
+        >>> from retrograd.report.explain.texts import LANGUAGES
+        >>> lesson = Lesson.example()
+        >>> page = render(lesson, lesson.walk(), [], LANGUAGES["zh"])
+        >>> page.splitlines()[:2]
+        ['<!DOCTYPE html>', '<html lang="zh-CN">']
+    """
+    from jinja2 import Environment, PackageLoader
+
+    if lesson.weight_out is not None and lesson.target is None:
+        # So that the squared error can be chosen there.
+        lesson = replace(lesson, target=np.zeros((len(lesson.x), len(lesson.weight_out))))
+    # Each step's parts are products that the page shows as such.
+    reference = {name: _plain(value) for name, value in asdict(walk).items() if name != "parts"}
+    content = {
+        "problem": _plain(asdict(lesson)),
+        "walk": reference if all(np.isfinite(gradient).all() for gradient in walk.gradients.values()) else None,
+        "texts": asdict(texts),
+    }
+    loader = PackageLoader("retrograd.report.explain", ".")
+    template = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template(
+        "page.html.j2"
+    )
+    return template.render(
+        texts=texts,
+        # Within a script element, nothing may look like its end.
+        lesson=json.dumps(content, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),
+        plain="\n".join(line.text for line in tell(lesson, walk, differences, texts)),
+        has_output=lesson.weight_out is not None,
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return arrays as lists."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    return value.tolist() if isinstance(value, np.ndarray) else value
