@@ -31,7 +31,7 @@ PLUS, EQUALS = word("+"), word("=")
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the text. ``kind`` is ``"heading"``, ``"prose"`` (to be wrapped) or ``"formula"`` (not to be)."""
+    """A piece of the text: ``"heading"``, ``"prose"`` (to be wrapped), or ``"formula"``, lines as they are."""
 
     kind: str
     text: str = ""
@@ -44,8 +44,9 @@ def tell(lesson: Lesson, walk: Walk, differences: Sequence[Difference], texts: T
         >>> from retrograd.report.explain.texts import LANGUAGES
         >>> lesson = Lesson.example()
         >>> lines = tell(lesson, lesson.walk(), [], LANGUAGES["en"])
-        >>> print(*[line.text for line in lines if line.text.startswith("  δ_5")], sep=chr(10))
+        >>> print(*[line.text for line in lines if line.text.startswith("  δ_5")])
           δ_5 = g_5 = ⎡1⎤
+                      ⎣1⎦
     """
     return list(_Teller(lesson, walk, differences, texts, width).lines())
 
@@ -295,8 +296,7 @@ class _Teller:
         return text
 
     def formula(self, name: str, pieces: Sequence[Sequence[Block]]) -> Iterator[Line]:
-        for line in set_side_by_side(INDENT + name, pieces, self.width):
-            yield Line("formula", line)
+        yield Line("formula", "\n".join(set_side_by_side(INDENT + name, pieces, self.width)))
 
 
 def _term(value: float) -> str:

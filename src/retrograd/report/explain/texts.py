@@ -231,7 +231,7 @@ ENGLISH = Texts(
     gradient="gradient",
     updated="after the update",
     map_note="Each cell is one part of ∂L/∂W_hh: what the loss sent into step t, carried k steps back, met there by "
-    "the state before. Darker is larger. Together the cells are the gradient.",
+    "the state before. Its colour shows its size, by the scale below. Together the cells are the gradient.",
     map_row="step t where the loss enters",
     map_column="lag k, in steps back",
     map_scale="size of the part",
@@ -345,7 +345,7 @@ CHINESE = Texts(
     gradient="梯度",
     updated="更新之后",
     map_note="每一格是 ∂L/∂W_hh 的一部分：损失送入第 t 步的梯度，往回传 k 步，在那里与前一个状态相乘。"
-    "颜色越深，数值越大。所有格子合起来就是梯度。",
+    "颜色按下方的色标表示大小。所有格子合起来就是梯度。",
     map_row="损失进入的步 t",
     map_column="滞后 k（往回的步数）",
     map_scale="这一部分的大小",

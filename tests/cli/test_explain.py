@@ -1,0 +1,127 @@
+"""`retrograd explain` as a user calls it: what it prints, the page that it writes, what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cli.command import retrograd
+from retrograd import bptt
+from retrograd.report.explain.blocks import matrix
+
+__all__ = ["retrograd"]  # a fixture
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+@pytest.fixture
+def arrays() -> Arrays:
+    source = np.random.default_rng(3)
+    return {
+        "x": source.normal(size=(4, 1)),
+        "weight_hh": source.normal(size=(3, 3)) / 3,
+        "weight_ih": source.normal(size=(3, 1)),
+        "weight_out": source.normal(size=(1, 3)),
+        "target": source.normal(size=(4, 1)),
+    }
+
+
+def test_the_built_in_example(retrograd: Any, tmp_path: Path) -> None:
+    ran = retrograd("explain")
+    assert ran.code == 0
+    assert ran.err == ""
+    for heading in ("1. Initialise", "2. Propagate", "3. Accumulate", "4. Update", "Check: finite differences"):
+        assert f"\n{heading}" in ran.out
+    assert "All 18 entries agree" in ran.out
+    assert "\x1b" not in ran.out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_file_as_grad_takes_it(retrograd: Any, arrays: Arrays, closed: bool) -> None:
+    np.savez("problem.npz", **arrays)
+    ran = retrograd("explain", "problem.npz", "--loss", "squared-error", *(["--closed-loop"] if closed else []))
+    assert ran.code == 0
+    target = arrays.pop("target")
+    g = bptt(
+        **arrays,
+        bias=np.zeros(3),
+        feedback=np.arange(4) > 0 if closed else None,
+        loss=lambda y: 0.5 * ((y - y.new_tensor(target)) ** 2).sum(),
+    )
+    assert g.delta is not None
+    for values in (*g.delta, g.weight_hh, g.bias, g.weight_out):
+        assert all(row in ran.out for row in matrix(values).lines)
+    assert ("x_2 = y_1" in ran.out) == closed
+
+
+def test_chinese(retrograd: Any) -> None:
+    english, chinese = retrograd("explain").out, retrograd("explain", "--lang", "zh").out
+    assert "\n2. 传播：沿时间往回走" in chinese
+    # The formulas are the same.
+    formulas = [line for line in english.splitlines() if line.startswith("  ") and "=" in line]
+    assert len(formulas) > 30
+    assert [line for line in chinese.splitlines() if line.startswith("  ") and "=" in line] == formulas
+
+
+def test_the_page_is_written_and_nothing_is_overwritten_unless_asked(retrograd: Any, tmp_path: Path) -> None:
+    ran = retrograd("explain", "--html")
+    assert ran.code == 0
+    assert ran.out == "Written: explain.html. Open it in a browser.\n"
+    page = (tmp_path / "explain.html").read_text()
+    assert '<html lang="en">' in page
+    ran = retrograd("explain", "--html", "--lang", "zh")
+    assert ran.code == 2
+    assert ran.err == "retrograd: explain.html exists: use --overwrite to replace it, or --out to name another\n"
+    assert (tmp_path / "explain.html").read_text() == page
+    assert retrograd("explain", "--html", "--lang", "zh", "--out", "zh.html").code == 0
+    assert '<html lang="zh-CN">' in (tmp_path / "zh.html").read_text()
+    assert retrograd("explain", "--html", "--lang", "zh", "--overwrite").code == 0
+    assert (tmp_path / "explain.html").read_text() == (tmp_path / "zh.html").read_text()
+    assert {path.name for path in tmp_path.iterdir()} == {"explain.html", "zh.html"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.npz"], "missing.npz does not exist"),
+        (["long.npz"], "long.npz has 13 steps in x; explain shows every number, and at most 12 can be read"),
+        (["odd.npz"], "odd.npz: array 'targets' is not known: did you mean 'target'?"),
+        (["--lang", "de"], "--lang is 'de'"),
+        (["--loss", "squared"], "--loss is 'squared'"),
+        (["--lr", "-1"], "--lr is -1.0, expected a number above 0"),
+        (["--out", "a.html"], "--out is for the page: add --html"),
+        (["--overwrite"], "--overwrite is for the page: add --html"),
+        (["--html", "--out", "nowhere/a.html"], "--out nowhere/a.html is a folder or lies in none"),
+    ],
+)
+def test_each_mistake_is_named(
+    retrograd: Any, tmp_path: Path, arrays: Arrays, arguments: list[str], message: str
+) -> None:
+    np.savez("long.npz", x=np.zeros((13, 1)), weight_hh=np.eye(2), weight_ih=np.ones((2, 1)))
+    np.savez("odd.npz", **arrays, targets=arrays["target"])
+    before = set(tmp_path.iterdir())
+    ran = retrograd("explain", *arguments)
+    assert ran.code == 2
+    assert ran.err.startswith(f"retrograd: {message}")
+    assert ran.out == ""
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_gradients_that_do_not_agree_are_a_failure(retrograd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from retrograd.report.explain import lesson
+
+    honest = lesson.bptt
+
+    def wrong(*arguments: Any, **options: Any) -> Any:
+        g = honest(*arguments, **options)
+        g.weight_hh[0, 1] *= 1.001
+        return g
+
+    monkeypatch.setattr(lesson, "bptt", wrong)
+    ran = retrograd("explain")
+    assert ran.code == 1
+    assert "1 of 18 entries do not agree" in ran.out

@@ -1,0 +1,362 @@
+"""The page of `retrograd explain` in a browser: its walk, its arithmetic against the library's, its two languages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from browser import Browser, wait_until
+from report.lessons import KINDS, lesson_of
+from retrograd.report.explain import LANGUAGES, Lesson, Walk, render
+from retrograd.report.explain.blocks import number
+from retrograd.report.explain.texts import fill
+
+Array = np.ndarray[Any, Any]
+EPS = np.finfo(np.float64).eps
+COMPARED = ("states", "previous", "outputs", "inputs", "output_gradient", "direct", "delta", "input_gradient", "lags")
+
+
+def write(folder: Path, lesson: Lesson, language: str = "en") -> Path:
+    walk = lesson.walk()
+    path = folder / "explain.html"
+    path.write_text(render(lesson, walk, list(lesson.differences(walk)), LANGUAGES[language]))
+    return path
+
+
+def go(page: Any, position: int) -> None:
+    """Walk to a position with the slider, as a drag of it does."""
+    page.locator("#slider").evaluate(
+        "(slider, to) => { slider.value = to; slider.dispatchEvent(new Event('input')); }", position
+    )
+
+
+def matrices(page: Any, within: str) -> list[list[list[str]]]:
+    """Return all matrices of a part of the page, as the text of their entries."""
+    found: list[list[list[str]]] = page.locator(within).evaluate(
+        """(part) => [...part.querySelectorAll("mtable.matrix")].map((table) => [...table.querySelectorAll("mtr")].map(
+          (row) => [...row.querySelectorAll("mtd")].map((cell) => cell.textContent.replaceAll("−", "-"))))"""
+    )
+    return found
+
+
+def entries(values: Array) -> list[list[str]]:
+    """Return what a matrix looks like: a vector is a column."""
+    return [[number(value) for value in np.atleast_1d(row)] for row in values]
+
+
+def agree(page: Any, lesson: Lesson, walk: Walk | None = None) -> None:
+    """Every number that the page has computed is the library's, to rounding."""
+    walk = lesson.walk() if walk is None else walk
+    found = page.evaluate("window.retrograd.walk")
+
+    def close(name: str, got: Any, want: Array) -> None:
+        scale = max(1.0, float(np.abs(want).max(initial=0.0)))
+        np.testing.assert_allclose(np.array(got, float), want, rtol=0, atol=200 * EPS * scale, err_msg=name)
+
+    for name in COMPARED:
+        want = getattr(walk, name)
+        if want is None:
+            assert found[name] is None
+        else:
+            close(name, found[name], want)
+    for group in ("gradients", "updated"):
+        want = getattr(walk, group)
+        assert set(found[group]) == set(want)
+        for name, values in want.items():
+            close(f"{group}, {name}", found[group][name], values)
+    close("loss", found["loss"], np.array(walk.loss))
+    close("updated loss", found["updated_loss"], np.array(walk.updated_loss))
+    # And what is seen is that, to 4 digits.
+    for name, values in walk.gradients.items():
+        seen = matrices(page, f"#results [data-gradient={name}]")
+        np.testing.assert_allclose(np.array(seen[0], float).reshape(values.shape), values, rtol=6e-4, atol=1e-12)
+
+
+def of_page(page: Any) -> Lesson:
+    """Return the lesson that the page shows."""
+    held = page.evaluate("window.retrograd.problem")
+    kinds = {"loss": str, "learning_rate": float, "feedback": np.array}
+    return Lesson(
+        **{name: None if v is None else kinds.get(name, lambda a: np.array(a, float))(v) for name, v in held.items()}
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_its_numbers_are_the_librarys(browser: Browser, tmp_path: Path, kind: str) -> None:
+    lesson = lesson_of(kind)
+    with browser.open(write(tmp_path, lesson)) as page:
+        agree(page, lesson)
+        assert "differ by at most" in page.inner_text("#same")
+        assert page.inner_text("#check-verdict").startswith("All ")
+        found = page.evaluate("window.retrograd.found")
+        for got, want in zip(found, lesson.differences(lesson.walk()), strict=True):
+            assert (got["name"], tuple(got["index"])) == (want.name, want.index)
+            assert got["agrees"]
+            assert abs(got["difference"] - want.difference) <= got["allowed"] + want.allowed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_position_shows_its_numbers(browser: Browser, tmp_path: Path, kind: str) -> None:
+    lesson = lesson_of(kind)
+    walk, steps = lesson.walk(), len(lesson.x)
+    with browser.open(write(tmp_path, lesson)) as page:
+        positions = page.evaluate("positions(window.retrograd.problem)")
+        assert [one["t"] for one in positions if one["kind"] == "forward"] == list(range(1, steps + 1))
+        assert [one["t"] for one in positions if one["kind"] == "propagate"] == list(range(steps, -1, -1))
+        assert [one["name"] for one in positions if one["kind"] == "accumulate"] == list(walk.updated)
+        for k, position in enumerate(positions):
+            go(page, k)
+            assert page.inner_text("#where") == f"Position {k + 1} of {len(positions)}"
+            shown, t = matrices(page, "#said"), position.get("t")
+            match position["kind"]:
+                case "forward":
+                    wanted = [entries(walk.states[t - 1])]
+                    if walk.outputs is not None:
+                        wanted.append(entries(walk.outputs[t - 1]))
+                    assert all(one in shown for one in wanted)
+                    assert shown[-1] == wanted[-1]
+                    assert f"h{t}" in lit(page)
+                    assert (f"closed{t}" in lit(page)) == bool(lesson.feedback[t - 1] and t > 1)
+                case "loss":
+                    assert number(walk.loss) in page.inner_text("#said").replace("−", "-")
+                case "initialise":
+                    assert all(entries(direct) in shown for direct in walk.direct)
+                case "propagate":
+                    assert entries(walk.delta[t - 1] if t else walk.gradients["h0"]) in shown
+                    if t:
+                        assert shown[-1] == entries(walk.input_gradient[t - 1])
+                    assert f"dh{t}" in lit(page)
+                    assert ("Cᵀ" in page.inner_text("#said")) == (t < steps and bool(lesson.feedback[t]))
+                case "accumulate":
+                    assert shown[-1] == entries(walk.gradients[position["name"]])
+                case "update":
+                    assert all(entries(after) in shown for after in walk.updated.values())
+        # At the end everything is known: what the drawing shows are the library's numbers.
+        for t in range(1, steps + 1):
+            for node, values in ((f"h{t}", walk.states), (f"dh{t}", walk.delta), (f"x{t}", walk.inputs)):
+                texts = page.locator(f"[data-node={node}] .entry").all_text_contents()
+                assert [text.replace("−", "-") for text in texts] == [number(value) for value in values[t - 1]]
+
+
+def lit(page: Any) -> list[str]:
+    """Return the nodes and arrows that are highlighted."""
+    found: list[str] = page.evaluate(
+        "[...document.querySelectorAll('#drawing .lit')].map((one) => one.dataset.node ?? one.dataset.arrow)"
+    )
+    return found
+
+
+def test_a_value_is_drawn_only_once_it_is_known(browser: Browser, tmp_path: Path) -> None:
+    with browser.open(write(tmp_path, Lesson.example(closed_loop=True, loss="squared-error"))) as page:
+        kinds = [(one["kind"], one.get("t")) for one in page.evaluate("positions(window.retrograd.problem)")]
+
+        def known() -> dict[str, bool]:
+            texts = {
+                node: page.locator(f"[data-node={node}] .entry").first.text_content()
+                for node in ("h2", "h3", "y2", "x3", "dh3", "dh4", "dy3", "dx4")
+            }
+            return {node: text != "·" for node, text in texts.items()}
+
+        go(page, kinds.index(("forward", 2)))
+        assert {node for node, there in known().items() if there} == {"h2", "y2"}
+        go(page, kinds.index(("initialise", None)))
+        assert {node for node, there in known().items() if there} == {"h2", "h3", "y2", "x3", "dy3"}
+        go(page, kinds.index(("propagate", 4)))
+        assert {node for node, there in known().items() if not there} == {"dh3"}
+
+
+def test_keys_buttons_and_play(browser: Browser, tmp_path: Path) -> None:
+    with browser.open(write(tmp_path, Lesson.example())) as page:
+        count = page.evaluate("positions(window.retrograd.problem).length")
+
+        def at(position: int) -> None:
+            assert page.evaluate("window.retrograd.position") == position
+            assert page.locator("#slider").input_value() == str(position)
+
+        at(0)
+        assert page.locator("#back").is_disabled()
+        for key, position in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("End", count - 1), ("Home", 0)):
+            page.keyboard.press(key)
+            at(position)
+        for button, position in (("next", 1), ("last", count - 1), ("back", count - 2), ("first", 0)):
+            page.locator(f"#{button}").click()
+            at(position)
+        page.locator("#slider").focus()
+        page.keyboard.press("ArrowRight")
+        at(1)
+        # Within a number field the arrows belong to the field.
+        page.locator("#rate").focus()
+        page.keyboard.press("ArrowLeft")
+        at(1)
+        page.locator("#play").click()
+        assert page.inner_text("#play") == "Pause"
+        wait_until(page, "window.retrograd.position === 2")
+        page.locator("#play").click()
+        assert page.inner_text("#play") == "Play"
+
+
+def test_changed_numbers_change_every_gradient_as_the_library_says(browser: Browser, tmp_path: Path) -> None:
+    source = np.random.default_rng(0)
+    lesson = lesson_of("squared, closed")
+    with browser.open(write(tmp_path, lesson)) as page:
+        fields = page.locator("#panel input[type=number]")
+        assert fields.count() == sum(a.size for a in lesson.arrays().values()) + len(lesson.x)
+        for k in range(fields.count()):
+            fields.nth(k).fill(str(round(source.normal() / 2, 3)))
+        page.locator("#rate").fill("0.02")
+        for loss in ("squared-error", "final-state", "all-states"):
+            page.locator("#loss-choice").select_option(loss)
+            for change in ("none", "closed", "open", "one step"):
+                if change == "one step":
+                    page.locator("[data-array=x] input[type=checkbox]").nth(2).click()
+                elif change != "none":
+                    page.locator("#closed-loop").set_checked(change == "closed")
+                here = of_page(page)
+                if change != "none":
+                    wanted = {"open": [], "closed": [1, 2, 3, 4], "one step": [2]}[change]
+                    assert np.flatnonzero(here.feedback).tolist() == wanted
+                assert here.loss == loss
+                assert here.learning_rate == 0.02
+                assert not np.array_equal(here.weight_hh, lesson.weight_hh)
+                agree(page, here)
+        page.locator("#reset").click()
+        agree(page, lesson)
+        assert page.locator("#loss-choice").input_value() == "squared-error"
+        # The fields are connected again.
+        page.locator("[data-array=weight_hh] input").first.fill("0.25")
+        assert of_page(page).weight_hh[0, 0] == 0.25
+        agree(page, of_page(page))
+
+
+def test_a_number_that_cannot_be_used_is_said_and_the_last_ones_are_kept(browser: Browser, tmp_path: Path) -> None:
+    lesson = Lesson.example()
+    with browser.open(write(tmp_path, lesson)) as page:
+        field = page.locator("[data-array=weight_hh] input").nth(1)
+        field.fill("")
+        said = page.locator("#panel-said")
+        assert said.inner_text().startswith("W_hh [1, 2] is not a number")
+        assert field.get_attribute("aria-invalid") == "true"
+        agree(page, lesson)
+        field.fill("0.3")
+        assert said.inner_text() == "All numbers are used."
+        assert of_page(page).weight_hh[0, 1] == 0.3
+        page.locator("#rate").fill("0")
+        assert said.inner_text().startswith("The learning rate must be above 0")
+        page.locator("#rate").fill("0.1")
+        # What grows beyond all numbers is said to.
+        assert page.locator("#overflow").is_hidden()
+        field.fill("1e200")
+        assert page.locator("#overflow").is_visible()
+        assert page.locator("#map .broken").count() > 0
+        field.fill("0.3")
+        assert page.locator("#overflow").is_hidden()
+
+
+def test_the_map_of_lags(browser: Browser, tmp_path: Path) -> None:
+    lesson = Lesson.example(loss="all-states")
+    walk = lesson.walk()
+    with browser.open(write(tmp_path, lesson)) as page:
+        for t in range(5):
+            for k in range(5):
+                cell = page.locator(f"#map [data-t='{t + 1}'][data-k='{k}']")
+                if k > t:
+                    assert cell.count() == 0
+                    continue
+                size = float(np.linalg.norm(walk.lags[t, k]))
+                assert cell.inner_text().replace("−", "-") == number(size)
+                # h_0 is zero here: what meets it is exactly 0, and looks so.
+                assert cell.get_attribute("class") == ("zero" if k == t else cell.get_attribute("class"))
+                assert ("zero" in str(cell.get_attribute("class"))) == (size == 0)
+        darkness = page.locator("#map .size").evaluate_all(
+            "(all) => all.map((cell) => [+cell.textContent, parseFloat(cell.style.getPropertyValue('--shade'))])"
+        )
+        assert len(darkness) == 10
+        assert sorted(darkness) == sorted(darkness, key=lambda pair: pair[1])
+        foot = page.locator("#map-foot tr").all_inner_texts()
+        by_lag = walk.lags.sum(0)
+        assert foot[0].replace("−", "-").split("\t")[1:] == [number(float(np.linalg.norm(part))) for part in by_lag]
+        shares = [float((part * walk.gradients["weight_hh"]).sum()) for part in by_lag]
+        squared = float((walk.gradients["weight_hh"] ** 2).sum())
+        assert foot[1].replace("−", "-").split("\t")[1:] == [number(share / squared) for share in shares]
+
+        page.locator("#map [data-t='4'][data-k='1']").hover()
+        assert matrices(page, "#map-part") == [entries(walk.lags[3, 1])]
+        page.locator("#map [data-t='4'][data-k='1']").focus()
+        page.keyboard.press("ArrowRight")
+        assert matrices(page, "#map-part") == [entries(walk.lags[3, 2])]
+        page.keyboard.press("ArrowUp")
+        assert matrices(page, "#map-part") == [entries(walk.lags[2, 2])]
+        # The walk stays where it is.
+        assert page.evaluate("window.retrograd.position") == 0
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [360, 1100])
+def test_it_fits_every_screen(browser: Browser, tmp_path: Path, width: int, dark: bool, language: str) -> None:
+    path = write(tmp_path, lesson_of("the largest"), language)
+    with browser.open(path, width=width, dark=dark, touch=width < 400) as page:
+        for position in range(0, page.evaluate("positions(window.retrograd.problem).length"), 4):
+            go(page, position)
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert paper == ("rgb(22, 22, 22)" if dark else "rgb(251, 251, 249)")
+        # What is lit is in sight.
+        forward = 7
+        go(page, forward)
+        node, box = (
+            page.locator(f"[data-node=h{forward}]").bounding_box(),
+            page.locator("#scene .scroll").bounding_box(),
+        )
+        assert box["x"] <= node["x"]
+        assert node["x"] + node["width"] <= box["x"] + box["width"]
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_each_language_is_complete(browser: Browser, tmp_path: Path, language: str, closed: bool) -> None:
+    texts, other = LANGUAGES[language], LANGUAGES["zh" if language == "en" else "en"]
+    lesson = Lesson.example(closed_loop=closed, loss="squared-error")
+    with browser.open(write(tmp_path, lesson, language)) as page:
+        assert page.evaluate("document.documentElement.lang") == texts.tag
+        assert page.title() == texts.title
+        page.locator("details summary").click()
+        seen = ""
+        for position in range(page.evaluate("positions(window.retrograd.problem).length")):
+            go(page, position)
+            seen += page.inner_text("main")
+            named = (
+                "[...document.querySelectorAll('[aria-label]')].map((one) => one.getAttribute('aria-label')).join(' ')"
+            )
+            seen += page.evaluate(named)
+        assert not re.search(r"undefined|null|NaN|\{[a-z]+\}", seen)
+        for said in (texts.propagate, texts.accumulate, texts.panel, texts.results_note, texts.forward):
+            assert said in seen
+        assert (fill(texts.forward_closed) in seen) == closed
+        if language == "zh":
+            words = set(re.findall(r"[A-Za-z]{3,}", re.sub(r"_\w+", "", seen)))
+            assert words <= {"Home", "End", "Tab", "Whh", "Wih"}
+        else:
+            assert not re.search(r"[\u4e00-\u9fff]", seen)
+        assert other.title not in seen
+
+
+def test_numbers_look_as_in_the_terminal(browser: Browser, tmp_path: Path) -> None:
+    source = np.random.default_rng(1)
+    values = [0.0, -0.0, 0.15625, -0.15625, 2.00005, 1e-4, 9.9996e-5, 999950.0, 999949.0, 1e22, -1e-300, 5e-324]
+    values += [float(value) for value in source.normal(size=300) * 10.0 ** source.integers(-9, 9, 300)]
+    values += [k / 2**12 for k in range(1, 400)]
+    with browser.open(write(tmp_path, Lesson.example())) as page:
+        shown = page.evaluate("(values) => values.map(number)", values)
+    assert shown == [number(value) for value in values]
+
+
+def test_without_scripts_the_text_is_there(tmp_path: Path) -> None:
+    page = write(tmp_path, Lesson.example()).read_text()
+    kept = page[page.index("<noscript>") : page.index("</noscript>")]
+    assert "δ_4 = g_4 + W_hhᵀ δ_5" in kept
+    assert "All 18 entries agree" in kept
