@@ -1,0 +1,172 @@
+"""What truncated backpropagation through time leaves out, and what a fit makes of it.
+
+Truncation to windows of k steps drops the parts of the gradient that come through longer lags:
+
+    ∂L/∂W_hh = Σ_t Σ_lags Φ(t, t−lag)ᵀ g_t h_{t-lag-1}ᵀ,    of which lags below k stay
+
+`rg.insight.truncation` gives the relative error and the angle for every k at once (left). The data here come from a slow
+and a fast leaky integrator; they are fitted with a single one, h_t = λ h_{t-1} + (1 − λ) x_t. The loss has one best λ.
+Training with truncated gradients does not stop there but where *its* gradient is zero: at a shorter memory, the shorter
+the window (right). Had the model been of the data's own kind, the errors at the optimum would be noise, and truncation
+would cost time but not truth.
+
+    python examples/truncation_bias.py
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pictures
+import torch
+from scipy.optimize import brentq, minimize_scalar
+from torch import Tensor
+
+import retrograd as rg
+
+STEPS, BURN_IN, SEEDS = 4000, 200, 8
+SLOW, FAST, GAIN, NOISE = 0.98, 0.6, 8.0, 0.3
+WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What truncation does.
+
+    Attributes:
+        windows: k, for the next two.
+        relative_error: of the truncated gradient at the start, by seed, ``(seeds, windows)``.
+        angle: between it and the whole one, in degrees, likewise.
+        best: the λ of the smallest loss, by seed.
+        stopped: where training with each of ``WINDOWS`` stops, by seed, ``(seeds, len(WINDOWS))``.
+        rates: λ, for
+        losses: mean squared error of the first seed.
+    """
+
+    windows: Array
+    relative_error: Array
+    angle: Array
+    best: Array
+    stopped: Array
+    rates: Array
+    losses: Array
+
+
+def data(seed: int) -> tuple[Tensor, Tensor]:
+    """Return inputs and noisy outputs of the two integrators."""
+    source = np.random.default_rng(seed)
+    x = torch.from_numpy(source.normal(size=(STEPS, 1)))
+    rates = torch.tensor([SLOW, FAST], dtype=torch.float64)
+    both, _ = rg.scan(rg.Diagonal(rates), (1 - rates) * x)
+    y = both @ torch.tensor([[GAIN], [1.0]], dtype=torch.float64)
+    return x, y + NOISE * torch.from_numpy(source.normal(size=(STEPS, 1)))
+
+
+def states(rate: float, x: Tensor) -> Tensor:
+    """Return h_t of the single integrator."""
+    h, _ = rg.scan(rg.Diagonal(torch.tensor([rate], dtype=torch.float64)), (1 - rate) * x)
+    return h
+
+
+def loss(rate: float, x: Tensor, y: Tensor) -> float:
+    """Return the mean squared error, the read-out being the best for this λ."""
+    h, y = states(rate, x)[BURN_IN:], y[BURN_IN:]
+    return float(((y - h * (h * y).sum() / (h * h).sum()) ** 2).mean())
+
+
+def gradient(rate: float, x: Tensor, y: Tensor, window: int) -> float:
+    """Return ∂L/∂λ as backpropagation truncated to ``window`` steps sees it, with the best read-out."""
+    h = states(rate, x)
+    kept, wanted = h[BURN_IN:], y[BURN_IN:]
+    readout = (kept * wanted).sum() / (kept * kept).sum()
+    weights = torch.tensor([rate], dtype=torch.float64)
+    stream = rg.Stream(weight_hh=weights, weight_ih=torch.tensor([[1 - rate]], dtype=torch.float64), truncate=window, stride=1)
+
+    def squared_error(chunk: Tensor) -> Tensor:
+        errors = (readout * chunk - y)[BURN_IN:]
+        return (errors**2).mean()
+
+    stream.feed(x, loss=squared_error)
+    stream.flush()
+    # λ acts through 1 − λ at the input too.
+    return float(stream.gradients["weight_hh"] - stream.gradients["weight_ih"])
+
+
+def stop(x: Tensor, y: Tensor, window: int) -> float:
+    """Return the λ at which training with truncated gradients stops: where they are zero."""
+    return float(brentq(lambda rate: gradient(rate, x, y, window), 0.4, 0.995, xtol=1e-9))
+
+
+def compute(seeds: int = SEEDS) -> Result:
+    """Measure the truncated gradients at λ = 0.95, and where training with them stops."""
+    errors, angles, best, stopped = [], [], [], []
+    for seed in range(seeds):
+        x, y = data(seed)
+        # The truncated gradient of a dense network with both memories.
+        weights = {
+            "weight_hh": torch.diag(torch.tensor([SLOW, FAST], dtype=torch.float64)),
+            "weight_ih": torch.tensor([[1 - SLOW], [1 - FAST]], dtype=torch.float64),
+            "weight_out": torch.tensor([[GAIN / 2, 1.0]], dtype=torch.float64),
+        }
+        sweep = rg.insight.Sweep.of_weights(x, **weights, loss=lambda out, y=y: ((out - y) ** 2).mean())
+        found = rg.insight.truncation(sweep)
+        errors.append(found.relative_error)
+        angles.append(np.degrees(found.angle))
+        best.append(minimize_scalar(loss, bounds=(0.4, 0.995), args=(x, y), method="bounded").x)
+        stopped.append([stop(x, y, window) for window in WINDOWS])
+    rates = 1 - np.geomspace(0.4, 0.006, 120)
+    x, y = data(0)
+    losses = np.array([loss(float(rate), x, y) for rate in rates])
+    return Result(
+        found.windows, np.array(errors), np.array(angles), np.array(best), np.array(stopped), rates, losses
+    )
+
+
+def draw(result: Result) -> Any:
+    """Draw the truncated gradient's error, the loss, and where training stops."""
+    drawn, (left, right) = pictures.figure(1, 2, size=(9.0, 4.0))
+    shown = result.windows <= 1000
+    for values, color, label in (
+        (result.relative_error, pictures.BLUE, "relative error"),
+        (np.radians(result.angle), pictures.VERMILLION, "angle, radians"),
+    ):
+        low, high = values[:, shown].min(0), values[:, shown].max(0)
+        left.fill_between(result.windows[shown], low, high, color=color, alpha=0.2, lw=0)
+        left.loglog(result.windows[shown], np.median(values[:, shown], 0), color=color, label=label)
+    left.set(xlabel="window k, steps", ylabel="truncated against whole ∂L/∂W_hh", title="The gradient's error")
+    left.legend(loc="lower left")
+    right.semilogx(1 / (1 - result.rates), result.losses, color=pictures.BLACK, label="loss")
+    x, y = data(0)
+    colors = [pictures.SKY, pictures.BLUE, pictures.GREEN, pictures.ORANGE, pictures.VERMILLION, pictures.PURPLE]
+    marks = "ov^sDP"
+    for window, color, mark in zip((1, 4, 8, 16, 32, 256), colors, marks, strict=True):
+        rates = result.stopped[:, WINDOWS.index(window)]
+        right.plot(1 / (1 - rates[0]), loss(rates[0], x, y), mark, color=color, ms=8, mec="white", label=f"k = {window}")
+    right.set(
+        xlabel="memory 1 / (1 − λ), steps",
+        ylabel="mean squared error",
+        title="Where training stops",
+        ylim=(0, None),
+        xticks=[3, 5, 10, 30, 100],
+        xticklabels=["3", "5", "10", "30", "100"],
+    )
+    right.minorticks_off()
+    right.legend(loc="upper center", ncols=2)
+    return drawn
+
+
+def main() -> None:
+    """Measure, say where training stops, draw."""
+    wanted = pictures.arguments(__doc__, "truncation_bias.png")
+    result = compute()
+    print(f"Smallest loss: λ = {result.best.mean():.4f} ± {result.best.std():.4f} over {len(result.best)} data sets.")
+    for k, window in enumerate(WINDOWS):
+        print(f"k = {window:3}: training stops at λ = {result.stopped[:, k].mean():.4f} ± {result.stopped[:, k].std():.4f}")
+    pictures.save(draw(result), wanted.out)
+
+
+if __name__ == "__main__":
+    main()
