@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard native/*)
 
-.PHONY: demo test lint sanitize bench bench-table bench-estimators bench-insight accuracy contract docs clean
+.PHONY: demo test lint sanitize bench bench-table bench-estimators bench-insight accuracy contract gallery docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/retrograd fit sunspots --target sunspots --time year --test 1921 --horizon 22 --out runs/sunspots --overwrite
@@ -46,6 +46,13 @@ contract: $(VENV)/.installed
 bench-table: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.table
 	$(BIN)/python -m benchmarks.plot
+
+EXAMPLES := random_walk vanishing_exploding truncation_bias binary_addition chirp
+gallery: $(VENV)/.installed
+	$(BIN)/python examples/cosine.py --gif --out docs/images/gallery/cosine.png
+	set -e; for example in $(EXAMPLES); do \
+	  $(BIN)/python examples/$$example.py --out docs/images/gallery/$$example.png; \
+	done
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"

@@ -4,8 +4,8 @@ A linear RNN with four states learns to go on with a cosine by itself:
 
     h_t = W_hh h_{t-1} + W_ih x_t + b,    y_t = C h_t + c,    x_{t+1} = y_t
 
-The loop is closed in training too, so the gradient goes back through every input that was an output; but not at once: at
-first each input is the truth, then every second one, every fourth, …, in the end only the first ten. A loop that is
+The loop is closed in training too, so the gradient goes back through every input that was an output. But not at once:
+at first each input is the truth, then every second one, every fourth, …, in the end only the first ten. A loop that is
 closed from the beginning learns next to nothing: far from the solution, its own outputs are no input to learn from.
 
 To keep the cosine going for ever, W_hh + W_ih C needs the eigenvalues exp(±2πi/30), on the unit circle.
@@ -25,10 +25,10 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pictures
 import torch
 from torch import Tensor
 
+import pictures
 import retrograd as rg
 
 PERIOD, STEPS, BEYOND = 30, 120, 120
@@ -176,7 +176,8 @@ def main() -> None:
     last = epochs[-1]
     error = np.abs(last.free_run - truth()[1:])
     largest = last.eigenvalues[np.argmax(np.abs(last.eigenvalues))]
-    print(f"Free run: off by at most {error[GIVEN:STEPS].max():.4f} within, {error[STEPS:].max():.4f} beyond the training.")
+    within, beyond = error[GIVEN:STEPS].max(), error[STEPS:].max()
+    print(f"Free run: off by at most {within:.4f} within, {beyond:.4f} beyond the training.")
     print(f"Eigenvalue of the loop: size {abs(largest):.5f}, period {2 * math.pi / abs(np.angle(largest)):.3f} steps.")
     pictures.save(draw(epochs), wanted.out)
     if wanted.gif:

@@ -52,12 +52,12 @@ def figure(rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (9.0,
 
 
 def save(drawn: Any, out: Path) -> None:
-    """Write a figure as PNG of few colours: a picture of lines needs no more."""
+    """Write a figure as PNG of 256 colours: a picture of lines needs no more."""
     buffer = io.BytesIO()
     drawn.savefig(buffer, format="png")
     plt.close(drawn)
     out.parent.mkdir(parents=True, exist_ok=True)
-    Image.open(buffer).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(out, format="png", optimize=True)
+    Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(out, format="png", optimize=True)
     print(f"Written: {out}")
 
 

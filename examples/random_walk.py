@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pictures
 import torch
 
+import pictures
 import retrograd as rg
 
 DRIFT, NOISE = 0.15, 1.0

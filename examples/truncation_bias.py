@@ -4,11 +4,11 @@ Truncation to windows of k steps drops the parts of the gradient that come throu
 
     ∂L/∂W_hh = Σ_t Σ_lags Φ(t, t−lag)ᵀ g_t h_{t-lag-1}ᵀ,    of which lags below k stay
 
-`rg.insight.truncation` gives the relative error and the angle for every k at once (left). The data here come from a slow
-and a fast leaky integrator; they are fitted with a single one, h_t = λ h_{t-1} + (1 − λ) x_t. The loss has one best λ.
-Training with truncated gradients does not stop there but where *its* gradient is zero: at a shorter memory, the shorter
-the window (right). Had the model been of the data's own kind, the errors at the optimum would be noise, and truncation
-would cost time but not truth.
+`rg.insight.truncation` gives the relative error and the angle for every k at once (left). The data here come from a
+slow and a fast leaky integrator; they are fitted with a single one, h_t = λ h_{t-1} + (1 − λ) x_t. The loss has one
+best λ. Training with truncated gradients does not stop there but where *its* gradient is zero: at a shorter memory, the
+shorter the window (right). Had the model been of the data's own kind, the errors at the optimum would be noise, and
+truncation would cost time but not truth.
 
     python examples/truncation_bias.py
 """
@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pictures
 import torch
 from scipy.optimize import brentq, minimize_scalar
 from torch import Tensor
 
+import pictures
 import retrograd as rg
 
 STEPS, BURN_IN, SEEDS = 4000, 200, 8
@@ -39,7 +39,7 @@ class Result:
     Attributes:
         windows: k, for the next two.
         relative_error: of the truncated gradient at the start, by seed, ``(seeds, windows)``.
-        angle: between it and the whole one, in degrees, likewise.
+        angle: between it and the whole one, in radians, likewise.
         best: the λ of the smallest loss, by seed.
         stopped: where training with each of ``WINDOWS`` stops, by seed, ``(seeds, len(WINDOWS))``.
         rates: λ, for
@@ -83,7 +83,9 @@ def gradient(rate: float, x: Tensor, y: Tensor, window: int) -> float:
     kept, wanted = h[BURN_IN:], y[BURN_IN:]
     readout = (kept * wanted).sum() / (kept * kept).sum()
     weights = torch.tensor([rate], dtype=torch.float64)
-    stream = rg.Stream(weight_hh=weights, weight_ih=torch.tensor([[1 - rate]], dtype=torch.float64), truncate=window, stride=1)
+    stream = rg.Stream(
+        weight_hh=weights, weight_ih=torch.tensor([[1 - rate]], dtype=torch.float64), truncate=window, stride=1
+    )
 
     def squared_error(chunk: Tensor) -> Tensor:
         errors = (readout * chunk - y)[BURN_IN:]
@@ -114,15 +116,13 @@ def compute(seeds: int = SEEDS) -> Result:
         sweep = rg.insight.Sweep.of_weights(x, **weights, loss=lambda out, y=y: ((out - y) ** 2).mean())
         found = rg.insight.truncation(sweep)
         errors.append(found.relative_error)
-        angles.append(np.degrees(found.angle))
+        angles.append(np.radians(found.angle))
         best.append(minimize_scalar(loss, bounds=(0.4, 0.995), args=(x, y), method="bounded").x)
         stopped.append([stop(x, y, window) for window in WINDOWS])
     rates = 1 - np.geomspace(0.4, 0.006, 120)
     x, y = data(0)
     losses = np.array([loss(float(rate), x, y) for rate in rates])
-    return Result(
-        found.windows, np.array(errors), np.array(angles), np.array(best), np.array(stopped), rates, losses
-    )
+    return Result(found.windows, np.array(errors), np.array(angles), np.array(best), np.array(stopped), rates, losses)
 
 
 def draw(result: Result) -> Any:
@@ -131,12 +131,16 @@ def draw(result: Result) -> Any:
     shown = result.windows <= 1000
     for values, color, label in (
         (result.relative_error, pictures.BLUE, "relative error"),
-        (np.radians(result.angle), pictures.VERMILLION, "angle, radians"),
+        (result.angle, pictures.VERMILLION, "angle, radians"),
     ):
         low, high = values[:, shown].min(0), values[:, shown].max(0)
         left.fill_between(result.windows[shown], low, high, color=color, alpha=0.2, lw=0)
         left.loglog(result.windows[shown], np.median(values[:, shown], 0), color=color, label=label)
-    left.set(xlabel="window k, steps", ylabel="truncated against whole ∂L/∂W_hh", title="The gradient's error")
+    left.set(
+        xlabel="window k, steps",
+        ylabel="truncated against whole ∂L/∂W_hh",
+        title=f"The gradient's error (band: {len(result.best)} data sets)",
+    )
     left.legend(loc="lower left")
     right.semilogx(1 / (1 - result.rates), result.losses, color=pictures.BLACK, label="loss")
     x, y = data(0)
@@ -144,7 +148,9 @@ def draw(result: Result) -> Any:
     marks = "ov^sDP"
     for window, color, mark in zip((1, 4, 8, 16, 32, 256), colors, marks, strict=True):
         rates = result.stopped[:, WINDOWS.index(window)]
-        right.plot(1 / (1 - rates[0]), loss(rates[0], x, y), mark, color=color, ms=8, mec="white", label=f"k = {window}")
+        right.plot(
+            1 / (1 - rates[0]), loss(rates[0], x, y), mark, color=color, ms=8, mec="white", label=f"k = {window}"
+        )
     right.set(
         xlabel="memory 1 / (1 − λ), steps",
         ylabel="mean squared error",
@@ -164,7 +170,8 @@ def main() -> None:
     result = compute()
     print(f"Smallest loss: λ = {result.best.mean():.4f} ± {result.best.std():.4f} over {len(result.best)} data sets.")
     for k, window in enumerate(WINDOWS):
-        print(f"k = {window:3}: training stops at λ = {result.stopped[:, k].mean():.4f} ± {result.stopped[:, k].std():.4f}")
+        stops = result.stopped[:, k]
+        print(f"k = {window:3}: training stops at λ = {stops.mean():.4f} ± {stops.std():.4f}")
     pictures.save(draw(result), wanted.out)
 
 

@@ -4,10 +4,10 @@ Sixteen states have to remember one number for 200 steps, while noise comes in:
 
     h_t = W_hh h_{t-1} + W_ih x_t + b,    prediction of the first input = C h_T
 
-The gradient goes back through W_hh at every step. With a spectral radius of 0.9 nothing of it is left at the start; with
-1.1 it is some 10⁸ times too large. `rg.insight` measures both, says so, and says what to do. Here its advice is followed:
-the vanishing one starts from an orthogonal matrix times the number given, the exploding one from its W_hh times the
-number given, with the length of a step's gradient cut.
+The gradient goes back through W_hh at every step. With a spectral radius of 0.9 nothing of it is left at the start;
+with 1.1 it is some 10⁸ times too large. `rg.insight` measures both, says so, and says what to do. Here its advice is
+followed: the vanishing one starts from an orthogonal matrix times the number given, the exploding one from its W_hh
+times the number given; in both, the length of a step's gradient is cut.
 
     python examples/vanishing_exploding.py
 """
@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pictures
 import torch
 from torch import Tensor
 
+import pictures
 import retrograd as rg
 
 STATES, STEPS, BATCH, EPOCHS, RATE = 16, 200, 64, 300, 0.0005
@@ -146,7 +146,9 @@ def main() -> None:
     wanted = pictures.arguments(__doc__, "vanishing_exploding.png")
     cases = compute()
     for name, case in cases.items():
-        print(f"{name}: {', '.join(case.verdict.kinds)}; loss {case.losses[0]:.3g} → {np.median(case.losses[-15:]):.3g}")
+        print(
+            f"{name}: {', '.join(case.verdict.kinds)}; loss {case.losses[0]:.3g} → {np.median(case.losses[-15:]):.3g}"
+        )
     print(cases["radius 0.9"].verdict)
     pictures.save(draw(cases), wanted.out)
 
