@@ -128,7 +128,7 @@ def bptt(
         ValueError: shapes do not fit, a request contradicts another, the loss is no differentiable scalar, or memory
             is too little.
 
-    Example:
+    Examples:
         One weight, three steps: h_T = w² x_1 + w x_2 + x_3, so ∂L/∂w = 2 w x_1 + x_2.
 
         >>> w, v = torch.tensor([[0.5]]), torch.tensor([[1.0]])

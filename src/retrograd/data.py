@@ -74,7 +74,7 @@ class Scaling:
         mean: ``(C,)``, in the columns' units.
         scale: standard deviations ``(C,)``, in the columns' units.
 
-    Example:
+    Examples:
         >>> scaling = Scaling.fit(np.array([[1.0], [3.0]]), ["sales"])
         >>> scaling.apply(np.array([[5.0]])), scaling.invert(np.array([[3.0]]))
         (array([[3.]]), array([[5.]]))
@@ -131,7 +131,7 @@ def read_table(
     Raises:
         InputError: the file, a column or a value cannot be used; the message says which, where, and what to do.
 
-    Example:
+    Examples:
         >>> table = read_table("sunspots", targets=["sunspots"], time="year")
         >>> table.steps, table.time[[0, -1]].tolist(), table.targets[:2].tolist()
         (309, [1700, 2008], [[5.0], [11.0]])
@@ -200,7 +200,7 @@ def split_index(table: Table, test: str) -> int:
     Raises:
         InputError: ``test`` is neither, or leaves nothing to train on or nothing to test.
 
-    Example:
+    Examples:
         >>> table = read_table("sunspots", targets=["sunspots"], time="year")
         >>> [split_index(table, test) for test in ("0", "0.2", "1921")]
         [309, 247, 221]

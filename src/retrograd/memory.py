@@ -39,7 +39,7 @@ def chunk_steps(memory: Memory, batch: int, time: int, width: int, itemsize: int
         TypeError: memory is no name and no number of bytes.
         ValueError: a name that there is not, or fewer bytes than the shortest chunks and their borders take.
 
-    Example:
+    Examples:
         >>> chunk_steps("all", 1, 10_000, 4, 4), chunk_steps("sqrt", 1, 10_000, 4, 4)
         (10000, 9600)
         >>> chunk_steps(50_000, 1, 10_000, 4, 4)

@@ -58,7 +58,7 @@ def scan(
         TypeError: A is not a transition, or an array has a dtype of the wrong kind.
         ValueError: shapes or lengths do not fit, arrays lie on different devices, or the backend named cannot serve.
 
-    Example:
+    Examples:
         >>> states, final = scan(Diagonal(torch.tensor([0.5])), torch.ones(3, 1))
         >>> states.squeeze(-1), final
         (tensor([1.0000, 1.5000, 1.7500]), tensor([1.7500]))

@@ -59,7 +59,7 @@ def segments_of(
         TypeError: a dtype is not the one named.
         ValueError: a shape or a value is not, or lengths and cu_seqlens are both given.
 
-    Example:
+    Examples:
         >>> segments_of(1, 5, None, torch.tensor([0, 2, 5]), None, False)
         tensor([[0, 0, 2, 0, 0],
                 [0, 2, 5, 1, 1]])

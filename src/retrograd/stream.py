@@ -70,7 +70,7 @@ class Stream:
         ValueError: shapes do not fit, both kinds of gradient or a stride beyond the window are asked for, or the
             influence of dense weights would need more than 256 MB (the message says how much).
 
-    Example:
+    Examples:
         >>> w, v = torch.tensor([0.5]), torch.tensor([[1.0]])
         >>> stream = Stream(weight_hh=w, weight_ih=v, online=True)
         >>> for x in (1.0, 2.0, 3.0):  # L = Σ h_t
@@ -346,7 +346,7 @@ def truncation_error(
         stride: s of every window, or k where that is less.
         **others: the other weights, as :class:`Stream` takes them.
 
-    Example:
+    Examples:
         >>> w, v = torch.tensor([0.5]), torch.tensor([[1.0]])
         >>> errors = truncation_error(torch.ones(50, 1), [1, 4, 50], loss=torch.sum, weight_hh=w, weight_ih=v)
         >>> tuple(round(e.relative, 3) for e in errors)

@@ -31,7 +31,7 @@ class Dense:
         TypeError: ``W`` is not a floating or complex tensor.
         ValueError: ``W`` is not square or has another rank.
 
-    Example:
+    Examples:
         >>> Dense(torch.eye(3)).W.shape
         torch.Size([3, 3])
     """
@@ -61,7 +61,7 @@ class Diagonal:
         TypeError: ``a`` is not a floating or complex tensor.
         ValueError: ``a`` has another rank.
 
-    Example:
+    Examples:
         >>> Diagonal.from_log(torch.zeros(3)).a
         tensor([1., 1., 1.])
     """

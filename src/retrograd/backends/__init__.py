@@ -97,7 +97,7 @@ def show_config() -> None:
 
     A backend is asked for the usual case, a float32 scan on the CPU.
 
-    Example:
+    Examples:
         >>> show_config()
         retrograd ...
         backends

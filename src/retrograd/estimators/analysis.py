@@ -56,7 +56,7 @@ def modes(A: Array, sample_time: float = 1.0, covariance_of_A: Array | None = No
         sample_time: of a step.
         covariance_of_A: of A's entries, row by row, ``(n², n²)``.
 
-    Example:
+    Examples:
         >>> modes(np.array([[0.5]]), 2.0).time_constant.round(3)
         array([2.885])
     """

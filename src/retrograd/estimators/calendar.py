@@ -67,7 +67,7 @@ def calendar_inputs(index: Any, calendar: Sequence[str]) -> Array:
     Raises:
         InputError: a name is unknown, or the index has no dates.
 
-    Example:
+    Examples:
         >>> import pandas as pd
         >>> calendar_inputs(pd.date_range("2024-01-01", periods=3, freq="6h"), ["hour"]).round(6) + 0.0
         array([[ 0.,  1.],

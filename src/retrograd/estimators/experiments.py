@@ -102,7 +102,7 @@ def read_experiments(U: Any, Y: Any) -> Experiments:
     Raises:
         InputError: the pieces do not fit each other, or hold what cannot be used.
 
-    Example:
+    Examples:
         >>> data = read_experiments([np.ones(3), np.ones(2)], [np.arange(3.0), [0.0, np.nan]])
         >>> data.inputs.shape, data.lengths, data.observed[:, 0].tolist()
         ((5, 1), (3, 2), [True, True, True, True, False])

@@ -80,7 +80,7 @@ class Forecaster(Base):
         ridge_: the penalty taken, of every read-out.
         history_: loss and gradient norm of every epoch.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from retrograd.estimators import Forecaster
         >>> t = np.arange(200)
@@ -279,7 +279,7 @@ class Forecaster(Base):
         Raises:
             InputError: there is too little before ``start`` or after it, or the columns are not those of ``fit``.
 
-        Example:
+        Examples:
             >>> import numpy as np
             >>> y = np.sin(np.arange(300.0))
             >>> forecaster = Forecaster(lags=10).fit(y[:200], fh=[1, 2])

@@ -39,7 +39,7 @@ class Plots:
 
     Figures are not shown: a notebook shows what a cell returns; elsewhere, ``figure.savefig(path)``.
 
-    Example:
+    Examples:
         >>> from retrograd.estimators import StateSpace
         >>> u = np.random.default_rng(0).standard_normal(200)
         >>> model = StateSpace(order=1).fit(u, np.convolve(u, [0, 1, 0.5, 0.25])[:200])

@@ -37,7 +37,7 @@ class Horizon:
         Raises:
             InputError: they are not distinct whole numbers ≥ 1.
 
-        Example:
+        Examples:
             >>> Horizon.of(range(1, 4)).steps
             array([1, 2, 3])
         """

@@ -112,7 +112,7 @@ class Moments:
         input_cross: Σ z x_hᵀ, ``(D, K, E)``.
         input_target: Σ x_h y_h, ``(K, E)``.
 
-    Example:
+    Examples:
         >>> from retrograd.estimators.states import Lags
         >>> y = np.arange(6.0)[:, None] ** 2
         >>> piece = Piece(y, np.empty((6, 0)), Lags(2, None).run(y), None, False)

@@ -59,7 +59,7 @@ class Recurrent:
         target_scaling: from the targets' units to those of the network.
         input_scaling: likewise for the exogenous inputs.
 
-    Example:
+    Examples:
         >>> y = np.sin(np.arange(50.0))[:, None]
         >>> model = Recurrent.untrained(y, np.empty((50, 0)), hidden=4, target_names=["sine"])
         >>> model.one_step(y, np.empty((50, 0))).shape

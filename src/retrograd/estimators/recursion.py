@@ -52,7 +52,7 @@ def closed_loop(A: Array, w: Array, C: Array, steps: int, lag: int) -> ClosedLoo
         steps: H.
         lag: of the differences that are summed up again; 0 for none.
 
-    Example:
+    Examples:
         An AR(1) with coefficient 0.5, three steps ahead.
 
         >>> loop = closed_loop(np.zeros((1, 1)), np.ones(1), np.array([0.5]), 3, 0)

@@ -93,7 +93,7 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         Ljung 1999, *System Identification*, 2nd ed., chapters 7 and 10; the subspace start: see
         :mod:`retrograd.estimators.subspace`.
 
-    Example:
+    Examples:
         >>> random = np.random.default_rng(0)
         >>> u = random.standard_normal((400, 1))
         >>> y = np.zeros(400)

@@ -44,7 +44,7 @@ class Subspace:
         block_rows: s.
         outputs: p.
 
-    Example:
+    Examples:
         >>> from retrograd.estimators.experiments import read_experiments
         >>> u = np.random.default_rng(0).standard_normal(200)
         >>> y = np.zeros(200)
@@ -125,7 +125,7 @@ def singular_values(U: Any, Y: Any, *, block_rows: int = 15, weighting: str = "m
         block_rows: s.
         weighting: ``"moesp"`` (SLICOT's IB01AD, METH = 'M'), ``"n4sid"`` or ``"cva"``.
 
-    Example:
+    Examples:
         >>> t = np.arange(100.0)
         >>> int((singular_values(None, np.cos(t), block_rows=5) > 1e-9).sum())  # a cosine is of order 2
         2

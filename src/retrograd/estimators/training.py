@@ -127,7 +127,7 @@ class Trainer:
         clip: the gradient's norm is cut to this; None leaves it.
         horizon: train in closed loop over this many steps; None trains one step ahead.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from retrograd.estimators import Recurrent
         >>> y = np.sin(np.arange(60.0))[:, None]

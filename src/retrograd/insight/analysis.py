@@ -64,7 +64,7 @@ def analyse(sweep: Sweep, needed: int | None = None, *, name: str = "W_hh") -> A
         needed: the longest lag over which the task needs the gradient, as :func:`verdict` takes it.
         name: what texts and pictures call the transition.
 
-    Example:
+    Examples:
         >>> import torch
         >>> import retrograd as rg
         >>> x, W, V = torch.randn(100, 2), 0.5 * torch.eye(4), torch.randn(4, 2)

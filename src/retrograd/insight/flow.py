@@ -38,7 +38,7 @@ class Flow:
 def flow(sweep: Sweep) -> Flow:
     """Return the size of the gradient at every step.
 
-    Example:
+    Examples:
         >>> from retrograd import Diagonal
         >>> flow(Sweep.of_scan(Diagonal(torch.tensor([0.5])), torch.ones(4, 1))).delta_norm
         array([0.125, 0.25 , 0.5  , 1.   ])
@@ -106,7 +106,7 @@ def jacobians(
         top: how many singular values.
         row: which sequence, where each has its own transitions.
 
-    Example:
+    Examples:
         >>> A = torch.tensor([[0.5, 4.0], [0.0, 0.5]], dtype=torch.float64)
         >>> jacobians(A[None, None], longest=3).norm.round(3)
         array([1.   , 4.062, 4.016, 3.005])

@@ -82,7 +82,7 @@ def lag_map(sweep: Sweep, edges: Sequence[int] | str | None = None) -> LagMap:
         edges: lags that bound the bins, within 0 and T, both added; ``"all"``: one bin a lag; or None: one bin a lag up
             to T = 256, of a longer sequence up to lag 8, then two bins an octave up to 64 and one beyond.
 
-    Example:
+    Examples:
         >>> from retrograd import Diagonal
         >>> found = lag_map(Sweep.of_scan(Diagonal(torch.tensor([0.5])), torch.ones(4, 1), loss=torch.sum))
         >>> found.share.shape, round(float(found.share.sum()), 12), found.by_lag.round(3).tolist()
@@ -190,7 +190,7 @@ def lag_parts(sweep: Sweep) -> Tensor:
     Raises:
         InputError: the result would be larger than 256 MB.
 
-    Example:
+    Examples:
         >>> w, v = torch.tensor([[0.5]]), torch.tensor([[1.0]])
         >>> sweep = Sweep.of_weights(torch.tensor([[1.0], [2.0], [3.0]]), weight_hh=w, weight_ih=v)
         >>> lag_parts(sweep)[2].flatten().tolist()  # 1 at the last state: h_2 over lag 0, w h_1 over lag 1

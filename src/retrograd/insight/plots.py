@@ -33,7 +33,7 @@ class Plots:
 
     Figures are not shown: a notebook shows what a cell returns; elsewhere, ``figure.savefig(path)``.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from retrograd import Diagonal
         >>> from retrograd.insight import Sweep, analyse

@@ -100,7 +100,7 @@ class Recorder:
         InputError: it has no recurrent layer, a name in ``outputs`` is unknown, or a number is below 1.
         ModuleNotFoundError: a folder to log into, and no tensorboard.
 
-    Example:
+    Examples:
         >>> model = nn.LSTM(3, 8, batch_first=True)
         >>> with Recorder(model) as recorder:
         ...     model(torch.randn(4, 20, 3))[0][:, -1].sum().backward()

@@ -93,7 +93,7 @@ def spectrum(
         InputError: A is dense and changes with time (there is no one spectrum: see :func:`jacobians`), or is not
             finite.
 
-    Example:
+    Examples:
         >>> found = spectrum(torch.tensor([[0.9, 5.0], [0.0, 0.8]]))
         >>> round(found.radius, 3), round(found.norm, 3), round(found.transient.largest, 2), found.transient.lag
         (0.9, 5.141, 13.48, 6)

@@ -110,7 +110,7 @@ class Sweep:
         Raises:
             ValueError: shapes do not fit, or the gradient has two starts.
 
-        Example:
+        Examples:
             >>> sweep = Sweep.of_scan(Diagonal(torch.tensor([0.5])), torch.ones(3, 1))
             >>> sweep.delta.squeeze().tolist(), sweep.gradient.tolist()
             ([0.25, 0.5, 1.0], [2.0])
@@ -164,7 +164,7 @@ class Sweep:
     ) -> Sweep:
         """Return the sweep of the linear RNN of :func:`retrograd.bptt`, whose arguments these are.
 
-        Example:
+        Examples:
             >>> w, v = torch.tensor([[0.5]]), torch.tensor([[1.0]])
             >>> Sweep.of_weights(torch.tensor([[1.0], [2.0], [3.0]]), weight_hh=w, weight_ih=v).gradient
             tensor([[3.]], dtype=torch.float64)
@@ -211,7 +211,7 @@ class Sweep:
             By ``(layer, "forward")`` or ``(layer, "backward")``; the second with its time reversed, so that every
             sweep goes from the first step that is read to the last.
 
-        Example:
+        Examples:
             >>> from retrograd.nn import LinearRNN
             >>> sweeps = Sweep.of_module(LinearRNN(3, 8, num_layers=2), torch.randn(20, 4, 3))
             >>> list(sweeps), sweeps[1, "forward"].states.shape
@@ -258,7 +258,7 @@ class Sweep:
         Raises:
             TypeError: the model has no recurrence to follow.
 
-        Example:
+        Examples:
             >>> from retrograd.estimators import StateSpace
             >>> u = torch.randn(200, dtype=torch.float64).numpy()
             >>> y = 0.5 * u

@@ -57,7 +57,7 @@ def truncation(sweep: Sweep, windows_: Sequence[int] | str | None = None) -> Tru
         windows_: windows from 1 to T; ``"all"``; or None: all up to T = 256, of a longer sequence 1 to 8 and then four
             an octave.
 
-    Example:
+    Examples:
         >>> from retrograd import Diagonal
         >>> found = truncation(Sweep.of_scan(Diagonal(torch.tensor([0.5])), torch.ones(4, 1), loss=torch.sum))
         >>> found.relative_error.round(3).tolist()

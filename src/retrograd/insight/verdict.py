@@ -108,7 +108,7 @@ def verdict(
     Raises:
         InputError: ``needed`` is outside the sequence, or A is not finite.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from retrograd import Dense
         >>> found = verdict(Sweep.of_scan(Dense(0.5 * torch.eye(2)), torch.ones(100, 2)))

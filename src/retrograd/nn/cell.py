@@ -37,7 +37,7 @@ class LinearRNNCell(nn.Module):
         TypeError: a size is not an int, ``bias`` not a bool or ``dtype`` not a floating one.
         ValueError: a size is below 1.
 
-    Example:
+    Examples:
         >>> cell, x = LinearRNNCell(3, 2), torch.randn(5, 4, 3)
         >>> h = None
         >>> for x_t in x:

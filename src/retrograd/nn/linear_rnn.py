@@ -48,7 +48,7 @@ class LinearRNN(nn.Module):
         TypeError: an argument is of the wrong type.
         ValueError: a size is below 1, ``dropout`` outside [0, 1] or ``backend`` unknown.
 
-    Example:
+    Examples:
         >>> rnn = LinearRNN(3, 2, num_layers=2, batch_first=True)
         >>> output, h_n = rnn(torch.randn(4, 100, 3))
         >>> output.shape, h_n.shape

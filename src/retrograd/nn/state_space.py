@@ -28,7 +28,7 @@ class StateSpace(nn.Module):
     Attributes:
         A: ``(n, n)``; B: ``(n, m)``; C: ``(p, n)``; D: ``(p, m)``; K: ``(n, p)``; offset: ``(p,)``; x0: ``(n,)``.
 
-    Example:
+    Examples:
         >>> layer = StateSpace(2, 1, 1)
         >>> layer(torch.zeros(5, 1)).shape
         torch.Size([5, 1])

@@ -113,7 +113,7 @@ class Lesson:
         start: ∂L/∂h_t of a given loss, ``(T, H)``.
         learning_rate: of the update.
 
-    Example:
+    Examples:
         >>> walk = Lesson.example().walk()
         >>> walk.delta[-1].tolist(), round(walk.loss, 4)
         ([1.0, 1.0], 1.8988)

@@ -25,7 +25,7 @@ def render(lesson: Lesson, walk: Walk, differences: Sequence[Difference], texts:
         differences: for the plain text, which stands in for the page where scripts are off.
         texts: the language.
 
-    Example:
+    Examples:
         >>> from retrograd.report.explain.texts import LANGUAGES
         >>> lesson = Lesson.example()
         >>> page = render(lesson, lesson.walk(), [], LANGUAGES["zh"])

@@ -40,7 +40,7 @@ class Line:
 def tell(lesson: Lesson, walk: Walk, differences: Sequence[Difference], texts: Texts, width: int = 80) -> list[Line]:
     """Return the four steps and their check, formulas broken at ``width`` characters where they can be.
 
-    Example:
+    Examples:
         >>> from retrograd.report.explain.texts import LANGUAGES
         >>> lesson = Lesson.example()
         >>> lines = tell(lesson, lesson.walk(), [], LANGUAGES["en"])

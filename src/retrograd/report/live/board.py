@@ -26,7 +26,7 @@ class Entry:
 class Board:
     """Holds the newest content of every kind; readers wait for what they have not seen.
 
-    Example:
+    Examples:
         >>> board = Board()
         >>> board.put("status", 1)
         >>> board.put("status", 2)

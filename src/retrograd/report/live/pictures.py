@@ -60,7 +60,7 @@ class Pictures:
         start: index of the first held-out step, N if there is none.
         closed_loop: steps of the closed loop that is trained, None for the open loop.
 
-    Example:
+    Examples:
         >>> y = np.sin(np.arange(60.0))[:, None]
         >>> table = Table("wave", "step", np.arange(60), ["sine"], y, [], y[:, :0])
         >>> model = Recurrent.untrained(y[:50], y[:50, :0], hidden=4, target_names=["sine"])

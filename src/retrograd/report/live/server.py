@@ -66,7 +66,7 @@ class LiveServer:
     Raises:
         OSError: no port can be opened.
 
-    Example:
+    Examples:
         >>> import urllib.request
         >>> server = LiveServer(Board(), lambda nonce: "<!doctype html><title>live</title>")
         >>> urllib.request.urlopen(server.url).read()

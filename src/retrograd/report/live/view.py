@@ -37,7 +37,7 @@ class LiveView:
     Raises:
         OSError: no port can be opened.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from retrograd.data import Table
         >>> from retrograd.estimators.recurrent import Recurrent
