@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -69,18 +69,18 @@ class Sweep:
         """Whether A_t is the same at every step."""
         return self.A.shape[1] == 1
 
-    @property
+    @cached_property
     def previous(self) -> Tensor:
         """h_{t-1}, ``(B, T, H)``."""
         return previous_states(self.states, self.h0, False)
 
-    @property
+    @cached_property
     def sources(self) -> list[int]:
         """The steps, counted from 0, that the loss looks at: where g_t is not zero in some sequence."""
         found: list[int] = (self.direct != 0).any(-1).any(0).nonzero().flatten().tolist()
         return found
 
-    @property
+    @cached_property
     def gradient(self) -> Tensor:
         """G = Σ δ_t h_{t-1}^H, ``(H, H)``; of a diagonal A its diagonal, ``(H,)``."""
         return outer(self.delta, self.previous, self.diagonal)

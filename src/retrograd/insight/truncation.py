@@ -54,8 +54,8 @@ def truncation(sweep: Sweep, windows_: Sequence[int] | str | None = None) -> Tru
 
     Args:
         sweep: the forward and backward run.
-        windows_: windows from 1 to T; ``"all"``; or None: all up to T = 256, of a longer sequence 1 to 8 and then four
-            an octave.
+        windows_: windows from 1 to T; ``"all"``; or None: all up to T = 256, of a longer sequence 1 to 8, then two
+            an octave up to 64 and one beyond.
 
     Examples:
         >>> from retrograd import Diagonal
