@@ -23,7 +23,7 @@ def explain(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE.npz]",
+            metavar="FILE.npz",
             help="Arrays as `retrograd grad` takes them, of one sequence, and target (T, O) for the squared error. "
             "At most 12 steps and 4 states, inputs and outputs. Default: a built-in example.",
             show_default=False,

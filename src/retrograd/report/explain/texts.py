@@ -280,11 +280,11 @@ CHINESE = Texts(
     forward_note="每一步取上一个状态和下一个输入，加权相加。",
     forward_closed="在闭环处，上一步的输出就是这一步的输入。",
     loss="损失",
-    initialise="1. 初始化：损失看向哪里",
-    initialise_note="g_t 是损失直接送入状态 h_t 的梯度：假如后面的状态都不随之改变，L 随 h_t 的变化率。",
-    initialise_final_state="损失只看最终状态：那里是 1，其余各步都是 0。",
-    initialise_all_states="损失看每一个状态：处处是 1。",
-    initialise_squared_error="损失看的是输出，每个输出再通过 Cᵀ 把梯度传给自己的状态。",
+    initialise="1. 初始化：损失直接作用在哪里",
+    initialise_note="g_t 是损失直接送入状态 h_t 的梯度：假设后面的状态都不随 h_t 改变，L 对 h_t 的变化率。",
+    initialise_final_state="损失只取决于最终状态：那里的梯度是 1，其余各步都是 0。",
+    initialise_all_states="损失取决于每一个状态：每一步都是 1。",
+    initialise_squared_error="损失取决于输出，每个输出再通过 Cᵀ 把梯度传给自己的状态。",
     initialise_given="这些梯度是事先给定的。",
     propagate="2. 传播：沿时间往回走",
     propagate_note="δ_t 是 h_t 的完整梯度（伴随）：损失直接送入的部分，加上从下一个状态经转置权重传回的部分。"
@@ -298,7 +298,7 @@ CHINESE = Texts(
     accumulate_note="每一步中，权重都与某个量相乘。它在这一步的梯度，等于乘积结果的梯度乘以那个量；"
     "完整的梯度是所有各步之和。",
     accumulate_output="输出的梯度来自损失；在闭环处，还来自由它变成的输入。",
-    accumulate_nothing="这里损失看到的一切都与 C 和 c 无关：它们的梯度是 0。",
+    accumulate_nothing="这里的损失与 C 和 c 无关：它们的梯度是 0。",
     update="4. 更新：下坡走一步",
     update_note="每个权重沿梯度的反方向移动：W ← W − lr ∂L/∂W，学习率 lr = {rate}。",
     before_after="更新前 L = {before}，更新后 L = {after}。",
@@ -306,7 +306,7 @@ CHINESE = Texts(
     rose="损失上升了：这一步迈得太大。梯度只是一个点上的斜率，学习率小一些才不会偏离太远。",
     level="损失没有变化。",
     lags="∂L/∂W_hh 从哪里来",
-    lags_note="还是同一个和，只是按滞后 k 分组：损失所看的状态与用到 W_hh 的那一步之间相隔几步。"
+    lags_note="还是同一个和，只是按滞后 k 分组：从损失所取的状态往回，到用到 W_hh 的那一步，相隔几步。"
     "份额沿梯度方向度量，总和为 1。",
     lag="滞后 k",
     size="这一部分的大小",
