@@ -135,6 +135,16 @@ def test_the_closed_loop_is_spelled_out_and_only_there() -> None:
     assert not any("closed" in line.text for line in walked[False])
 
 
+def test_an_output_before_the_first_step_is_computed_where_it_is_used() -> None:
+    lesson = lesson_of("all, some closed")
+    lines = tell(lesson, lesson.walk(), [], LANGUAGES["en"], width=10_000)
+    texts = next(line.text for line in lines if "x_1[1…2] = y_0 = C h_0 + c = " in line.text).splitlines()
+    assert lesson.weight_out is not None
+    wanted = lesson.weight_out @ lesson.h0 + lesson.bias_out
+    last = [text for text in texts if len(text) == max(map(len, texts))]
+    assert [text.split()[-1].strip("⎡⎤⎣⎦") for text in last] == [number(value) for value in wanted]
+
+
 @pytest.mark.parametrize("width", [60, 80, 100])
 def test_formulas_break_at_the_width(width: int) -> None:
     for language in LANGUAGES.values():

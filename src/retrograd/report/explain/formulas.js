@@ -86,7 +86,10 @@ const SAID = {
     const k = t - 1, said = [prose(p.feedback[k] ? say.forward_closed : say.forward_note)];
     if (p.feedback[k]) {
       const fed = walk.inputs[k].slice(0, p.weight_out.length);
-      said.push(formula(head(p, at("x", t)), ["=", at("y", t - 1)], ["=", matrix(fed)]));
+      // What comes before the first output is nowhere else.
+      const first = k > 0 ? [] : [["=", mi("C"), at("h", 0), "+", mi("c")], ["=", matrix(p.weight_out), matrix(p.h0)],
+        ["+", matrix(p.bias_out)]];
+      said.push(formula(head(p, at("x", t)), ["=", at("y", k)], ...first, ["=", matrix(fed)]));
     }
     said.push(formula(at("h", t),
       ["=", letter("weight_hh"), at("h", t - 1), "+", letter("weight_ih"), at("x", t), "+", letter("bias")],

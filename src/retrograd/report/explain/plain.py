@@ -94,7 +94,13 @@ class _Teller:
                     yield Line("prose", texts.forward_closed)
                 fed = walk.inputs[k, : self.outputs]
                 name = f"x_{t}" if self.outputs == lesson.x.shape[1] else f"x_{t}[1…{self.outputs}]"
-                yield from self.formula(f"{name} = y_{k}", [[EQUALS, matrix(fed)]])
+                pieces = [[EQUALS, matrix(fed)]]
+                if k == 0:  # what comes before the first output is nowhere else
+                    assert lesson.weight_out is not None
+                    assert lesson.bias_out is not None
+                    before = [EQUALS, matrix(lesson.weight_out), matrix(lesson.h0)]
+                    pieces = [[EQUALS, word("C h_0 + c")], before, [PLUS, matrix(lesson.bias_out)], *pieces]
+                yield from self.formula(f"{name} = y_{k}", pieces)
             yield from self.formula(
                 f"h_{t}",
                 [
