@@ -130,6 +130,9 @@ def test_every_position_shows_its_numbers(browser: Browser, tmp_path: Path, kind
                     if t:
                         assert shown[-1] == entries(walk.input_gradient[t - 1])
                     assert f"dh{t}" in lit(page)
+                    # The path through the next input, all the way: into it, through the output that it was, on.
+                    if 0 < t < steps and lesson.feedback[t]:
+                        assert {f"dx{t + 1}", f"open{t + 1}", f"dy{t}", f"back{t}"} <= set(lit(page))
                     assert ("Cᵀ" in page.inner_text("#said")) == (t < steps and bool(lesson.feedback[t]))
                 case "accumulate":
                     assert shown[-1] == entries(walk.gradients[position["name"]])

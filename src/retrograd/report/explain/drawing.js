@@ -43,8 +43,8 @@ function lit(p, { kind, t, name }) {
   } else if (kind === "propagate") {
     light(`dh${t}`, `left${t + 1}`, ...(t > 0 ? [`start${t}`, `dx${t}`, `down${t}`] : []));
     if (t < p.x.length) light(`dh${t + 1}`);
-    if (t > 0 && looked) light(`back${t}`);
-    if (p.feedback[t]) light(`open${t + 1}`, `dx${t + 1}`);
+    if (t > 0 && (looked || p.feedback[t])) light(`back${t}`);
+    if (p.feedback[t]) light(`open${t + 1}`, `dx${t + 1}`, `dy${t}`);
   } else if (kind === "accumulate") {
     for (const s of steps) {
       if (["weight_hh", "weight_ih", "bias"].includes(name)) light(`dh${s}`);
@@ -135,7 +135,10 @@ function draw(figure, p, walk, position) {
         const end = passing ? `V${rows.h + 14}H${x + 2 * HALF + 2}` : `V${below - 3}`;
         arrow(`start${t}`, `M${down} ${MARGIN + BAR + 2}${end}`, "backward", now.started);
       }
-      if (squared) arrow(`back${t}`, `M${gradientX} ${rows.y + tall.y + 2}V${rows.h - 3}`, "backward", now.started);
+      if (squared || p.feedback[t]) {
+        const path = `M${gradientX} ${rows.y + tall.y + 2}V${rows.h - 3}`;
+        arrow(`back${t}`, path, "backward", squared ? now.started : now.deltas <= t + 1);
+      }
       if (now.started && walk.direct[k].some((value) => value !== 0)) {
         const from = squared ? rows.y + tall.y : MARGIN + BAR;
         const values = walk.direct[k].map((value) => minusSign(number(value)));
