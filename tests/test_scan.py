@@ -137,7 +137,8 @@ def test_gradcheck_in_both_modes_and_to_second_order(structure: str, kind: int, 
             return rg.scan(transition(structure, A), u, h0, reverse=reverse, backend=backend)
 
         assert torch.autograd.gradcheck(call, (A, u, h0), check_forward_ad=True, check_batched_grad=True)
-        assert torch.autograd.gradgradcheck(call, (A, u, h0), check_fwd_over_rev=True)
+        # Complex numbers along random directions, a fifth of the time; every entry where they are real.
+        assert torch.autograd.gradgradcheck(call, (A, u, h0), check_fwd_over_rev=True, fast_mode=complex_)
 
 
 def test_only_the_gradients_asked_for_are_returned() -> None:

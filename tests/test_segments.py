@@ -187,7 +187,8 @@ def test_gradcheck_in_both_modes_and_to_second_order(
 ) -> None:
     call, arrays = small(kind, structure, dtype, reverse, varying)
     assert torch.autograd.gradcheck(call, arrays, check_forward_ad=True, check_batched_grad=True)
-    assert torch.autograd.gradgradcheck(call, arrays, check_fwd_over_rev=True)
+    # Complex numbers along random directions, a fifth of the time; every entry where they are real.
+    assert torch.autograd.gradgradcheck(call, arrays, check_fwd_over_rev=True, fast_mode=dtype.is_complex)
 
 
 @pytest.mark.parametrize("reverse", [False, True])

@@ -158,7 +158,7 @@ def test_more_epochs_by_resume_equal_an_unbroken_run(retrograd: Any, tmp_path: P
 
 def test_ctrl_c_keeps_a_checkpoint_and_resume_gives_the_unbroken_result(tmp_path: Path) -> None:
     write_table(tmp_path / "shop.csv", rows=400)
-    command = [sys.executable, "-m", "retrograd", "fit", "shop.csv", "--target", "sales", "--epochs", "3000"]
+    command = [sys.executable, "-m", "retrograd", "fit", "shop.csv", "--target", "sales", "--epochs", "1500"]
 
     def run(*more: str) -> subprocess.Popen[str]:
         pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -170,7 +170,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_resume_gives_the_unbroken_result(tmp_path
     # The first checkpoint is written right before the training starts.
     while not (tmp_path / "part" / "checkpoint.safetensors").exists() and part.poll() is None:
         time.sleep(0.02)
-    time.sleep(0.5)
+    time.sleep(0.3)
     part.send_signal(signal.SIGINT)
     out, err = part.communicate()
     assert part.returncode == 130, out + err

@@ -266,15 +266,16 @@ class Sweep:
             >>> Sweep.of_estimator(StateSpace(order=2).fit(u, y), u, y).states.shape
             torch.Size([1, 199, 2])
         """
-        # Models stand on more libraries than the numbers of a sweep do.
+        # Models stand on more libraries than the numbers of a sweep do, and one on more than the other.
         from retrograd.estimators.recurrent import Recurrent
-        from retrograd.estimators.state_space import StateSpace
 
         if isinstance(model, Recurrent):
             Y = np.asarray(Y, dtype=float).reshape(len(Y), -1)
             x, y = model.series(Y, np.empty((len(Y), 0)) if U is None else np.asarray(U, dtype=float))
             weights: dict[str, Any] = model.weights
             return cls.of_weights(x, **weights, loss=lambda outputs: (outputs - y).square().mean())
+        from retrograd.estimators.state_space import StateSpace
+
         if isinstance(model, StateSpace):
             return cls._of_state_space(model, U, Y, experiment)
         raise TypeError(f"model is {type(model).__name__}, expected a StateSpace or Recurrent of retrograd.estimators")
