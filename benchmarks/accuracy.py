@@ -20,6 +20,7 @@ from torch import Tensor
 
 import retrograd as rg
 from benchmarks.run import machine
+from retrograd import palette
 from retrograd.backends.reference import carry_dtype
 
 RESULT = Path(__file__).parent / "results" / "accuracy.json"
@@ -124,7 +125,7 @@ def draw(rows: list[dict[str, Any]]) -> None:
 
     kinds = list(dict.fromkeys((r["structure"], r["dtype"]) for r in rows if r["backend"] == "native"))
     figure, axes = pyplot.subplots(len(ARRAYS), len(kinds), figsize=(2.3 * len(kinds), 6.5), sharex=True, sharey=True)
-    colors = ["#0072b2", "#009e73", "#e69f00", "#d55e00", "#cc79a7"]
+    colors = [palette.BLUE, palette.GREEN, palette.ORANGE, palette.VERMILLION, palette.PURPLE]
     for column, (structure, dtype) in enumerate(kinds):
         for line, name in enumerate(ARRAYS):
             at = axes[line][column]

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.run import RESULTS
+from retrograd import palette
 
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "bench.png"
-# Okabe and Ito's colours, and a marker each: told apart without colour too.
+# A colour and a marker each: told apart without colour too.
 STYLE = {
-    "jax scan": ("#e69f00", "s"),
-    "jax associative_scan": ("#d55e00", "D"),
-    "philtorch": ("#009e73", "^"),
-    "torchlpc": ("#56b4e9", "v"),
-    "torch loop": ("#cc79a7", "o"),
+    "jax scan": (palette.ORANGE, "s"),
+    "jax associative_scan": (palette.VERMILLION, "D"),
+    "philtorch": (palette.GREEN, "^"),
+    "torchlpc": (palette.SKY, "v"),
+    "torch loop": (palette.PURPLE, "o"),
     "torch associative_scan": ("#999999", "P"),
     "assoc-scan": ("#999999", "X"),
     "accelerated-scan ref": ("#999999", "*"),
@@ -40,7 +41,7 @@ def draw(results: dict[str, Any]) -> None:
         for name, (color, marker) in STYLE.items():
             if name in row["times"]:
                 mark(name, row["times"][name]["median_ms"], y, color=color, marker=marker, markersize=6)
-        mark("retrograd", row["times"]["retrograd"]["median_ms"], y, color="#0072b2", marker="o", markersize=9)
+        mark("retrograd", row["times"]["retrograd"]["median_ms"], y, color=palette.BLUE, marker="o", markersize=9)
         mark("machine's limit", row["limit_ms"], y, color="black", marker="|", markersize=14, markeredgewidth=2)
     axes.set_xscale("log")
     axes.set_yticks(range(len(rows)), [row["case"] for row in rows])

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 import pictures
 import retrograd as rg
+from retrograd import palette
 
 BITS, BATCH, EPOCHS, RATE = 8, 128, 1500, 0.01
 LENGTHS = (8, 16, 32, 64, 125, 250, 500, 1000)
@@ -137,9 +138,9 @@ def compute(count: int = PAIRS) -> Result:
 def draw(result: Result) -> Any:
     """Draw the training, the carry that has to run furthest, and the errors by length."""
     drawn, (left, middle, right) = pictures.figure(1, 3, size=(9.6, 3.8))
-    left.loglog(np.arange(1, EPOCHS + 1), result.losses, color=pictures.BLUE, lw=1)
+    left.loglog(np.arange(1, EPOCHS + 1), result.losses, color=palette.BLUE, lw=1)
     left.set(xlabel="epoch", ylabel="cross-entropy, nats a bit", title="Trained on 8 bits")
-    looks = {"soft": (pictures.VERMILLION, "o", "-"), "rounded": (pictures.BLUE, "s", "--")}
+    looks = {"soft": (palette.VERMILLION, "o", "-"), "rounded": (palette.BLUE, "s", "--")}
     for kind, (color, mark, line) in looks.items():
         middle.semilogx(np.arange(1, LENGTHS[-1] + 1), result.carry[kind], color=color, ls=line, label=f"{kind} gates")
         right.plot(LENGTHS, result.worst[kind], mark + line, color=color, label=f"11…1 + 1, {kind}")

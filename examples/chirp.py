@@ -30,6 +30,7 @@ from torch import Tensor
 
 import pictures
 import retrograd as rg
+from retrograd import palette
 
 SAMPLES, FREQUENCY, RISE = 64, 0.02, 0.2
 BATCH, EPOCHS, RATE, TRAINED_AT = 128, 1000, 0.05, 6.0
@@ -149,14 +150,14 @@ def bound(decibels: Array) -> Array:
 def draw(result: Result) -> Any:
     """Draw what was learned, and the error rates against the bound."""
     drawn, (left, right) = pictures.figure(1, 2, size=(9.0, 4.0), width_ratios=(1, 1.3))
-    left.plot(np.arange(1, EPOCHS + 1), 10 * np.log10(result.matches), color=pictures.BLUE)
-    left.axhline(0, color=pictures.BLACK, ls=":")
+    left.plot(np.arange(1, EPOCHS + 1), 10 * np.log10(result.matches), color=palette.BLUE)
+    left.axhline(0, color=palette.BLACK, ls=":")
     left.set(
         xlabel="epoch", ylabel="signal-to-noise ratio against\nthe matched filter's, dB", title="Learning the rates"
     )
     fine = np.linspace(DECIBELS[0], DECIBELS[-1], 200)
-    right.semilogy(fine, bound(fine), color=pictures.BLACK, label="matched filter, exact")
-    looks = ((pictures.VERMILLION, "^"), (pictures.ORANGE, "s"), (pictures.BLUE, "o"))
+    right.semilogy(fine, bound(fine), color=palette.BLACK, label="matched filter, exact")
+    looks = ((palette.VERMILLION, "^"), (palette.ORANGE, "s"), (palette.BLUE, "o"))
     for (epoch, label), (color, mark) in zip(SHOWN.items(), looks, strict=True):
         counts = result.errors[epoch]
         rates = counts / result.count

@@ -30,6 +30,7 @@ from torch import Tensor
 
 import pictures
 import retrograd as rg
+from retrograd import palette
 
 PERIOD, STEPS, BEYOND = 30, 120, 120
 STATES, EPOCHS, RATE = 4, 500, 0.02
@@ -101,8 +102,8 @@ def panel(axis: Any, epoch: Epoch) -> None:
     time = np.arange(1, STEPS + BEYOND + 1)
     axis.axvspan(STEPS, STEPS + BEYOND, color="#eeeeea", lw=0)
     # The truth on top: where both agree, both are seen.
-    axis.plot(time, truth()[1:], color=pictures.BLACK, lw=0.9, label="truth", zorder=3)
-    axis.plot(time, np.clip(epoch.free_run, -3, 3), color=pictures.VERMILLION, lw=2.6, label="free run")
+    axis.plot(time, truth()[1:], color=palette.BLACK, lw=0.9, label="truth", zorder=3)
+    axis.plot(time, np.clip(epoch.free_run, -3, 3), color=palette.VERMILLION, lw=2.6, label="free run")
     axis.set(title=f"epoch {epoch.number}", ylim=(-1.7, 1.7), xlim=(0, STEPS + BEYOND))
 
 
@@ -119,7 +120,7 @@ def draw(epochs: list[Epoch]) -> Any:
         axis.set_ylabel("value")
     top.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     axis = bottom.subplots()
-    axis.semilogy([epoch.number for epoch in epochs], [epoch.loss for epoch in epochs], color=pictures.BLUE)
+    axis.semilogy([epoch.number for epoch in epochs], [epoch.loss for epoch in epochs], color=palette.BLUE)
     for stage in range(1, 8):
         axis.axvline(stage * EPOCHS / 10, color="#b0b0aa", lw=0.8, ls=":")
     axis.set(

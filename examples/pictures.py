@@ -11,16 +11,6 @@ import matplotlib
 import matplotlib.pyplot as plt
 from PIL import Image
 
-# Okabe and Ito's colours, which people who see colours differently can tell apart.
-BLACK, BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = (
-    "#000000",
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#e69f00",
-    "#cc79a7",
-    "#56b4e9",
-)
 STYLE = {
     "figure.dpi": 100,
     "savefig.dpi": 100,

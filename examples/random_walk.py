@@ -24,6 +24,7 @@ import torch
 
 import pictures
 import retrograd as rg
+from retrograd import palette
 
 DRIFT, NOISE = 0.15, 1.0
 STEPS, HORIZON, EPOCHS = 4000, 200, 300
@@ -114,17 +115,17 @@ def draw(result: Result) -> Any:
     """Draw the forecast, and its deviation against √h."""
     drawn, (left, right) = pictures.figure(1, 2, width_ratios=(1.6, 1))
     past, future = np.arange(-300, 1), np.arange(1, HORIZON + 1)
-    left.plot(past, result.walk[-301:], color=pictures.BLACK, lw=1, label="the walk")
+    left.plot(past, result.walk[-301:], color=palette.BLACK, lw=1, label="the walk")
     for k, one in enumerate(result.continuations):
         left.plot(future, one, color="#a8a8a2", lw=0.6, label="how it might go on" if k == 0 else None)
-    left.plot(future, result.forecast, color=pictures.BLUE, label="forecast")
+    left.plot(future, result.forecast, color=palette.BLUE, label="forecast")
     for sign in (-1, 1):
         label = "95 % interval" if sign > 0 else None
-        left.plot(future, result.forecast + sign * 1.96 * result.deviation, color=pictures.BLUE, ls="--", label=label)
+        left.plot(future, result.forecast + sign * 1.96 * result.deviation, color=palette.BLUE, ls="--", label=label)
     left.set(xlabel="step (0: end of the data)", ylabel="value", title="A straight line, and how wrong it may be")
     left.legend(loc="upper left")
-    right.loglog(future, result.deviation, color=pictures.BLUE, label="learned")
-    right.loglog(future, NOISE * np.sqrt(future), color=pictures.BLACK, ls=":", lw=2.4, label="exact: σ √h")
+    right.loglog(future, result.deviation, color=palette.BLUE, label="learned")
+    right.loglog(future, NOISE * np.sqrt(future), color=palette.BLACK, ls=":", lw=2.4, label="exact: σ √h")
     right.set(xlabel="horizon h, steps", ylabel="deviation of the forecast's error", title="It grows as √h")
     right.legend(loc="upper left")
     return drawn

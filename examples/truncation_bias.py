@@ -25,6 +25,7 @@ from torch import Tensor
 
 import pictures
 import retrograd as rg
+from retrograd import palette
 
 STEPS, BURN_IN, SEEDS = 4000, 200, 8
 SLOW, FAST, GAIN, NOISE = 0.98, 0.6, 8.0, 0.3
@@ -130,8 +131,8 @@ def draw(result: Result) -> Any:
     drawn, (left, right) = pictures.figure(1, 2, size=(9.0, 4.0))
     shown = result.windows <= 1000
     for values, color, label in (
-        (result.relative_error, pictures.BLUE, "relative error"),
-        (result.angle, pictures.VERMILLION, "angle, radians"),
+        (result.relative_error, palette.BLUE, "relative error"),
+        (result.angle, palette.VERMILLION, "angle, radians"),
     ):
         low, high = values[:, shown].min(0), values[:, shown].max(0)
         left.fill_between(result.windows[shown], low, high, color=color, alpha=0.2, lw=0)
@@ -142,9 +143,9 @@ def draw(result: Result) -> Any:
         title=f"The gradient's error (band: {len(result.best)} data sets)",
     )
     left.legend(loc="lower left")
-    right.semilogx(1 / (1 - result.rates), result.losses, color=pictures.BLACK, label="loss")
+    right.semilogx(1 / (1 - result.rates), result.losses, color=palette.BLACK, label="loss")
     x, y = data(0)
-    colors = [pictures.SKY, pictures.BLUE, pictures.GREEN, pictures.ORANGE, pictures.VERMILLION, pictures.PURPLE]
+    colors = [palette.SKY, palette.BLUE, palette.GREEN, palette.ORANGE, palette.VERMILLION, palette.PURPLE]
     marks = "ov^sDP"
     for window, color, mark in zip((1, 4, 8, 16, 32, 256), colors, marks, strict=True):
         rates = result.stopped[:, WINDOWS.index(window)]

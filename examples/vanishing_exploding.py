@@ -23,6 +23,7 @@ from torch import Tensor
 
 import pictures
 import retrograd as rg
+from retrograd import palette
 
 STATES, STEPS, BATCH, EPOCHS, RATE = 16, 200, 64, 300, 0.0005
 RADII = (0.9, 1.1)
@@ -116,10 +117,10 @@ def compute() -> dict[str, Case]:
 
 
 LOOKS = {
-    "radius 0.9": {"color": pictures.VERMILLION},
-    "radius 1.1": {"color": pictures.PURPLE},
-    "radius 0.9, cured": {"color": pictures.BLUE, "ls": "--"},
-    "radius 1.1, cured": {"color": pictures.GREEN, "ls": "--"},
+    "radius 0.9": {"color": palette.VERMILLION},
+    "radius 1.1": {"color": palette.PURPLE},
+    "radius 0.9, cured": {"color": palette.BLUE, "ls": "--"},
+    "radius 1.1, cured": {"color": palette.GREEN, "ls": "--"},
 }
 
 

@@ -15,8 +15,8 @@ import pytest
 from browser import Browser, wait_until
 from report.live_client import PATIENCE
 from report.test_page import HOSTILE, make
+from retrograd.palette import BLUE, GREEN, VERMILLION
 from retrograd.report import write_report
-from retrograd.report.plot import BLUE, GREEN, VERMILLION
 
 HEADINGS = [
     "Prediction against truth",

@@ -18,6 +18,7 @@ from retrograd.estimators.analysis import (
 )
 from retrograd.estimators.sensitivity import initial_states
 from retrograd.estimators.system import predict
+from retrograd.palette import BLACK, BLUE, GREEN, PURPLE, VERMILLION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,8 +30,6 @@ __all__ = ["Plots", "compare_models"]
 
 Array = np.ndarray[Any, Any]
 
-# Okabe and Ito's colours.
-BLACK, BLUE, VERMILLION, GREEN, PURPLE = "#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 COLORS = (VERMILLION, BLUE, GREEN, PURPLE)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from retrograd.errors import InputError
 from retrograd.insight.verdict import VANISHED
+from retrograd.palette import BLACK, BLUE, GREEN, NO_SUCH_STEP, PURPLE, VERMILLION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,10 +20,7 @@ __all__ = ["Plots"]
 
 Array = np.ndarray[Any, Any]
 
-# Okabe and Ito's colours.
-BLACK, BLUE, VERMILLION, GREEN, PURPLE = "#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 COLORS = (BLUE, VERMILLION, GREEN, PURPLE)
-NO_SUCH_STEP = "#c8c8c8"
 # Columns of a heat map, and the share from which its colours begin.
 MOST_COLUMNS = 200
 FAINTEST = 1e-6

@@ -9,19 +9,15 @@ import numpy as np
 from bokeh.models import BasicTicker, ColumnDataSource, HoverTool
 from bokeh.models.annotations import BoxAnnotation
 
+from retrograd.palette import BLACK, BLUE, GREEN, PURPLE, VERMILLION
 from retrograd.report import flow_figures
 from retrograd.report.plot import (
-    BLACK,
-    BLUE,
     COLORS,
     DASHES,
-    GREEN,
     MOST_MARKERS,
     MOST_PANELS,
     MOST_POINTS_A_LINE,
     MOST_POINTS_IN_ALL,
-    PURPLE,
-    VERMILLION,
     Notes,
     Part,
     Plot,

@@ -9,7 +9,8 @@ from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, LinearColorMa
 from bokeh.models.annotations import ColorBar, Span
 
 from retrograd.insight.verdict import VANISHED
-from retrograd.report.plot import BLACK, BLUE, COLORS, MOST_MARKERS, VERMILLION, Notes, Part, Plot
+from retrograd.palette import BLACK, BLUE, NO_SUCH_STEP, VERMILLION
+from retrograd.report.plot import COLORS, MOST_MARKERS, Notes, Part, Plot
 
 if TYPE_CHECKING:
     from retrograd.report.page import RunReport
@@ -18,7 +19,6 @@ __all__ = ["lag_map", "through_lags", "truncation", "verdict"]
 
 Array = np.ndarray[Any, Any]
 
-NO_SUCH_STEP = "#c8c8c8"
 # Cells of the heat map, and the decades of a share that its colours span.
 MOST_COLUMNS = 160
 FAINTEST = -6

@@ -15,22 +15,18 @@ from bokeh.models import BasicTickFormatter, FixedTicker, HoverTool, NoOverlap, 
 from bokeh.models.annotations import Legend, LegendItem
 from bokeh.plotting import figure
 
+from retrograd.palette import BLACK, BLUE, GREEN, PURPLE, VERMILLION
 from retrograd.report.axes import is_dated, numbers, spans_decades
 from retrograd.report.thin import thin
 
 __all__ = [
-    "BLACK",
-    "BLUE",
     "COLORS",
     "DASHES",
-    "GREEN",
     "GREY",
     "MOST_MARKERS",
     "MOST_PANELS",
     "MOST_POINTS_A_LINE",
     "MOST_POINTS_IN_ALL",
-    "PURPLE",
-    "VERMILLION",
     "Notes",
     "Part",
     "Plot",
@@ -41,8 +37,6 @@ __all__ = [
 
 Array = np.ndarray[Any, Any]
 
-# Okabe and Ito's colours: told apart by colour-blind readers too.
-BLACK, BLUE, VERMILLION, GREEN, PURPLE = "#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 GREY = "#767676"
 # Where lines are many, beyond the colours a pattern tells them apart.
 COLORS = (BLUE, VERMILLION, GREEN, PURPLE, BLACK)

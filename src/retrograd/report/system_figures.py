@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from bokeh.models.annotations import BoxAnnotation, Span
 
+from retrograd.palette import BLACK, BLUE, VERMILLION
 from retrograd.report.page import plural
-from retrograd.report.plot import BLACK, BLUE, COLORS, DASHES, GREY, MOST_PANELS, VERMILLION, Notes, Part, Plot
+from retrograd.report.plot import COLORS, DASHES, GREY, MOST_PANELS, Notes, Part, Plot
 
 if TYPE_CHECKING:
     from retrograd.report.page import RunReport
