@@ -364,7 +364,7 @@ def test_a_folder_is_never_overwritten_unasked(tmp_path: Path) -> None:
 
 
 def test_folders_that_hold_no_forecaster_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds no forecaster: config.json is missing"):
+    with pytest.raises(InputError, match=r"is no finished run: config.json is missing"):
         Forecaster.load(tmp_path)
     Forecaster(lags=3).fit(loads(5), fh=[1]).save(tmp_path / "model")
     path = tmp_path / "model" / "config.json"
@@ -372,7 +372,7 @@ def test_folders_that_hold_no_forecaster_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has format 99, this version reads up to 1: install a newer"):
         Forecaster.load(tmp_path / "model")
     path.write_text("{")
-    with pytest.raises(InputError, match=r"no forecaster that can be read: JSONDecodeError"):
+    with pytest.raises(InputError, match=r"is no run that can be read: JSONDecodeError"):
         Forecaster.load(tmp_path / "model")
 
 

@@ -35,10 +35,13 @@ def test_a_model_is_not_overwritten_unasked(fitted, tmp_path: Path) -> None:
     _, _, model = fitted
     model.save(tmp_path)
     before = (tmp_path / "config.json").read_bytes()
-    with pytest.raises(InputError, match="holds a model: give overwrite=True"):
+    with pytest.raises(InputError, match=r"model\.safetensors exists: take another folder, or overwrite=True"):
         model.save(tmp_path)
     assert (tmp_path / "config.json").read_bytes() == before
     model.save(tmp_path, overwrite=True)
+    (tmp_path / "config.json").unlink()  # somebody else's numbers
+    with pytest.raises(InputError, match=r"model\.safetensors exists"):
+        model.save(tmp_path)
 
 
 def test_a_file_of_the_first_version_keeps_loading() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import struct
 from contextvars import ContextVar
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -18,7 +19,6 @@ from zipfile import ZipFile
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
@@ -27,6 +27,14 @@ from retrograd.estimators.forecast_fit import Group
 from retrograd.estimators.forecast_model import ForecastModel
 from retrograd.estimators.forecast_settings import Instance, Settings
 from retrograd.estimators.forecast_tables import NAMELESS, Clock, by_instance, with_instances
+from retrograd.estimators.model_files import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    read_model,
+    require_free,
+    require_known,
+    write_model,
+)
 from retrograd.estimators.readout import Moments, Weights
 from retrograd.estimators.states import Lags, Linear
 from retrograd.estimators.training import Epoch
@@ -36,9 +44,8 @@ __all__ = ["FORMAT", "LOADING", "as_bytes", "from_bytes", "read", "write"]
 
 Array = np.ndarray[Any, Any]
 
-MODEL_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 # Raised whenever what the files hold changes; read() knows every older one.
-FORMAT = 1
+KIND, FORMAT = "forecaster", 1
 _MOMENTS = ("gram", "cross", "energy", "input_gram", "input_cross", "input_target")
 # What a fit takes over instead of fitting: the protocol's base class then keeps its own books as after any fit.
 LOADING: ContextVar[tuple[ForecastModel, dict[str, Any]] | None] = ContextVar("LOADING", default=None)
@@ -48,29 +55,24 @@ def write(forecaster: Any, folder: Path, overwrite: bool, *, for_sktime: bool = 
     """Write a fitted forecaster to a folder; ``for_sktime``: with the note that sktime looks for, where it is there."""
     link = folder.with_name(f"{folder.name}.zip")
     sktime = for_sktime and hasattr(forecaster, "get_tags")
-    for path in [folder / MODEL_FILE, folder / CONFIG_FILE, *([link] if sktime else [])]:
-        if path.exists() and not overwrite:
-            raise InputError(f"{path} exists: take another folder, or overwrite=True")
-    tensors, config = _parts(forecaster)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / MODEL_FILE, save_tensors(tensors))
-    write_whole(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
+    if sktime and not overwrite:
+        require_free(folder / MODEL_FILE, folder / CONFIG_FILE, link)
+    write_model(folder, *_parts(forecaster), overwrite=overwrite)
     if sktime:
         # What sktime.base.load opens: the name of the class, as it wants it, which leads to the folder beside.
-        with ZipFile(link, "w") as archive:
+        content = BytesIO()
+        with ZipFile(content, "w") as archive:
             archive.writestr("_metadata", f"c{type(forecaster).__module__}\n{type(forecaster).__qualname__}\n.")
+        write_whole(link, content.getvalue())
 
 
 def read(cls: Any, folder: Path) -> Any:
     """Read what :func:`write` wrote."""
+    arrays, config = read_model(folder, KIND, FORMAT)
     try:
-        config = json.loads((folder / CONFIG_FILE).read_text())
-        _require_known(config, str(folder / CONFIG_FILE))
-        return _whole(cls, load_tensors((folder / MODEL_FILE).read_bytes()), config)
-    except FileNotFoundError as error:
-        raise InputError(f"{folder} holds no forecaster: {Path(str(error.filename)).name} is missing") from None
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
-        raise InputError(f"{folder} is no forecaster that can be read: {type(error).__name__}: {error}") from None
+        return _whole(cls, arrays, config)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder} is no model that can be read: {type(error).__name__}: {error}") from None
 
 
 def as_bytes(forecaster: Any) -> bytes:
@@ -84,15 +86,8 @@ def from_bytes(cls: Any, content: bytes) -> Any:
     """Read what :func:`as_bytes` returned."""
     (length,) = struct.unpack("<Q", content[:8])
     config = json.loads(content[8 : 8 + length])
-    _require_known(config, "the serialized forecaster")
+    require_known(config["format"], FORMAT, "the serialized forecaster")
     return _whole(cls, load_tensors(content[8 + length :]), config)
-
-
-def _require_known(config: dict[str, Any], where: str) -> None:
-    if config["format"] > FORMAT:
-        raise InputError(
-            f"{where} has format {config['format']}, this version reads up to {FORMAT}: install a newer retrograd"
-        )
 
 
 def _parts(forecaster: Any) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -124,7 +119,7 @@ def _parts(forecaster: Any) -> tuple[dict[str, Array], dict[str, Any]]:
     parameters = forecaster.get_params(deep=False)
     config = {
         "format": FORMAT,
-        "model": "forecaster",
+        "model": KIND,
         "parameters": {**parameters, "calendar": list(parameters["calendar"])},
         "states": states,
         "groups": [{"count": group.moments.count, "ridge": group.ridge} for group in model.groups],

@@ -15,7 +15,16 @@ from retrograd.files import write_whole
 if TYPE_CHECKING:
     from retrograd.estimators.state_space import StateSpace
 
-__all__ = ["CONFIG_FILE", "MODEL_FILE", "load_state_space", "read_model", "save_state_space", "write_model"]
+__all__ = [
+    "CONFIG_FILE",
+    "MODEL_FILE",
+    "load_state_space",
+    "read_model",
+    "require_free",
+    "require_known",
+    "save_state_space",
+    "write_model",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -35,18 +44,31 @@ def write_model(folder: Path, arrays: dict[str, Array], config: dict[str, Any], 
         overwrite: whether a model that is there may be replaced.
 
     Raises:
-        InputError: there is a model, or the folder cannot be written.
+        InputError: there is one of the files, or the folder cannot be written.
     """
     from safetensors.numpy import save
 
-    if not overwrite and (folder / CONFIG_FILE).exists():
-        raise InputError(f"{folder} holds a model: give overwrite=True to replace it, or another folder")
+    if not overwrite:
+        require_free(folder / MODEL_FILE, folder / CONFIG_FILE)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / MODEL_FILE, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
         write_whole(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from None
+
+
+def require_free(*paths: Path) -> None:
+    """Raise InputError if there is something at one of the paths."""
+    for path in paths:
+        if path.exists():
+            raise InputError(f"{path} exists: take another folder, or overwrite=True")
+
+
+def require_known(version: int, newest: int, where: str) -> None:
+    """Raise InputError if a newer version of the package wrote this."""
+    if version > newest:
+        raise InputError(f"{where} has format {version}, this version reads up to {newest}: install a newer retrograd")
 
 
 def read_model(folder: Path, kind: str, newest: int) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -77,10 +99,7 @@ def read_model(folder: Path, kind: str, newest: int) -> tuple[dict[str, Array], 
         raise InputError(f"{folder} is no run that can be read: {type(error).__name__}: {error}") from None
     if found != kind:
         raise InputError(f"{folder} holds a model of kind {found!r}, expected {kind!r}")
-    if version > newest:
-        raise InputError(
-            f"{folder / CONFIG_FILE} has format {version}, this version reads up to {newest}: install a newer retrograd"
-        )
+    require_known(version, newest, str(folder / CONFIG_FILE))
     return arrays, config
 
 
