@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from retrograd.estimators.system import System
+from retrograd.estimators.identification.system import System
 
 Array = np.ndarray[Any, Any]
 

@@ -417,7 +417,7 @@ import numpy as np, pandas as pd
 from sklearn.base import clone
 from retrograd.errors import InputError
 from retrograd.estimators.forecaster import Forecaster
-from retrograd.estimators.protocol import Plain
+from retrograd.estimators.forecasting.protocol import Plain
 
 assert issubclass(Forecaster, Plain)
 y = pd.read_csv(sys.argv[1], index_col=0, parse_dates=True).asfreq("h")

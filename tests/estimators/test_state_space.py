@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from estimators.systems import random_system, simulated
 from retrograd.errors import InputError
 from retrograd.estimators import StateSpace
-from retrograd.estimators.system import predict
+from retrograd.estimators.identification.system import predict
 
 
 @pytest.fixture(scope="module")

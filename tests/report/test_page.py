@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from retrograd.palette import GREEN
 from retrograd.report import RunReport, figures, write_report
 from retrograd.report.plot import Notes, Plot
 from retrograd.report.thin import thin
@@ -226,8 +227,7 @@ def test_a_long_series_is_thinned_says_so_and_has_a_close_up() -> None:
     assert len(close) == figures.CLOSE_UP + figures.CLOSE_UP // 3
     assert len(last) == figures.CLOSE_UP // 3
     drawn = [
-        bool([r for r in plot.renderers if "#009E73" in str(r.glyph.properties_with_values())])
-        for _, plot in part.plots
+        bool([r for r in plot.renderers if GREEN in str(r.glyph.properties_with_values())]) for _, plot in part.plots
     ]
     assert drawn == [True, False, True]
     without = figures.predictions(dataclasses.replace(make(20_000, test=4_000, horizon=0)))

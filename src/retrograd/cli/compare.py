@@ -95,9 +95,9 @@ def _read(source: str, models: list[StateSpace], time: str | None) -> Table:
 
 
 def _judge(name: str, model: StateSpace, table: Table, part: slice, ahead: int) -> _Judged:
-    from retrograd.estimators.analysis import fit_percent
     from retrograd.estimators.evaluation import errors
-    from retrograd.estimators.experiments import read_experiments
+    from retrograd.estimators.identification.analysis import fit_percent
+    from retrograd.estimators.identification.experiments import read_experiments
 
     U, Y = _data(model, table, part)
     there = int((~np.isnan(Y)).sum())
@@ -179,7 +179,7 @@ def _write_page(out: Path, source: str, table: Table, part: slice, judged: list[
 
 
 def _picture(judged: list[_Judged], table: Table, part: slice, kind: str) -> bytes:
-    from retrograd.estimators.plots import compare_models
+    from retrograd.estimators.identification.plots import compare_models
 
     first = judged[0].model
     for one in judged[1:]:

@@ -11,8 +11,8 @@ from retrograd.cli.results import Results, write_results
 from retrograd.cli.run_folder import make, write_run
 from retrograd.data import Table
 from retrograd.errors import InputError, require_choice
-from retrograd.estimators import forecast_files
 from retrograd.estimators.forecaster import Forecaster
+from retrograd.estimators.forecasting import files
 
 __all__ = ["fit_forecaster", "interval_of"]
 
@@ -64,7 +64,7 @@ def fit_forecaster(
     def save(folder: Path) -> None:
         make(folder)
         # Not sktime's note beside the folder: a run is one folder.
-        forecast_files.write(model, folder, overwrite=True, for_sktime=False)
+        files.write(model, folder, overwrite=True, for_sktime=False)
         write_run(folder, table, horizon, settings)
 
     results = Results(

@@ -12,16 +12,16 @@ from retrograd.cli.results import Results, gradient_note, write_results
 from retrograd.cli.run_folder import make, write_run
 from retrograd.data import Table
 from retrograd.errors import InputError, require_choice
-from retrograd.estimators.analysis import (
+from retrograd.estimators.identification.analysis import (
     bode_frequencies,
     frequency_response,
     residual_correlation,
     settling_steps,
     step_response,
 )
-from retrograd.estimators.identification import NOISES
+from retrograd.estimators.identification.identify import NOISES
+from retrograd.estimators.identification.system import predict
 from retrograd.estimators.state_space import StateSpace
-from retrograd.estimators.system import predict
 from retrograd.insight import Sweep, analyse
 from retrograd.report import SystemReport
 from retrograd.report.page import plural

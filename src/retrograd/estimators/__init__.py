@@ -8,8 +8,8 @@ from retrograd.estimators.training import OPTIMIZERS, DivergenceError, Epoch, Tr
 
 if TYPE_CHECKING:
     from retrograd.estimators.forecaster import Forecaster
+    from retrograd.estimators.identification.subspace import singular_values
     from retrograd.estimators.state_space import StateSpace
-    from retrograd.estimators.subspace import singular_values
 
 __all__ = [
     "OPTIMIZERS",
@@ -27,7 +27,7 @@ __all__ = [
 _LATER = {
     "Forecaster": "retrograd.estimators.forecaster",
     "StateSpace": "retrograd.estimators.state_space",
-    "singular_values": "retrograd.estimators.subspace",
+    "singular_values": "retrograd.estimators.identification.subspace",
 }
 
 

@@ -1,6 +1,6 @@
 """Forecasts of one or many series: a linear recurrence that remembers the past, and a read-out in closed form.
 
-The tables, dates and horizons are here; the arithmetic is in :mod:`retrograd.estimators.forecast_model`.
+The tables, dates and horizons are here; the arithmetic is in :mod:`retrograd.estimators.forecasting.model`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import numpy as np
 import pandas as pd
 
 from retrograd.errors import InputError, near_names
-from retrograd.estimators import forecast_files
-from retrograd.estimators.calendar import calendar_inputs, calendar_names, require_change
-from retrograd.estimators.forecast_model import ForecastModel
-from retrograd.estimators.forecast_settings import Instance, Settings
-from retrograd.estimators.forecast_tables import (
+from retrograd.estimators.forecasting import files
+from retrograd.estimators.forecasting.calendar import calendar_inputs, calendar_names, require_change
+from retrograd.estimators.forecasting.model import ForecastModel
+from retrograd.estimators.forecasting.protocol import Base, Horizon
+from retrograd.estimators.forecasting.settings import Instance, Settings
+from retrograd.estimators.forecasting.states import Difference
+from retrograd.estimators.forecasting.tables import (
     Clock,
     as_lists,
     beside,
@@ -29,8 +31,6 @@ from retrograd.estimators.forecast_tables import (
     to_table,
     with_instances,
 )
-from retrograd.estimators.protocol import Base, Horizon
-from retrograd.estimators.states import Difference
 from retrograd.estimators.training import Epoch
 
 __all__ = ["Forecaster"]
@@ -194,7 +194,7 @@ class Forecaster(Base):
         return self
 
     def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: Any) -> Forecaster:
-        if (loaded := forecast_files.LOADING.get()) is not None:
+        if (loaded := files.LOADING.get()) is not None:
             self._model, about = loaded
             for name, value in about.items():
                 setattr(self, f"_{name}", value)
@@ -321,8 +321,8 @@ class Forecaster(Base):
         if not self.is_fitted:
             raise InputError("this Forecaster is not fitted: call fit first")
         if folder is None:
-            return type(self), forecast_files.as_bytes(self)
-        return forecast_files.write(self, Path(folder), overwrite)
+            return type(self), files.as_bytes(self)
+        return files.write(self, Path(folder), overwrite)
 
     @classmethod
     def load(cls, folder: str | Path) -> Forecaster:
@@ -331,13 +331,13 @@ class Forecaster(Base):
         Raises:
             InputError: the folder holds no forecaster, or a newer version wrote it.
         """
-        forecaster: Forecaster = forecast_files.read(cls, Path(folder))
+        forecaster: Forecaster = files.read(cls, Path(folder))
         return forecaster
 
     @classmethod
     def load_from_serial(cls, serial: bytes) -> Forecaster:
         """Read what ``save(None)`` returned, as :func:`sktime.base.load` does."""
-        forecaster: Forecaster = forecast_files.from_bytes(cls, serial)
+        forecaster: Forecaster = files.from_bytes(cls, serial)
         return forecaster
 
     @classmethod

@@ -4,34 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from retrograd.errors import InputError, near_names
-from retrograd.estimators.system import System
 from retrograd.files import write_whole
-
-if TYPE_CHECKING:
-    from retrograd.estimators.state_space import StateSpace
 
 __all__ = [
     "CONFIG_FILE",
     "MODEL_FILE",
-    "load_state_space",
     "read_model",
     "require_free",
     "require_known",
-    "save_state_space",
     "write_model",
 ]
 
 Array = np.ndarray[Any, Any]
 
 MODEL_FILE, CONFIG_FILE = "model.safetensors", "config.json"
-# Raised whenever what the two files of a state-space model hold changes; load_state_space knows every older one.
-STATE_SPACE_FORMAT = 1
-MATRICES = ("A", "B", "C", "D", "K", "offset", "x0")
 
 
 def write_model(folder: Path, arrays: dict[str, Array], config: dict[str, Any], *, overwrite: bool) -> None:
@@ -101,43 +92,3 @@ def read_model(folder: Path, kind: str, newest: int) -> tuple[dict[str, Array], 
         raise InputError(f"{folder} holds a model of kind {found!r}, expected {kind!r}")
     require_known(version, newest, str(folder / CONFIG_FILE))
     return arrays, config
-
-
-def save_state_space(model: StateSpace, folder: Path, *, overwrite: bool) -> None:
-    """Write a fitted model; see :meth:`retrograd.estimators.StateSpace.save`."""
-    arrays = {name: getattr(model.system_, name) for name in MATRICES}
-    arrays |= {
-        "innovation_covariance": model.innovation_covariance_,
-        "final_state": model.final_state_,
-        "singular_values": model.singular_values_,
-    }
-    config = {
-        "model": "state-space",
-        "format": STATE_SPACE_FORMAT,
-        "inputs": list(model.input_names_),
-        "outputs": list(model.output_names_),
-        "parameters": model.get_params(),
-        "converged": model.converged_,
-        "stop_reason": model.stop_reason_,
-        "order_criteria": [[order, *map(float, pair)] for order, pair in model.order_criteria_.items()],
-        "history": [[value, None if np.isnan(held_out) else held_out] for value, held_out in model.history_],
-    }
-    write_model(folder, arrays, config, overwrite=overwrite)
-
-
-def load_state_space(cls: type[StateSpace], folder: Path) -> StateSpace:
-    """Read a model; see :meth:`retrograd.estimators.StateSpace.load`."""
-    arrays, config = read_model(folder, "state-space", STATE_SPACE_FORMAT)
-    try:
-        model = cls(**config["parameters"])
-        model._keep(
-            System(**{name: arrays[name] for name in MATRICES}), tuple(config["inputs"]), tuple(config["outputs"])
-        )
-        model.innovation_covariance_ = arrays["innovation_covariance"]
-        model.final_state_, model.singular_values_ = arrays["final_state"], arrays["singular_values"]
-        model.converged_, model.stop_reason_ = config["converged"], config["stop_reason"]
-        model.history_ = [(value, float("nan") if held is None else held) for value, held in config["history"]]
-        model.order_criteria_ = {order: (aic, bic) for order, aic, bic in config["order_criteria"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder} is no model that can be read: {type(error).__name__}: {error}") from None
-    return model

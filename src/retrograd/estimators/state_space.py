@@ -18,16 +18,16 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from retrograd.errors import InputError, require_choice
-from retrograd.estimators.analysis import fit_percent, free_running
-from retrograd.estimators.experiments import Experiments, are_several, read_experiments
-from retrograd.estimators.identification import NOISES, OPTIMIZERS, STARTS_OF_STATE, identify
-from retrograd.estimators.prediction_error import Criterion
-from retrograd.estimators.sensitivity import initial_states
-from retrograd.estimators.system import System, final_state, predict
+from retrograd.estimators.identification.analysis import fit_percent, free_running
+from retrograd.estimators.identification.experiments import Experiments, are_several, read_experiments
+from retrograd.estimators.identification.identify import NOISES, OPTIMIZERS, STARTS_OF_STATE, identify
+from retrograd.estimators.identification.prediction_error import Criterion
+from retrograd.estimators.identification.sensitivity import initial_states
+from retrograd.estimators.identification.system import System, final_state, predict
 
 if TYPE_CHECKING:
-    from retrograd.estimators.plots import Plots
-    from retrograd.estimators.summary import Summary
+    from retrograd.estimators.identification.plots import Plots
+    from retrograd.estimators.identification.summary import Summary
 
 __all__ = ["Forecast", "StateSpace"]
 
@@ -91,7 +91,7 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
     Reference:
         Ljung 1999, *System Identification*, 2nd ed., chapters 7 and 10; the subspace start: see
-        :mod:`retrograd.estimators.subspace`.
+        :mod:`retrograd.estimators.identification.subspace`.
 
     Examples:
         >>> random = np.random.default_rng(0)
@@ -382,7 +382,7 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
     def summary(self) -> Summary:
         """Return fit, information criteria, poles, standard errors, tests of the residuals; printing it shows all."""
-        from retrograd.estimators.summary import Summary
+        from retrograd.estimators.identification.summary import Summary
 
         self._check_fitted()
         return Summary.of(self, self._data_of_fit())
@@ -390,7 +390,7 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     @cached_property
     def plot(self) -> Plots:
         """Pictures, as matplotlib figures: ``plot.compare``, ``residuals``, ``poles``, ``bode``, ``step``, …."""
-        from retrograd.estimators.plots import Plots
+        from retrograd.estimators.identification.plots import Plots
 
         return Plots(self)
 
@@ -428,10 +428,10 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         Raises:
             InputError: the folder has a model and ``overwrite`` is false, or cannot be written.
         """
-        from retrograd.estimators.model_files import save_state_space
+        from retrograd.estimators.identification import files
 
         self._check_fitted()
-        save_state_space(self, Path(folder), overwrite=overwrite)
+        files.save(self, Path(folder), overwrite=overwrite)
 
     @classmethod
     def load(cls, folder: str | Path) -> StateSpace:
@@ -440,9 +440,9 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         Raises:
             InputError: the folder holds no such model, or a newer version wrote it.
         """
-        from retrograd.estimators.model_files import load_state_space
+        from retrograd.estimators.identification import files
 
-        return load_state_space(cls, Path(folder))
+        return files.load(cls, Path(folder))
 
     # --- inside ---
 

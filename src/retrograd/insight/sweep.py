@@ -282,9 +282,9 @@ class Sweep:
 
     @classmethod
     def _of_state_space(cls, model: Any, U: Any, Y: Any, experiment: int) -> Sweep:
-        from retrograd.estimators.experiments import are_several
-        from retrograd.estimators.sensitivity import initial_states
-        from retrograd.estimators.system import recurrence, tensors
+        from retrograd.estimators.identification.experiments import are_several
+        from retrograd.estimators.identification.sensitivity import initial_states
+        from retrograd.estimators.identification.system import recurrence, tensors
 
         if are_several(Y):
             U, Y = None if U is None else U[experiment], Y[experiment]

@@ -9,7 +9,7 @@ import numpy as np
 from retrograd.report.page import TextTable, plural
 
 if TYPE_CHECKING:
-    from retrograd.estimators.summary import Summary
+    from retrograd.estimators.identification.summary import Summary
 
 __all__ = ["summary_tables"]
 

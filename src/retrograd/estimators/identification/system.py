@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrograd.estimators.experiments import Experiments
+from retrograd.estimators.identification.experiments import Experiments
 from retrograd.scan import scan
 from retrograd.segments import previous_states
 from retrograd.transition import Dense

@@ -9,7 +9,7 @@
 Under ``difference="last"`` a read-out sees z_t, the state relative to the one that a past constant at the last value
 y_t would have left: z_t = h_t − g y_t, g = (I − A)^{-1} w. For lags that is the window minus its last value. With
 e_t = y_t − y_{t-1}, z is again a linear recurrence, z_t = A z_{t-1} − A g e_t, which closes the loop of a recursive
-forecast (:func:`retrograd.estimators.readout.closed_loop`).
+forecast (:func:`retrograd.estimators.forecasting.readout.closed_loop`).
 """
 
 from __future__ import annotations

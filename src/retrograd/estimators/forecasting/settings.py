@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from retrograd.errors import InputError, require_choice
-from retrograd.estimators.states import Difference
+from retrograd.estimators.forecasting.states import Difference
 from retrograd.estimators.training import OPTIMIZERS
 
 __all__ = ["Instance", "Settings", "look_back"]

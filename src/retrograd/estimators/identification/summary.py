@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrograd.estimators.analysis import Modes, modes, parameter_covariance
-from retrograd.estimators.experiments import Experiments
-from retrograd.estimators.identification import layout_of
-from retrograd.estimators.system import Layout, predict
+from retrograd.estimators.identification.analysis import Modes, modes, parameter_covariance
+from retrograd.estimators.identification.experiments import Experiments
+from retrograd.estimators.identification.identify import layout_of
+from retrograd.estimators.identification.system import Layout, predict
 
 if TYPE_CHECKING:
     from retrograd.estimators.state_space import StateSpace

@@ -9,11 +9,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from retrograd.errors import InputError
-from retrograd.estimators.experiments import Experiments
-from retrograd.estimators.prediction_error import Criterion, Fit, Refinement
-from retrograd.estimators.sensitivity import initial_states
-from retrograd.estimators.starts import start_systems, subspace_of
-from retrograd.estimators.system import Layout, System, final_state, predict, with_unit_states
+from retrograd.estimators.identification.experiments import Experiments
+from retrograd.estimators.identification.prediction_error import Criterion, Fit, Refinement
+from retrograd.estimators.identification.sensitivity import initial_states
+from retrograd.estimators.identification.starts import start_systems, subspace_of
+from retrograd.estimators.identification.system import Layout, System, final_state, predict, with_unit_states
 
 __all__ = ["NOISES", "OPTIMIZERS", "STARTS_OF_STATE", "Identified", "identify", "layout_of"]
 

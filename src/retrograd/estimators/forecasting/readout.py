@@ -9,7 +9,7 @@ all of them come from one Cholesky factor of the Gram matrix Σ z zᵀ + λ I; t
 by their Schur complement. Gram matrices are sums over windows: they are built in blocks, added up over series, and
 kept, so that new data is an addition.
 
-What a recursive read-out says many steps ahead is in :mod:`retrograd.estimators.recursion`.
+What a recursive read-out says many steps ahead is in :mod:`retrograd.estimators.forecasting.recursion`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from retrograd.errors import InputError
-from retrograd.estimators.states import Difference, Trajectory
+from retrograd.estimators.forecasting.states import Difference, Trajectory
 
 __all__ = ["Moments", "Piece", "Weights", "choose_ridge", "cross_validated", "penalties", "solve"]
 
@@ -113,7 +113,7 @@ class Moments:
         input_target: Σ x_h y_h, ``(K, E)``.
 
     Examples:
-        >>> from retrograd.estimators.states import Lags
+        >>> from retrograd.estimators.forecasting.states import Lags
         >>> y = np.arange(6.0)[:, None] ** 2
         >>> piece = Piece(y, np.empty((6, 0)), Lags(2, None).run(y), None, False)
         >>> moments = Moments.of(piece, [0], 1, 4, np.array([1, 2]))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from retrograd.errors import InputError
-from retrograd.estimators.calendar import CYCLES, calendar_inputs, calendar_names, require_change
+from retrograd.estimators.forecasting.calendar import CYCLES, calendar_inputs, calendar_names, require_change
 
 # The steps after which each cycle is where it was.
 LENGTHS = {"minute": "60min", "hour": "24h", "weekday": "7D"}

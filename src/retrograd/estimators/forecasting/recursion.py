@@ -20,7 +20,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.linalg import toeplitz
 
-from retrograd.estimators.readout import Piece, Weights
+from retrograd.estimators.forecasting.readout import Piece, Weights
 from retrograd.scan import scan
 from retrograd.transition import Dense
 

@@ -5,7 +5,7 @@ import pytest
 
 from estimators.systems import random_system, simulated
 from retrograd.estimators import StateSpace
-from retrograd.estimators.experiments import read_experiments
+from retrograd.estimators.identification.experiments import read_experiments
 
 
 @pytest.fixture(scope="module")

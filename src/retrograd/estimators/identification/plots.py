@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrograd.errors import InputError
-from retrograd.estimators.analysis import (
+from retrograd.estimators.identification.analysis import (
     bode_frequencies,
     fit_percent,
     free_running,
@@ -16,8 +16,8 @@ from retrograd.estimators.analysis import (
     settling_steps,
     step_response,
 )
-from retrograd.estimators.sensitivity import initial_states
-from retrograd.estimators.system import predict
+from retrograd.estimators.identification.sensitivity import initial_states
+from retrograd.estimators.identification.system import predict
 from retrograd.palette import BLACK, BLUE, GREEN, PURPLE, VERMILLION
 
 if TYPE_CHECKING:

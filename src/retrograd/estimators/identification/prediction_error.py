@@ -6,9 +6,9 @@ covariance, minus the Gaussian log-likelihood with S concentrated out is, up to 
     V(θ) = N/2 log det S(θ)          ∂V/∂θ = −Σ_t (∂ŷ_t/∂θ)ᵀ S^{-1} e_t
 
 (Ljung 1999, *System Identification*, 2nd ed., sections 7.4 and 10.2). Levenberg-Marquardt takes the Jacobian from
-:func:`retrograd.estimators.sensitivity.jacobian`, L-BFGS and Adam the gradient from one scan and its adjoint: exact
-backpropagation through time. A state-space basis is arbitrary: n² directions of θ change nothing, and damping alone
-keeps the steps away from them (McKelvey, Helmersson and Ribarits 2004, Automatica 40:1629).
+:func:`retrograd.estimators.identification.sensitivity.jacobian`, L-BFGS and Adam the gradient from one scan and its
+adjoint: exact backpropagation through time. A state-space basis is arbitrary: n² directions of θ change nothing, and
+damping alone keeps the steps away from them (McKelvey, Helmersson and Ribarits 2004, Automatica 40:1629).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from retrograd.estimators.experiments import Experiments
-from retrograd.estimators.sensitivity import initial_states, jacobian
-from retrograd.estimators.system import Layout, System, predict, predict_tensors, unpack
+from retrograd.estimators.identification.experiments import Experiments
+from retrograd.estimators.identification.sensitivity import initial_states, jacobian
+from retrograd.estimators.identification.system import Layout, System, predict, predict_tensors, unpack
 
 __all__ = ["Criterion", "Fit", "Refinement", "forgetting_radius"]
 

@@ -9,7 +9,7 @@ from scipy.signal import dstep, freqz
 
 from estimators.systems import random_system, simulated
 from retrograd.estimators import StateSpace
-from retrograd.estimators.analysis import (
+from retrograd.estimators.identification.analysis import (
     fit_percent,
     frequency_response,
     modes,
@@ -17,8 +17,8 @@ from retrograd.estimators.analysis import (
     residual_correlation,
     step_response,
 )
-from retrograd.estimators.experiments import read_experiments
-from retrograd.estimators.identification import layout_of
+from retrograd.estimators.identification.experiments import read_experiments
+from retrograd.estimators.identification.identify import layout_of
 
 
 def test_modes_of_a_damped_oscillation() -> None:

@@ -12,8 +12,8 @@ import pandas as pd
 from scipy.linalg import qr
 
 from retrograd.errors import InputError
-from retrograd.estimators.calendar import calendar_inputs
-from retrograd.estimators.forecast_settings import Instance
+from retrograd.estimators.forecasting.calendar import calendar_inputs
+from retrograd.estimators.forecasting.settings import Instance
 
 __all__ = [
     "NAMELESS",

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from retrograd.estimators import forecast_fit
 from retrograd.estimators.forecaster import Forecaster
-from retrograd.estimators.states import Difference, Lags, Linear, States, strongest_periods
+from retrograd.estimators.forecasting import fit as forecast_fit
+from retrograd.estimators.forecasting.states import Difference, Lags, Linear, States, strongest_periods
 from retrograd.estimators.training import DivergenceError
 
 Array = np.ndarray[Any, Any]

@@ -14,10 +14,18 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from retrograd.errors import InputError
-from retrograd.estimators.forecast_settings import Settings
-from retrograd.estimators.readout import Moments, Piece, Weights, choose_ridge, cross_validated, penalties, solve
-from retrograd.estimators.recursion import direct
-from retrograd.estimators.states import Linear, refine
+from retrograd.estimators.forecasting.readout import (
+    Moments,
+    Piece,
+    Weights,
+    choose_ridge,
+    cross_validated,
+    penalties,
+    solve,
+)
+from retrograd.estimators.forecasting.recursion import direct
+from retrograd.estimators.forecasting.settings import Settings
+from retrograd.estimators.forecasting.states import Linear, refine
 from retrograd.estimators.training import Epoch
 
 __all__ = ["Group", "fit_group", "folds_of", "refined"]

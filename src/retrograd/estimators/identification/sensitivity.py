@@ -20,8 +20,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from retrograd.estimators.experiments import Experiments
-from retrograd.estimators.system import Layout, System, predict, recurrence, states_before, tensors, unpack
+from retrograd.estimators.identification.experiments import Experiments
+from retrograd.estimators.identification.system import (
+    Layout,
+    System,
+    predict,
+    recurrence,
+    states_before,
+    tensors,
+    unpack,
+)
 from retrograd.transition import Dense
 
 __all__ = ["initial_states", "jacobian", "least_squares", "linear_part", "of_start"]

@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from retrograd.errors import InputError
-from retrograd.estimators.forecast_tables import NAMELESS, beside, to_table
+from retrograd.estimators.forecasting.tables import NAMELESS, beside, to_table
 
 __all__ = ["Base", "Horizon", "Plain"]
 

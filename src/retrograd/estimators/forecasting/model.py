@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from retrograd.estimators.forecast_fit import Group, fit_group, folds_of, refined
-from retrograd.estimators.forecast_settings import Instance, Settings, look_back
-from retrograd.estimators.readout import Moments, Piece, solve
-from retrograd.estimators.recursion import ClosedLoop, closed_loop, direct, recursive
-from retrograd.estimators.states import Lags, Linear, strongest_periods
+from retrograd.estimators.forecasting.fit import Group, fit_group, folds_of, refined
+from retrograd.estimators.forecasting.readout import Moments, Piece, solve
+from retrograd.estimators.forecasting.recursion import ClosedLoop, closed_loop, direct, recursive
+from retrograd.estimators.forecasting.settings import Instance, Settings, look_back
+from retrograd.estimators.forecasting.states import Lags, Linear, strongest_periods
 from retrograd.estimators.training import Epoch
 
 __all__ = ["ForecastModel"]

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from retrograd.estimators.experiments import Experiments
-from retrograd.estimators.prediction_error import Criterion
-from retrograd.estimators.sensitivity import jacobian
-from retrograd.estimators.system import Layout, System
+from retrograd.estimators.identification.experiments import Experiments
+from retrograd.estimators.identification.prediction_error import Criterion
+from retrograd.estimators.identification.sensitivity import jacobian
+from retrograd.estimators.identification.system import Layout, System
 
 __all__ = [
     "Correlation",

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from retrograd.errors import InputError
-from retrograd.estimators.experiments import Experiments
-from retrograd.estimators.prediction_error import Criterion, forgetting_radius
-from retrograd.estimators.sensitivity import least_squares, linear_part
-from retrograd.estimators.subspace import Subspace
-from retrograd.estimators.system import Layout, System, predict, with_unit_states
+from retrograd.estimators.identification.experiments import Experiments
+from retrograd.estimators.identification.prediction_error import Criterion, forgetting_radius
+from retrograd.estimators.identification.sensitivity import least_squares, linear_part
+from retrograd.estimators.identification.subspace import Subspace
+from retrograd.estimators.identification.system import Layout, System, predict, with_unit_states
 
 __all__ = ["start_systems", "subspace_of"]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from estimators.systems import random_system, simulated
-from retrograd.estimators.experiments import read_experiments
-from retrograd.estimators.prediction_error import Criterion, Refinement, forgetting_radius
-from retrograd.estimators.starts import start_systems
-from retrograd.estimators.system import Layout, predict
+from retrograd.estimators.identification.experiments import read_experiments
+from retrograd.estimators.identification.prediction_error import Criterion, Refinement, forgetting_radius
+from retrograd.estimators.identification.starts import start_systems
+from retrograd.estimators.identification.system import Layout, predict
 
 EPS = np.finfo(np.float64).eps
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from retrograd.errors import InputError
-from retrograd.estimators import readout
-from retrograd.estimators.readout import Moments, Piece, choose_ridge, cross_validated, penalties, solve
-from retrograd.estimators.recursion import closed_loop, direct, recursive
-from retrograd.estimators.states import Difference, Lags
+from retrograd.estimators.forecasting import readout
+from retrograd.estimators.forecasting.readout import Moments, Piece, choose_ridge, cross_validated, penalties, solve
+from retrograd.estimators.forecasting.recursion import closed_loop, direct, recursive
+from retrograd.estimators.forecasting.states import Difference, Lags
 
 Array = np.ndarray[Any, Any]
 

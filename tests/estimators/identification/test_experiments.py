@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from retrograd.errors import InputError
-from retrograd.estimators.experiments import read_experiments
+from retrograd.estimators.identification.experiments import read_experiments
 
 
 def test_what_the_caller_gave_is_copied() -> None:

@@ -23,10 +23,12 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from retrograd.errors import InputError
-from retrograd.estimators.forecast_fit import Group
-from retrograd.estimators.forecast_model import ForecastModel
-from retrograd.estimators.forecast_settings import Instance, Settings
-from retrograd.estimators.forecast_tables import NAMELESS, Clock, by_instance, with_instances
+from retrograd.estimators.forecasting.fit import Group
+from retrograd.estimators.forecasting.model import ForecastModel
+from retrograd.estimators.forecasting.readout import Moments, Weights
+from retrograd.estimators.forecasting.settings import Instance, Settings
+from retrograd.estimators.forecasting.states import Lags, Linear
+from retrograd.estimators.forecasting.tables import NAMELESS, Clock, by_instance, with_instances
 from retrograd.estimators.model_files import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -35,8 +37,6 @@ from retrograd.estimators.model_files import (
     require_known,
     write_model,
 )
-from retrograd.estimators.readout import Moments, Weights
-from retrograd.estimators.states import Lags, Linear
 from retrograd.estimators.training import Epoch
 from retrograd.files import write_whole
 

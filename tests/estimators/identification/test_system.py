@@ -9,9 +9,15 @@ import pytest
 import torch
 
 from estimators.systems import loop, random_system
-from retrograd.estimators.experiments import read_experiments
-from retrograd.estimators.sensitivity import _of_masked, initial_states, jacobian, least_squares, linear_part
-from retrograd.estimators.system import (
+from retrograd.estimators.identification.experiments import read_experiments
+from retrograd.estimators.identification.sensitivity import (
+    _of_masked,
+    initial_states,
+    jacobian,
+    least_squares,
+    linear_part,
+)
+from retrograd.estimators.identification.system import (
     Layout,
     final_state,
     predict,

@@ -25,7 +25,7 @@ import numpy as np
 import scipy.linalg
 
 from retrograd.errors import InputError, require_choice
-from retrograd.estimators.experiments import Experiments, read_experiments
+from retrograd.estimators.identification.experiments import Experiments, read_experiments
 
 __all__ = ["WEIGHTINGS", "Subspace", "singular_values"]
 
@@ -45,7 +45,7 @@ class Subspace:
         outputs: p.
 
     Examples:
-        >>> from retrograd.estimators.experiments import read_experiments
+        >>> from retrograd.estimators.identification.experiments import read_experiments
         >>> u = np.random.default_rng(0).standard_normal(200)
         >>> y = np.zeros(200)
         >>> for t in range(199):

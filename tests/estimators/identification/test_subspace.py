@@ -5,8 +5,8 @@ import pytest
 
 from estimators.systems import random_system, simulated
 from retrograd.errors import InputError
-from retrograd.estimators.experiments import read_experiments
-from retrograd.estimators.subspace import WEIGHTINGS, Subspace, singular_values
+from retrograd.estimators.identification.experiments import read_experiments
+from retrograd.estimators.identification.subspace import WEIGHTINGS, Subspace, singular_values
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
