@@ -177,6 +177,17 @@ def test_the_error_of_truncation_falls_with_the_window() -> None:
     assert errors[-1].cosine == pytest.approx(1)
 
 
+@pytest.mark.parametrize("scale", [1e-250, 1e250])
+def test_the_error_of_truncation_does_not_depend_on_the_size_of_the_loss(scale: float) -> None:
+    weights, x, target = problem(False, torch.float64)
+    plain, found = (
+        rg.truncation_error(x, [1, 4], loss=lambda y: factor * (y - target).square().sum(), **weights)  # noqa: B023
+        for factor in (1.0, scale)
+    )
+    for one, other in zip(plain, found, strict=True):
+        assert (one.relative, one.cosine) == pytest.approx((other.relative, other.cosine), rel=1e-13)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

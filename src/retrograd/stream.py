@@ -22,6 +22,7 @@ from torch import Tensor
 from retrograd.backends import outer_sum, select
 from retrograd.bptt import bptt
 from retrograd.errors import require_shape
+from retrograd.norms import norm
 from retrograd.pool import linear
 from retrograd.problem import Loss, as_tensor, gradient_of
 from retrograd.segments import previous_states
@@ -359,13 +360,15 @@ def truncation_error(
     if weight_hh.ndim == 1:
         exact["weight_hh"] = exact["weight_hh"].diagonal()
     g = torch.cat([exact[name].flatten() for name in names])
+    # Of length 1: a gradient that has exploded or vanished has no square.
+    size = norm(g)
+    g = g / size
     errors = []
     for window in windows:
         stream = Stream(weight_hh=weight_hh, weight_ih=weight_ih, truncate=window, stride=min(stride, window), **others)
         stream.feed(x, loss=loss)
         stream.flush()
-        part = torch.cat([stream.gradients[name].flatten() for name in names])
-        relative = (part - g).norm() / g.norm()
-        cosine = torch.linalg.vecdot(part, g).real / (part.norm() * g.norm())
-        errors.append(TruncationError(window, relative.item(), cosine.item()))
+        part = torch.cat([stream.gradients[name].flatten() for name in names]) / size
+        cosine = torch.linalg.vecdot(part, g).real / norm(part)
+        errors.append(TruncationError(window, norm(part - g).item(), cosine.item()))
     return errors

@@ -85,3 +85,18 @@ def test_singular_values_below_the_rounding_of_the_norm_are_not_shown() -> None:
     assert found.resolved[2, 1] == pytest.approx(0.5**40, rel=1e-2)
     exact = jacobians(Diagonal(torch.tensor([1.0, 0.1]).double()).normal(), [100], longest=100)
     assert exact.resolved[0, 1] == pytest.approx(1e-100)
+
+
+@pytest.mark.parametrize(("rate", "scale"), [(0.5, 1.0), (2.0, 1.0), (1.0, 1e-250), (1.0, 1e250)])
+def test_gradients_beyond_the_square_root_of_float64(rate: float, scale: float) -> None:
+    """‖δ_t‖ = rate^(T−t) scale √3: neither "exactly zero" nor "not finite" before float64 itself ends."""
+    sweep = Sweep.of_scan(
+        Diagonal(torch.full((3,), rate)), torch.ones(1000, 3), grad_final=torch.full((3,), scale, dtype=torch.float64)
+    )
+    found = flow(sweep)
+    want = scale * np.sqrt(3) * rate ** np.arange(999, -1, -1.0)
+    np.testing.assert_allclose(found.delta_norm, want, rtol=4 * EPS)
+    np.testing.assert_allclose(found.by_sequence[0], want, rtol=4 * EPS)
+    assert found.direct_norm[-1] == pytest.approx(scale * np.sqrt(3), rel=4 * EPS)
+    assert np.isfinite(found.gradient_by_sequence).all()
+    assert (found.gradient_by_sequence > 0).all()

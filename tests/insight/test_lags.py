@@ -75,3 +75,13 @@ def test_grids_of_lags_go_from_the_least_to_the_longest(longest: int) -> None:
         assert len(grid) <= 16 + np.log2(longest / 64)
         assert {4, 6, 8, 12, 24, 48, 64} <= set(grid)
         assert max(b / a for a, b in itertools.pairwise(grid) if a >= 8) <= 2
+
+
+@pytest.mark.parametrize("scale", [1e-250, 1e-160, 1e160, 1e250])
+@pytest.mark.parametrize("structure", ["dense", "diagonal"])
+def test_the_size_of_the_loss_changes_no_share(structure: str, scale: float) -> None:
+    A, u, h0 = draw(structure)
+    plain = lag_map(Sweep.of_scan(A, u, h0, loss=square))
+    found = lag_map(Sweep.of_scan(A, u, h0, loss=lambda states: scale * square(states)))
+    np.testing.assert_allclose(found.share, plain.share, atol=100 * EPS)
+    assert found.gradient_norm == pytest.approx(scale * plain.gradient_norm, rel=100 * EPS)

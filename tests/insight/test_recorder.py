@@ -309,6 +309,22 @@ def test_other_outputs_by_name() -> None:
     assert embed.delta_norm is None
 
 
+@pytest.mark.parametrize(("size", "dtype"), [(1e25, torch.float32), (1e-30, torch.float32), (1e200, torch.float64)])
+def test_norms_of_what_has_exploded_or_vanished(size: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer = nn.RNN(2, 3, batch_first=True).to(dtype)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.0)
+    found = []
+    for scale in (1.0, size):
+        with Recorder(layer, optimizer=optimizer, every=1) as recorder:
+            optimizer.zero_grad()
+            layer(torch.ones(1, 4, 2, dtype=dtype))[0].sum().mul(scale).backward()
+            optimizer.step()
+        found.append((recorder.records[0].delta_norm, recorder.records[0].total, recorder.gradient_norms[0]))
+    for plain, scaled in zip(*found, strict=True):
+        assert np.asarray(scaled) == pytest.approx(size * np.asarray(plain), rel=1e-5)
+
+
 def test_the_clipping_threshold_is_a_quantile() -> None:
     torch.manual_seed(0)
     _, recorder = train(Model(), steps=30, history=20)

@@ -104,3 +104,12 @@ def test_what_has_no_spectrum() -> None:
 def test_a_sweep_gives_its_own_horizon() -> None:
     sweep = Sweep.of_scan(Dense(torch.tensor([[1.1]])), torch.ones(7, 1))
     assert (spectrum(sweep).transient.horizon, spectrum(sweep).transient.lag) == (7, 7)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_a_matrix_beyond_the_square_root_of_float64(scale: float) -> None:
+    A = torch.tensor([[0.9, 5.0], [0.0, 0.8]], dtype=torch.float64)
+    plain, found = spectrum(A, 1), spectrum(scale * A, 1)
+    for name in ("radius", "norm", "numerical_abscissa", "numerical_radius"):
+        assert getattr(found, name) == pytest.approx(scale * getattr(plain, name), rel=100 * EPS), name
+    assert found.departure == pytest.approx(plain.departure, rel=100 * EPS)

@@ -66,3 +66,13 @@ def test_a_long_series() -> None:
     assert len(found.windows) < 50
     assert found.relative_error[-1] == 0
     assert found.relative_error[found.windows == 1024] < 1e-3 < found.relative_error[found.windows == 128]
+
+
+@pytest.mark.parametrize("scale", [1e-250, 1e-160, 1e160, 1e250])
+@pytest.mark.parametrize("structure", ["dense", "diagonal"])
+def test_the_size_of_the_loss_changes_nothing(structure: str, scale: float) -> None:
+    A, u, h0 = draw(structure)
+    plain = truncation(Sweep.of_scan(A, u, h0, loss=square))
+    found = truncation(Sweep.of_scan(A, u, h0, loss=lambda states: scale * square(states)))
+    for name in ("share", "relative_error", "angle"):
+        np.testing.assert_allclose(getattr(found, name), getattr(plain, name), atol=1000 * EPS)

@@ -26,6 +26,7 @@ from retrograd.estimators.evaluation import evaluate
 from retrograd.estimators.recurrent import Recurrent
 from retrograd.estimators.training import DivergenceError, Trainer
 from retrograd.insight import Sweep, analyse
+from retrograd.norms import norm
 
 if TYPE_CHECKING:
     from retrograd.report.live import LiveView
@@ -146,7 +147,7 @@ def _results(
     border = model.border(table.targets, table.inputs)
     future_inputs = table.inputs[table.steps :]
     eigenvalues, closed = model.eigenvalues()
-    delta_norm = delta.norm(dim=-1).cpu().numpy()
+    delta_norm = norm(delta).cpu().numpy()
     analysis = analyse(Sweep.of_estimator(model, table.inputs[:start], table.targets[:start]))
     notes = gradient_note(analysis)
     if (radius := float(np.abs(closed).max())) > 1:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import numpy as np
+import torch
 import typer
 
 from retrograd.bptt import bptt
 from retrograd.errors import InputError, near_names
 from retrograd.files import write_whole
+from retrograd.norms import norm
 
 __all__ = ["grad", "gradients", "read_arrays"]
 
@@ -167,9 +169,6 @@ def _show(out: Path, results: dict[str, Array]) -> None:
 
 
 def _size(array: Array) -> tuple[float, float]:
-    """Return norm and largest size, without overflow on the way."""
+    """Return norm and largest size."""
     sizes = np.abs(array.astype(np.complex128 if np.iscomplexobj(array) else np.float64))
-    largest = float(sizes.max(initial=0.0))
-    if largest == 0 or not np.isfinite(largest):
-        return largest, largest
-    return float(largest * np.linalg.norm(sizes / largest)), largest
+    return norm(torch.from_numpy(sizes.ravel())).item(), float(sizes.max(initial=0.0))

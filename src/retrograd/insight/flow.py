@@ -12,6 +12,7 @@ from torch import Tensor
 
 from retrograd.insight.products import chain, identity, lag_grid
 from retrograd.insight.sweep import Sweep
+from retrograd.norms import norm
 
 __all__ = ["Flow", "Jacobians", "flow", "jacobians"]
 
@@ -43,16 +44,16 @@ def flow(sweep: Sweep) -> Flow:
         >>> flow(Sweep.of_scan(Diagonal(torch.tensor([0.5])), torch.ones(4, 1))).delta_norm
         array([0.125, 0.25 , 0.5  , 1.   ])
     """
-    by_sequence = torch.linalg.vector_norm(sweep.delta, dim=-1)
+    by_sequence = norm(sweep.delta)
     if sweep.diagonal:
         parts = (sweep.delta * sweep.previous.conj()).sum(1)
     else:
         parts = (sweep.delta.mT @ sweep.previous.conj()).flatten(1)
     return Flow(
-        torch.linalg.vector_norm(by_sequence, dim=0).numpy(),
-        torch.linalg.vector_norm(sweep.direct, dim=(0, 2)).numpy(),
+        norm(by_sequence.mT).numpy(),
+        norm(norm(sweep.direct).mT).numpy(),
         by_sequence.numpy(),
-        torch.linalg.vector_norm(parts, dim=-1).numpy(),
+        norm(parts).numpy(),
     )
 
 
@@ -83,7 +84,9 @@ class Jacobians:
 
         A product of k matrices of H rows is off by up to k H eps of its norm, the norm itself taken for one factor.
         """
-        values, rounding = self.singular_values, self.rounding[:, None] * self.norm[:, None]
+        values, rounding = self.singular_values, self.rounding[:, None]
+        # A product without rounding may be infinite, and 0 × ∞ is no number.
+        rounding = np.where(rounding > 0, rounding * np.minimum(self.norm[:, None], np.finfo(float).max), 0.0)
         shown = np.where((values <= rounding) & (rounding > 0), np.nan, values)
         return np.concatenate([values[:, :1], shown[:, 1:]], axis=1)
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from retrograd.errors import InputError
 from retrograd.insight.products import carry, combine, from_steps, lag_grid, windows
 from retrograd.insight.sweep import Sweep, outer
+from retrograd.norms import norm
 from retrograd.transition import apply_adjoint
 
 __all__ = ["LagMap", "lag_map", "lag_parts"]
@@ -93,24 +94,26 @@ def lag_map(sweep: Sweep, edges: Sequence[int] | str | None = None) -> LagMap:
         edges = sorted({0, time, *edges})
     found = lag_grid(time, edges, 0)
     G = sweep.gradient
-    squared = float(torch.linalg.vector_norm(G)) ** 2
+    size = norm(G.flatten()).item()
+    # Of length 1: a gradient that has exploded or vanished has no square.
+    G = G / size if size > 0 else G
     share = torch.zeros(len(found) - 1, time, dtype=torch.float64)
     previous, sources = sweep.previous, sweep.sources
     if len(sources) == 1:
         _add_shares_of_one_source(share, sweep, G, sources[0], found)
-        return _shared(share, found, squared)
+        return _shared(share, found, size)
     batch, _, width = previous.shape
     rows = max(1, _PIECE // (time * width))
     for begin in range(0, batch, rows):
         part = slice(begin, begin + rows)
         A = sweep.A if sweep.A.shape[0] == 1 else sweep.A[part]
         _add_shares(share, A, sweep.direct[part], previous[part], G, found)
-    return _shared(share, found, squared)
+    return _shared(share, found, size)
 
 
-def _shared(share: Tensor, edges: list[int], squared: float) -> LagMap:
-    share = share / squared if squared > 0 else share * float("nan")
-    return LagMap(np.array(edges), share.mT.contiguous().numpy(), float(np.sqrt(squared)))
+def _shared(share: Tensor, edges: list[int], size: float) -> LagMap:
+    share = share / size if size > 0 else share * float("nan")
+    return LagMap(np.array(edges), share.mT.contiguous().numpy(), size)
 
 
 def _add_shares_of_one_source(share: Tensor, sweep: Sweep, G: Tensor, source: int, edges: list[int]) -> None:

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from retrograd.errors import InputError, near_names
 from retrograd.insight.replay import LAYERS, replay, why_not
+from retrograd.norms import norm
 
 __all__ = ["Record", "Recorder"]
 
@@ -273,8 +274,7 @@ class Recorder:
         if shown is None:
             return
         edges = np.unique(np.linspace(0, len(shown), min(self._steps, len(shown)) + 1).round().astype(int))
-        with np.errstate(over="ignore"):
-            total = float(np.linalg.norm(shown))
+        total = norm(torch.from_numpy(shown)).item()
         record = Record(
             backward=self._passes[name],
             module=name,
@@ -298,10 +298,10 @@ class Recorder:
     @torch.no_grad()
     def _note_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         norms = [
-            p.grad.norm().double() for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+            norm(p.grad.flatten()) for group in optimizer.param_groups for p in group["params"] if p.grad is not None
         ]
         if norms:
-            self.gradient_norms.append(float(torch.stack(norms).norm()))
+            self.gradient_norms.append(norm(torch.stack(norms)).item())
             if self._writer is not None:
                 self._writer.add_scalar("gradient/all parameters", self.gradient_norms[-1], self._updates)
             self._updates += 1
@@ -351,8 +351,7 @@ def _direct_norms(module: Any, x: Any, g: Tensor | None, directions: int) -> lis
 
 def _norms(steps: list[Tensor]) -> Array:
     """Return the norm of each step's gradient."""
-    wide = [step.detach().flatten().to(torch.complex128 if step.is_complex() else torch.float64) for step in steps]
-    return torch.stack([torch.linalg.vector_norm(step) for step in wide]).cpu().numpy()
+    return torch.stack([norm(step.detach().flatten()) for step in steps]).cpu().numpy()
 
 
 def _binned(values: Array | None, edges: Array) -> Array | None:

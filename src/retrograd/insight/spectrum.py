@@ -18,6 +18,7 @@ from retrograd.errors import InputError
 from retrograd.insight.flow import Jacobians, jacobians
 from retrograd.insight.products import EVERY, lag_grid
 from retrograd.insight.sweep import Sweep
+from retrograd.norms import norm
 from retrograd.transition import Dense, Diagonal
 
 __all__ = ["Spectrum", "TransientGrowth", "spectrum", "transient_growth"]
@@ -153,14 +154,15 @@ def _norms_of_diagonal(values: Tensor, horizon: int) -> dict[str, Any]:
 
 
 def _norms(matrix: Tensor, eigenvalues: Tensor, vectors: Tensor) -> dict[str, Any]:
-    frobenius = float(torch.linalg.vector_norm(matrix))
-    beyond = max(frobenius**2 - float(eigenvalues.abs().square().sum()), 0.0)
-    departure = float(np.sqrt(beyond)) / frobenius if frobenius > 0 else 0.0
+    # Of length 1: what is very large or very small has no square.
+    frobenius = norm(matrix.flatten()).item() or 1.0
+    matrix, eigenvalues = matrix / frobenius, eigenvalues / frobenius
+    departure = float((matrix.abs().square().sum() - eigenvalues.abs().square().sum()).clamp(min=0).sqrt())
     singular = torch.linalg.svdvals(vectors)
     return {
-        "norm": float(torch.linalg.matrix_norm(matrix, 2)),
-        "numerical_abscissa": float(torch.linalg.eigvalsh((matrix + matrix.mH) / 2)[-1]),
-        "numerical_radius": _numerical_radius(matrix),
+        "norm": float(torch.linalg.matrix_norm(matrix, 2)) * frobenius,
+        "numerical_abscissa": float(torch.linalg.eigvalsh((matrix + matrix.mH) / 2)[-1]) * frobenius,
+        "numerical_radius": _numerical_radius(matrix) * frobenius,
         "departure": departure if departure > _NORMAL else 0.0,
         "eigenvector_condition": float(singular[0] / singular[-1]) if singular[-1] > 0 else float("inf"),
     }

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from retrograd.insight.products import from_steps, lag_grid, windows
 from retrograd.insight.sweep import Sweep, outer
+from retrograd.norms import norm
 from retrograd.transition import apply_adjoint
 
 __all__ = ["Truncation", "truncation"]
@@ -66,17 +67,19 @@ def truncation(sweep: Sweep, windows_: Sequence[int] | str | None = None) -> Tru
     time = sweep.time
     wanted = lag_grid(time, windows_, 1)
     G, previous = sweep.gradient, sweep.previous
-    size = float(torch.linalg.vector_norm(G))
+    size = norm(G.flatten())
+    # Of length 1: a gradient that has exploded or vanished has no square.
+    unit = G / size
     shares, errors, angles = [], [], []
     for lost in _lost(sweep, previous, [window for window in wanted if window < time]):
-        along = (lost.conj() * G).real.sum().item() / size**2 if size > 0 else float("nan")
-        error = torch.linalg.vector_norm(lost).item()
-        across = torch.linalg.vector_norm(lost - along * G).item()
+        lost = lost / size
+        along = (lost.conj() * unit).real.sum().item()
+        across = norm((lost - along * unit).flatten()).item()
         shares.append(1 - along)
-        errors.append(error / size if size > 0 else float("nan"))
-        kept = (1 - along) * size
+        errors.append(norm(lost.flatten()).item())
+        kept = 1 - along
         # A window that keeps nothing has no direction; one that keeps a rounding error has a meaningless one.
-        nothing = not np.hypot(kept, across) > 4 * np.finfo(float).eps * size
+        nothing = not np.hypot(kept, across) > 4 * np.finfo(float).eps
         angles.append(float("nan") if nothing else float(np.degrees(np.arctan2(across, kept))))
     if wanted[-1] == time:
         whole = (1.0, 0.0, 0.0) if size > 0 else (float("nan"),) * 3

@@ -17,6 +17,7 @@ import torch
 from retrograd.data import Table
 from retrograd.estimators.recurrent import Recurrent
 from retrograd.estimators.training import Epoch, loss_and_gradients
+from retrograd.norms import norm
 from retrograd.report.axes import is_dated, numbers
 from retrograd.report.thin import thin
 
@@ -117,7 +118,7 @@ class Pictures:
                 "loss": _loss(snapshot.history[: snapshot.epochs]),
                 "one_step": [_plain(one_step[:, column]) for column in columns],
                 "free_run": None if free_run is None else [_plain(free_run[:, column]) for column in columns],
-                "flow": _flow(numbers(table.time[: len(delta)]), delta.norm(dim=-1).numpy()),
+                "flow": _flow(numbers(table.time[: len(delta)]), norm(delta).numpy()),
                 "spectrum": {"open": _spectrum(open_loop), "closed": _spectrum(closed_loop)},
             }
 
