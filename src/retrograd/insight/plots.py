@@ -97,13 +97,13 @@ class Plots:
     def truncation(self) -> Figure:
         """Relative error and angle of the gradient through windows of k steps."""
         found = self._analysis.truncation
-        figure, axis = _figure(rows=2, height=4.6)
-        _curve(axis[0], found.windows, found.relative_error, "", BLUE, "-")
-        _curve(axis[1], found.windows, found.angle, "", VERMILLION, "-")
+        figure, axis = _figure(rows=2, height=5.2)
+        _curve(axis[0], found.windows, found.relative_error, "relative error", BLUE, "-")
+        _curve(axis[1], found.windows, found.angle, "angle", VERMILLION, "-")
         axis[0].set_title(f"What truncated backpropagation loses of G = ∂L/∂{self._analysis.name}")
         axis[0].set_ylabel("‖G_k − G‖ / ‖G‖ (a ratio)")
         axis[1].set(xlabel="window k, steps", ylabel="angle to G, degrees")
-        return figure
+        return _with_legend(figure)
 
     def spectrum(self) -> Figure:
         """Eigenvalues of the transition in the complex plane, with the unit circle."""
@@ -139,11 +139,11 @@ def _curve(axis: Axes, x: Array, values: Array, name: str, color: str, style: st
         axis.set_yscale("log")
     shown = np.where(positive, values, np.nan)
     line, marker = ("none", "o") if style == "o" else (style, "")
-    axis.plot(x, shown, linestyle=line, color=color, marker=marker, markersize=3, label=name or None)
+    axis.plot(x, shown, linestyle=line, color=color, marker=marker, markersize=3, label=name)
     for mask, marker, where in ((values == 0, "x", 0.02), (~np.isfinite(values), "v", 0.98)):
         if mask.any():
             what = "exactly 0" if marker == "x" else "not finite"
             axis.plot(
                 x[mask], np.full(int(mask.sum()), where), marker, color=color, markersize=4,
-                transform=axis.get_xaxis_transform(), label=f"{name}: {what}" if name else what,
+                transform=axis.get_xaxis_transform(), label=f"{name}: {what}",
             )  # fmt: skip
