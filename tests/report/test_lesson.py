@@ -84,6 +84,20 @@ def test_finite_differences_agree_and_notice_a_wrong_entry(kind: str) -> None:
     assert said.startswith(f"1 of {len(found)} entries do not agree")
 
 
+@pytest.mark.parametrize("size", [1e-200, 1e-10, 1e10])
+@pytest.mark.parametrize("kind", KINDS)
+def test_finite_differences_agree_whatever_the_size_of_the_numbers(kind: str, size: float) -> None:
+    """A step from numbers near zero leads to much larger ones, whose rounding counts."""
+    arrays = arrays_of(kind)
+    for name in ("x", "h0", "bias", "bias_out", "target", "grad_states", "grad_final"):
+        if name in arrays:
+            arrays[name] = size * arrays[name]
+    loss = KINDS[kind][0]
+    lesson = Lesson.of_arrays(arrays, kind, loss=None if loss == "given" else loss)
+    found = list(lesson.differences(lesson.walk()))
+    assert [one for one in found if not one.agrees] == []
+
+
 def shown(lines: Sequence[Line], start: str) -> list[str]:
     """Return the lines of the formula that begins with ``start``."""
     formulas = (line.text.splitlines() for line in lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,13 @@ def test_its_numbers_are_the_librarys(browser: Browser, tmp_path: Path, kind: st
             assert (got["name"], tuple(got["index"])) == (want.name, want.index)
             assert got["agrees"]
             assert abs(got["difference"] - want.difference) <= got["allowed"] + want.allowed
+
+
+def test_small_numbers_are_checked_as_well(browser: Browser, tmp_path: Path) -> None:
+    lesson = lesson_of("given")
+    lesson = replace(lesson, x=1e-10 * lesson.x, h0=1e-200 * lesson.h0, bias=0 * lesson.bias)
+    with browser.open(write(tmp_path, lesson)) as page:
+        assert page.inner_text("#check-verdict").startswith("All ")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -105,25 +105,27 @@ function lagParts(p, run, direct) {
 // Every entry beside its central difference, with what that may be off by: its rounding and its curvature.
 function differences(p, walk) {
   const STEP = 2 ** -17, SLACK = 8, found = [];
-  const held = [walk.states, walk.outputs ?? [], [walk.loss]];
-  const rounding = Number.EPSILON * flat(held).reduce((total, value) => total + Math.abs(value), 0);
   const fed = p.weight_out ? p.weight_out.length : 0;
+  // The slope, and what rounding may make of it: of sums of the numbers on either side.
   const slope = (name, index, step) => {
-    const losses = [1, -1].map((sign) => {
+    const [up, down] = [1, -1].map((sign) => {
       const moved = structuredClone(p);
       const row = index.slice(0, -1).reduce((a, k) => a[k], moved[name]);
       row[index.at(-1)] += sign * step;
-      return lossOf(moved, forward(moved));
+      const run = forward(moved), loss = lossOf(moved, run);
+      const weighed = p.loss === "given" ? combine((g, h) => g * h, p.start, run.states) : [];
+      const size = flat([run.states, run.outputs ?? [], [loss], weighed]).reduce((sum, one) => sum + Math.abs(one), 0);
+      return { loss, size };
     });
-    return (losses[0] - losses[1]) / (2 * step);
+    return [(up.loss - down.loss) / (2 * step), (Number.EPSILON * Math.max(up.size, down.size)) / step];
   };
   for (const name of ["h0", "x", ...WEIGHTS].filter((one) => p[one])) {
     const visit = (gradient, value, index) => {
       if (Array.isArray(gradient)) gradient.forEach((part, k) => visit(part, value[k], [...index, k]));
       else if (!(name === "x" && p.feedback[index[0]] && index[1] < fed)) {
         const step = STEP * Math.max(1, Math.abs(value));
-        const [once, twice] = [slope(name, index, step), slope(name, index, 2 * step)];
-        const allowed = SLACK * (Math.abs(twice - once) + rounding / step);
+        const [[once, rounding], [twice]] = [slope(name, index, step), slope(name, index, 2 * step)];
+        const allowed = SLACK * (Math.abs(twice - once) + rounding);
         found.push({ name, index, gradient, difference: once, allowed, agrees: Math.abs(gradient - once) <= allowed });
       }
     };

@@ -241,14 +241,15 @@ class Lesson:
         return found
 
     def loss_of(self, states: Array, outputs: Array | None) -> float:
-        """Return L."""
-        if self.loss == "squared-error":
-            assert outputs is not None
-            assert self.target is not None
-            return float(0.5 * ((outputs - self.target) ** 2).sum())
-        if self.loss == "final-state":
-            return float(states[-1].sum())
-        return float(states.sum() if self.start is None else (self.start * states).sum())
+        """Return L; where an update was too long it may be infinite, and the lesson shows that."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.loss == "squared-error":
+                assert outputs is not None
+                assert self.target is not None
+                return float(0.5 * ((outputs - self.target) ** 2).sum())
+            if self.loss == "final-state":
+                return float(states[-1].sum())
+            return float(states.sum() if self.start is None else (self.start * states).sum())
 
     def walk(self) -> Walk:
         """Return all numbers of the lesson."""
@@ -288,29 +289,28 @@ class Lesson:
 
     def differences(self, walk: Walk) -> Iterator[Difference]:
         """Yield every entry of every gradient beside its central finite difference; not of inputs that are not used."""
-        eps = np.finfo(np.float64).eps
-        held = [array for array in (walk.states, walk.outputs, np.array(walk.loss)) if array is not None]
-        # What the rounding of a sum of so many numbers may come to.
-        rounding = eps * sum(float(np.abs(array).sum()) for array in held)
         for name, gradient in walk.gradients.items():
             start = self.arrays()[name]
             for index in np.ndindex(*gradient.shape):
                 if name == "x" and self.is_fed(*index):
                     continue
                 step = STEP * max(1.0, abs(float(start[index])))
-                once, twice = (self._difference(name, start, index, step * times) for times in (1, 2))
-                allowed = SLACK * (abs(twice - once) + rounding / step)
-                yield Difference(name, index, float(gradient[index]), once, allowed)
+                once, rounding = self._difference(name, start, index, step)
+                twice, _ = self._difference(name, start, index, 2 * step)
+                yield Difference(name, index, float(gradient[index]), once, SLACK * (abs(twice - once) + rounding))
 
-    def _difference(self, name: str, start: Array, index: tuple[int, ...], step: float) -> float:
-        losses = []
+    def _difference(self, name: str, start: Array, index: tuple[int, ...], step: float) -> tuple[float, float]:
+        """Return a central difference, and what rounding may make of it: of sums of the numbers on either side."""
+        losses, sizes = [], []
         for sign in (1, -1):
             moved = start.copy()
             moved[index] += sign * step
             g: Gradients[Array] = bptt(**{**self.problem(), name: moved})
             assert g.states is not None
             losses.append(self.loss_of(g.states, g.outputs))
-        return (losses[0] - losses[1]) / (2 * step)
+            summed = [g.states, g.outputs, np.array(losses[-1]), None if self.start is None else self.start * g.states]
+            sizes.append(sum(float(np.abs(array).sum()) for array in summed if array is not None))
+        return (losses[0] - losses[1]) / (2 * step), np.finfo(np.float64).eps * max(sizes) / step
 
 
 def _of_one_sequence(name: str, array: Array, source: str) -> Array:
