@@ -267,6 +267,21 @@ def test_a_number_that_cannot_be_used_is_said_and_the_last_ones_are_kept(browser
         assert page.locator("#overflow").is_hidden()
 
 
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+def test_a_page_is_made_whatever_overflows(browser: Browser, tmp_path: Path) -> None:
+    """A loss after too long a step, a part of one lag: the numbers at hand may all be finite."""
+    too_long = Lesson.example(learning_rate=1e80, loss="squared-error")
+    source = np.random.default_rng(0)
+    arrays = {"x": source.normal(size=(12, 1)), "weight_hh": np.array([[1e26]]), "weight_ih": np.ones((1, 1))}
+    arrays |= {"weight_out": np.ones((1, 1)), "bias_out": np.zeros(1), "target": np.zeros((12, 1))}
+    for lesson in (too_long, Lesson.of_arrays(arrays, "growing")):
+        with np.errstate(all="ignore"):
+            path = write(tmp_path, lesson)
+        with browser.open(path) as page:
+            assert page.locator("#results tr").count() > 4
+            assert page.inner_text("#same") == ""
+
+
 def test_the_map_of_lags(browser: Browser, tmp_path: Path) -> None:
     lesson = Lesson.example(loss="all-states")
     walk = lesson.walk()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -41,7 +42,8 @@ def render(lesson: Lesson, walk: Walk, differences: Sequence[Difference], texts:
     reference = {name: _plain(value) for name, value in asdict(walk).items() if name != "parts"}
     content = {
         "problem": _plain(asdict(lesson)),
-        "walk": reference if all(np.isfinite(gradient).all() for gradient in walk.gradients.values()) else None,
+        # JSON has no infinity: what overflowed anywhere is left to the page's own arithmetic, with nothing to compare.
+        "walk": reference if _finite(reference) else None,
         "texts": asdict(texts),
     }
     loader = PackageLoader("retrograd.report.explain", ".")
@@ -55,6 +57,13 @@ def render(lesson: Lesson, walk: Walk, differences: Sequence[Difference], texts:
         plain="\n".join(line.text for line in tell(lesson, walk, differences, texts)),
         has_output=lesson.weight_out is not None,
     )
+
+
+def _finite(value: Any) -> bool:
+    """Whether every number in lists and dictionaries is finite."""
+    if isinstance(value, dict | list):
+        return all(_finite(part) for part in (value.values() if isinstance(value, dict) else value))
+    return value is None or math.isfinite(value)
 
 
 def _plain(value: Any) -> Any:
