@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import mpmath
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import torch
 
 from insight.sweeps import EPS, STRUCTURES, brute, draw, matrices, sweep_of
 from retrograd import Dense, Diagonal
+from retrograd.errors import InputError
 from retrograd.insight import Sweep, flow, jacobians
 
 
@@ -70,11 +74,128 @@ def test_the_gradient_through_a_zero_is_exactly_zero() -> None:
     assert np.isneginf(found.log10_norm[3:]).all()
 
 
-def test_what_cannot_be_asked_for() -> None:
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"longest": 13}, "longest is 13, expected a whole number from 0 to 12"),
+        ({"longest": 8, "end": 7}, "longest is 8, expected a whole number from 0 to 7"),
+        ({"longest": -2}, "longest is -2, expected a whole number from 0 to 12"),
+        ({"end": 0}, "end is 0, expected a whole number from 1 to 12"),
+        ({"end": 13}, "end is 13, expected a whole number from 1 to 12"),
+        ({"end": 2.0}, "end is 2.0, expected a whole number"),
+        ({"row": 3}, "row is 3, expected a whole number from 0 to 2"),
+        ({"row": -1}, "row is -1, expected a whole number from 0 to 2"),
+        ({"top": 0}, "top is 0, expected a whole number from 1"),
+        ({"top": -1}, "top is -1, expected a whole number from 1"),
+        ({"lags": [1.7]}, "a lag is 1.7, expected a whole number from 0 to 12"),
+        ({"lags": [5], "end": 4}, "a lag is 5, expected a whole number from 0 to 4"),
+        ({"lags": [-1]}, "a lag is -1, expected a whole number from 0 to 12"),
+        ({"lags": []}, "lags are empty, expected whole numbers from 0 to 12"),
+        ({"lags": 3}, "lags are 3, expected a list of whole numbers"),
+    ],
+)
+@pytest.mark.parametrize("structure", ["dense", "dense rows", "diagonal steps"])
+def test_what_cannot_be_asked_for(structure: str, asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        jacobians(sweep_of(structure), **asked)
+
+
+def test_of_what_there_are_no_jacobians() -> None:
     with pytest.raises(ValueError, match="give longest"):
         jacobians(torch.eye(2)[None, None])
-    with pytest.raises(ValueError, match="longest is 9, A has 5 steps"):
-        jacobians(torch.ones(1, 5, 2), longest=9)
+    for steps in (torch.ones(1, 5, 2), Dense(torch.ones(5, 2, 2))):
+        with pytest.raises(ValueError, match=r"longest is 9, expected a whole number from 0 to 5"):
+            jacobians(steps, longest=9)
+    sweeps = {(0, "forward"): sweep_of("dense")}
+    with pytest.raises(TypeError, match=r"A is a dict of sweeps, expected .* sweeps\[0, 'forward'\]"):
+        jacobians(sweeps)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"sweep is a dict of sweeps, expected a Sweep.* sweeps\[0, 'forward'\]"):
+        flow(sweeps)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="sweep is Tensor, expected a Sweep"):
+        flow(torch.eye(2))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="A is ndarray, expected"):
+        jacobians(np.eye(2), longest=1)  # type: ignore[arg-type]
+    for wrong in (torch.ones(3), torch.ones(1, 1, 2, 3)):
+        with pytest.raises(InputError, match=r"A has shape .* expected one matrix \(H, H\)"):
+            jacobians(wrong, longest=1)
+    with pytest.raises(ValueError, match="square"):
+        jacobians(torch.ones(2, 3), longest=1)
+    with pytest.raises(InputError, match="at least one state"):
+        jacobians(torch.ones(0, 0), longest=1)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("end", [1, 5, 12])
+def test_products_may_end_before_the_sequence_does(structure: str, end: int) -> None:
+    A, _, _ = draw(structure)
+    row = 2 if structure == "dense rows" else 0
+    found = jacobians(sweep_of(structure), end=end, row=row)
+    assert found.lags.tolist() == list(range(end + 1))
+    for lag, values in zip(found.lags, found.singular_values, strict=True):
+        product = torch.eye(4, dtype=A.normal().dtype)
+        for t in range(end - lag, end):
+            product = matrices(A, 12)[row, t] @ product
+        want = torch.linalg.svdvals(product).numpy()
+        assert np.abs(values - want).max() <= 100 * EPS * want[0]
+    few = jacobians(sweep_of(structure), [end - 1, end], end=end, row=row)
+    np.testing.assert_allclose(few.log10_norm, found.log10_norm[[end - 1, end]], rtol=0, atol=100 * EPS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64])
+def test_narrow_transitions_are_multiplied_in_double(dtype: torch.dtype) -> None:
+    W = (torch.randn(6, 6, generator=torch.Generator().manual_seed(0)) / 6**0.5).to(dtype)
+    wide = torch.complex128 if dtype.is_complex else torch.float64
+    for narrow, exact in (
+        (W, Dense(W.to(wide))),
+        (Dense(W), W.to(wide)[None, None]),
+        (Diagonal(W[0]), W[0].to(wide)[None, None]),
+        (W.expand(1, 200, 6, 6), W.to(wide)),
+        (W[0].expand(1, 200, 6), Diagonal(W[0].to(wide))),
+    ):
+        found, want = jacobians(narrow, [50, 200], longest=200), jacobians(exact, [50, 200], longest=200)
+        np.testing.assert_allclose(found.singular_values, want.singular_values, rtol=6 * 200 * EPS)
+
+
+def test_a_learned_transition_is_taken_as_it_is() -> None:
+    W = torch.nn.Parameter(0.5 * torch.eye(2))
+    for A in (W, Dense(W), Dense(W).normal(), Diagonal(W[0])):
+        assert jacobians(A, longest=2).norm[2] == 0.25 or isinstance(A, Diagonal)
+
+
+@pytest.mark.parametrize("length", [2, 7, 16, 100, 1500])
+@pytest.mark.parametrize("power", [60, 300])
+def test_huge_and_tiny_gates_in_turn(length: int, power: int) -> None:
+    """The product of 1e300 and 1e-300 is 1, whatever comes first, and wherever products of several are cut."""
+    order = torch.randperm(length, generator=torch.Generator().manual_seed(length))
+    for signs in (torch.arange(length) % 2, (torch.arange(length) < length // 2).long(), order % 2):
+        exponents = power * (2 * signs - 1)
+        gates = (10.0 ** exponents.double())[None, :, None] * torch.tensor([1.0, 0.5]).double()
+        want = np.concatenate([[0], exponents.flip(0).cumsum(0)])
+        for A in (gates, torch.diag_embed(gates)):
+            found = jacobians(A, "all")
+            np.testing.assert_allclose(found.log10_norm, want, rtol=0, atol=length * power * 10 * EPS)
+            inside = np.abs(want) < 300
+            np.testing.assert_allclose(found.norm[inside], 10.0 ** want[inside], rtol=1e4 * length * EPS)
+
+
+def test_a_tiny_channel_beside_a_huge_one() -> None:
+    gates = torch.tensor([[1e200, 1e-200], [1e200, 1e-100]], dtype=torch.float64)
+    found = jacobians(Diagonal(gates))
+    assert found.log10_norm.tolist() == pytest.approx([0, 200, 400], abs=1e-12)
+    assert found.singular_values[:, 1].tolist() == pytest.approx([1, 1e-100, 1e-300], rel=10 * EPS)
+    assert found.norm[2] == np.inf
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_a_product_with_what_is_no_number_is_none(broken: float) -> None:
+    a = torch.full((6, 2), 0.5, dtype=torch.float64)
+    a[2, 1] = broken
+    a[4, 0] = 0
+    for A in (Diagonal(a), Dense(torch.diag_embed(a))):
+        found = jacobians(A, top=1)
+        assert np.isnan(found.log10_norm).tolist() == [False] * 4 + [True] * 3
+        assert np.isnan(found.norm).tolist() == [False] * 4 + [True] * 3
+        assert found.norm[:4].tolist() == [1, 0.5, 0.25, 0.125]
 
 
 def test_singular_values_below_the_rounding_of_the_norm_are_not_shown() -> None:

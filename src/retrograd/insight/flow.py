@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrograd.insight.products import chain, identity, lag_grid
+from retrograd.errors import InputError
+from retrograd.insight.products import lag_grid
 from retrograd.insight.sweep import Sweep
 from retrograd.norms import norm
+from retrograd.transition import Dense, Diagonal
 
-__all__ = ["Flow", "Jacobians", "flow", "jacobians"]
+__all__ = ["Flow", "Jacobians", "flow", "jacobians", "whole"]
 
 Array = np.ndarray[Any, Any]
 
@@ -44,28 +47,33 @@ def flow(sweep: Sweep) -> Flow:
         >>> flow(Sweep.of_scan(Diagonal(torch.tensor([0.5])), torch.ones(4, 1))).delta_norm
         array([0.125, 0.25 , 0.5  , 1.   ])
     """
+    if not isinstance(sweep, Sweep):
+        raise TypeError(f"flow: sweep is {_named(sweep)}, expected a Sweep{_ONE_OF if isinstance(sweep, dict) else ''}")
     by_sequence = norm(sweep.delta)
     if sweep.diagonal:
         parts = (sweep.delta * sweep.previous.conj()).sum(1)
     else:
         parts = (sweep.delta.mT @ sweep.previous.conj()).flatten(1)
     return Flow(
-        norm(by_sequence.mT).numpy(),
-        norm(norm(sweep.direct).mT).numpy(),
-        by_sequence.numpy(),
-        norm(parts).numpy(),
+        norm(by_sequence.mT).cpu().numpy(),
+        norm(norm(sweep.direct).mT).cpu().numpy(),
+        by_sequence.cpu().numpy(),
+        norm(parts).cpu().numpy(),
     )
 
 
 @dataclass(frozen=True)
 class Jacobians:
-    """∂h_T/∂h_{T-k} = A_T ... A_{T-k+1}, lag by lag; the gradient passes through its conjugate transpose.
+    """∂h_s/∂h_{s-k} = A_s ... A_{s-k+1}, lag by lag; the gradient passes through its conjugate transpose.
+
+    Where a product holds a transition that is NaN or infinite, all is NaN.
 
     Attributes:
         lags: k, ``(K,)``, from 0.
         singular_values: the largest, ``(K, top)``, largest first. A number beyond float64 is infinite, one below it 0.
         log10_norm: log10 of the largest, ``(K,)``, which neither overflows nor underflows; −inf where exactly 0.
-        rounding: what the product's rounding can be, as a part of the norm, ``(K,)``; 0 for diagonal transitions.
+        rounding: what the product's rounding can be, as a part of the norm, ``(K,)``; 0 for diagonal transitions, each
+            of whose numbers is right to k eps of itself.
     """
 
     lags: Array
@@ -75,7 +83,7 @@ class Jacobians:
 
     @property
     def norm(self) -> Array:
-        """‖∂h_T/∂h_{T-k}‖₂, ``(K,)``."""
+        """‖∂h_s/∂h_{s-k}‖₂, ``(K,)``."""
         return np.asarray(self.singular_values[:, 0])
 
     @property
@@ -92,106 +100,265 @@ class Jacobians:
 
 
 def jacobians(
-    A: Sweep | Tensor,
+    A: Sweep | Dense | Diagonal | Tensor,
     lags: Sequence[int] | str | None = None,
     *,
+    end: int | None = None,
     longest: int | None = None,
     top: int = 4,
     row: int = 0,
 ) -> Jacobians:
-    """Return the size of ∂h_T/∂h_{T-k} for every lag k asked for.
+    """Return the size of ∂h_s/∂h_{s-k} for every lag k asked for, in float64 whatever the transitions are in.
 
     Args:
-        A: a sweep, or transitions as :meth:`retrograd.Dense.normal` gives them.
+        A: a sweep; transitions; a matrix ``(H, H)``; or what :meth:`retrograd.Dense.normal` gives.
         lags: which, from 0; ``"all"``; or None: all up to 256, of a longer sequence 0 to 8, two an octave
             up to 64 and one beyond.
-        longest: the largest lag; T by default, from h_T to h_0. Needed where A is one matrix.
+        end: s, the step that the products end with, from 1; T by default.
+        longest: the largest lag; s by default, from h_s to h_0. Needed where A is one matrix and there is no s.
         top: how many singular values.
         row: which sequence, where each has its own transitions.
 
+    Raises:
+        TypeError: A is none of these.
+        InputError: a number is outside what is allowed, or not whole.
+
     Examples:
-        >>> A = torch.tensor([[0.5, 4.0], [0.0, 0.5]], dtype=torch.float64)
-        >>> jacobians(A[None, None], longest=3).norm.round(3)
+        >>> A = Dense(torch.tensor([[0.5, 4.0], [0.0, 0.5]]))
+        >>> jacobians(A, longest=3).norm.round(3)
         array([1.   , 4.062, 4.016, 3.005])
+        >>> jacobians(Diagonal(torch.tensor([[0.5], [0.1], [7.0]])), end=2).norm.round(3)
+        array([1.  , 0.1 , 0.05])
     """
-    if isinstance(A, Sweep):
-        longest = A.time if longest is None else longest
-        A = A.A
-    steps = A.shape[1]
-    longest = (steps if steps > 1 else None) if longest is None else longest
-    if longest is None:
-        raise ValueError("jacobians: A is one matrix: give longest, the largest lag")
-    if steps > 1 and longest > steps:
-        raise ValueError(f"jacobians: longest is {longest}, A has {steps} steps")
+    a, time, batch = _transitions(A)
+    groups, steps, width = len(a), a.shape[1], a.shape[-1]
+    if width == 0 or steps == 0 or groups == 0:
+        raise InputError(f"jacobians: A has shape {tuple(a.shape)}, expected at least one state, step and sequence")
+    if end is not None:
+        end = whole("jacobians: end", end, 1, time, "the step that the products end with")
+    elif time is not None:
+        end = time
+    if longest is None and end is None:
+        raise InputError("jacobians: A is one matrix: give longest, the largest lag")
+    longest = end if longest is None else whole("jacobians: longest", longest, 0, end, _FURTHER)
+    assert longest is not None
+    top = whole("jacobians: top", top, 1, None, "how many singular values")
+    row = whole("jacobians: row", row, 0, batch - 1, "one of the sequences, counted from 0")
+    if lags is not None and not isinstance(lags, str):
+        lags = [whole("jacobians: a lag", lag, 0, longest, "up to longest") for lag in _several(lags)]
+        if not lags:
+            raise InputError(f"jacobians: lags are empty, expected whole numbers from 0 to {longest}, 'all' or None")
     wanted = lag_grid(longest, lags, 0)
-    own = A if A.shape[0] == 1 else A[row : row + 1]
-    width = A.shape[-1]
-    product, exponent, before = identity(own)[:, 0], 0, 0
-    values, exponents = [], []
-    powers = [_scaled(own[:, 0])]
-    for lag in wanted:
+    # The steps that enter, those of one sequence.
+    own = a[row * groups // batch]
+    own = own if steps == 1 else own[(end or 0) - wanted[-1] : end]
+    measure = _of_diagonal if a.ndim == 3 else _of_dense
+    mantissa, exponent = measure(own, wanted)
+    with np.errstate(divide="ignore", over="ignore", under="ignore"):
+        decades = np.log10(mantissa[:, 0]) + exponent[:, 0] * np.log10(2)
+        rounding = np.array(wanted) * (0.0 if a.ndim == 3 else width * np.finfo(float).eps)
+        values = np.ldexp(mantissa[:, :top], exponent[:, :top])
+        return Jacobians(np.array(wanted), values, decades, rounding)
+
+
+_ONE_OF = ", one of these: sweeps[0, 'forward']"
+_FURTHER = "from the step that products end with to h_0; of one matrix alone, as rg.Dense(W), any"
+
+
+def whole(name: str, value: Any, least: int, most: int | None, what: str) -> int:
+    """Return a number that has to be whole and within bounds.
+
+    >>> whole("spectrum: horizon", 2.5, 0, None, "of steps")
+    Traceback (most recent call last):
+        ...
+    retrograd.errors.InputError: spectrum: horizon is 2.5, expected a whole number from 0 (of steps)
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least or (most is not None and number > most):
+        bounds = f"from {least}" + ("" if most is None else f" to {most}")
+        raise InputError(f"{name} is {value!r}, expected a whole number {bounds} ({what})")
+    return number
+
+
+def _several(lags: Any) -> list[Any]:
+    try:
+        return list(lags)
+    except TypeError:
+        raise InputError(f"jacobians: lags are {lags!r}, expected a list of whole numbers, 'all' or None") from None
+
+
+def _named(value: object) -> str:
+    return "a dict of sweeps" if isinstance(value, dict) else type(value).__name__
+
+
+def _transitions(A: Any) -> tuple[Tensor, int | None, int]:
+    """Return A as (groups, steps, ...), how many steps there are if that is known, and how many sequences."""
+    if isinstance(A, Sweep):
+        return A.A, A.time, len(A.states)
+    if isinstance(A, (Dense, Diagonal)):
+        A = A.normal().detach()
+    elif not isinstance(A, Tensor):
+        one = _ONE_OF if isinstance(A, dict) else ""
+        raise TypeError(
+            f"jacobians: A is {_named(A)}, expected a Sweep, rg.Dense(W), rg.Diagonal(a) or a torch.Tensor{one}"
+        )
+    elif A.ndim == 2 or (A.ndim == 4 and A.shape[-1] == A.shape[-2]):
+        A = Dense(A).normal().detach()
+    elif A.ndim == 3:
+        A = Diagonal(A).normal().detach()
+    else:
+        raise InputError(
+            f"jacobians: A has shape {tuple(A.shape)}, expected one matrix (H, H), (groups, steps, H, H), of diagonals "
+            "(groups, steps, H), or rg.Dense(W) or rg.Diagonal(a), which say which they are"
+        )
+    return A, A.shape[1] if A.shape[1] > 1 else None, len(A)
+
+
+def _double(A: Tensor) -> Tensor:
+    return A.to(torch.complex128 if A.is_complex() else torch.float64)
+
+
+def _of_diagonal(a: Tensor, lags: list[int]) -> tuple[Array, Array]:
+    """Return |products| of ``(steps, H)``, largest first, as mantissas and powers of two ``(K, H)``: every one exact.
+
+    Each has its own power, so neither a step's 1e300 nor another channel's hides a small one.
+    """
+    size = _double(a).abs().cpu().numpy()
+    parts, powers = np.frexp(np.where(np.isfinite(size), size, np.nan))
+    product, power = np.ones(size.shape[1]), np.zeros(size.shape[1], dtype=np.int64)
+    mantissas, exponents, before = [], [], 0
+    for lag in lags:
         if lag > before:
-            if steps == 1:
-                factor, shift = _scaled_power(powers, lag - before)
+            if len(size) == 1:
+                factor, shift = _power_of(parts[0], powers[0], lag - before)
             else:
-                factor, shift = _scaled_chain(own, steps - lag, steps - before)
-            product = product * factor if own.ndim == 3 else product @ factor
-            product, more = _scaled(product)
+                steps = slice(len(size) - lag, len(size) - before)
+                factor, shift = _product_of(parts[steps], powers[steps])
+            product, more = np.frexp(product * factor)
+            power, before = power + shift + more, lag
+        mantissas.append(product)
+        exponents.append(power)
+    mantissa, exponent = np.stack(mantissas), np.stack(exponents)
+    broken = np.isnan(mantissa).any(1)
+    with np.errstate(divide="ignore"):
+        order = np.argsort(-(np.log2(mantissa) + exponent), axis=1, kind="stable")
+    mantissa[broken] = np.nan
+    return np.take_along_axis(mantissa, order, 1), np.take_along_axis(exponent, order, 1)
+
+
+# Of so many mantissas, each at least a half, the product does not underflow.
+_SAFE = 512
+
+
+def _product_of(parts: Array, powers: Array) -> tuple[Array, Array]:
+    """Return the product over steps of mantissas with their powers of two."""
+    power = powers.sum(0, dtype=np.int64)
+    while len(parts) > 1:
+        parts, more = np.frexp(np.multiply.reduceat(parts, np.arange(0, len(parts), _SAFE), axis=0))
+        power = power + more.sum(0)
+    return parts[0], power
+
+
+def _power_of(part: Array, power: Array, count: int) -> tuple[Array, Array]:
+    """Return the ``count``-th power of a mantissa with its power of two, by squaring."""
+    result, exponent = np.ones_like(part), np.zeros(part.shape, dtype=np.int64)
+    square, shift = part, power.astype(np.int64)
+    while count:
+        if count & 1:
+            result, more = np.frexp(result * square)
+            exponent = exponent + shift + more
+        square, more = np.frexp(square * square)
+        shift, count = 2 * shift + more, count >> 1
+    return result, exponent
+
+
+def _of_dense(A: Tensor, lags: list[int]) -> tuple[Array, Array]:
+    """Return the products' singular values, of ``(steps, H, H)``, as numbers over a power of two ``(K, H)``."""
+    width = A.shape[-1]
+    powers = Powers(A[0]) if len(A) == 1 else None
+    product, exponent, before = _double(torch.eye(width, dtype=A.dtype, device=A.device)), 0, 0
+    values, exponents = [], []
+    for lag in lags:
+        if lag > before:
+            if powers is not None:
+                factor, shift = powers.of(lag - before)
+            else:
+                factor, shift = _chain(A[len(A) - lag : len(A) - before])
+            product, more = _scaled(product @ factor)
             exponent, before = exponent + shift + more, lag
-        values.append(product[0])
+        values.append(product)
         exponents.append(exponent)
     stacked = torch.stack(values)
-    if own.ndim == 3:
-        singular = stacked.abs().sort(dim=-1, descending=True).values
-    else:
-        finite = torch.isfinite(stacked).all(-1).all(-1)
-        singular = stacked.new_full((len(stacked), width), float("nan"), dtype=torch.float64)
-        singular[finite] = torch.linalg.svdvals(stacked[finite])
-    found, power = singular[:, : min(top, width)].numpy(), np.array(exponents)
-    with np.errstate(divide="ignore", over="ignore", under="ignore"):
-        log10_norm = np.log10(found[:, 0]) + power * np.log10(2)
-        rounding = np.array(wanted) * (0.0 if own.ndim == 3 else width * np.finfo(float).eps)
-        return Jacobians(np.array(wanted), np.ldexp(found, power[:, None]), log10_norm, rounding)
+    finite = torch.isfinite(stacked).all(-1).all(-1)
+    singular = stacked.new_full((len(stacked), width), float("nan"), dtype=torch.float64)
+    singular[finite] = torch.linalg.svdvals(stacked[finite])
+    return singular.cpu().numpy(), np.broadcast_to(np.array(exponents)[:, None], singular.shape)
+
+
+class Powers:
+    """Powers of one matrix ``(H, H)``, in float64, over powers of two; squarings are kept."""
+
+    def __init__(self, W: Tensor) -> None:
+        self._squares = [_scaled(_double(W))]
+
+    def of(self, count: int) -> tuple[Tensor, int]:
+        """Return W^count over a power of two, and that power; ``count`` from 1."""
+        result, exponent = None, 0
+        for bit in range(count.bit_length()):
+            if bit == len(self._squares):
+                square, shift = self._squares[-1]
+                product, more = _scaled(square @ square)
+                self._squares.append((product, 2 * shift + more))
+            if count >> bit & 1:
+                power, shift = self._squares[bit]
+                result, more = (power, 0) if result is None else _scaled(result @ power)
+                exponent += shift + more
+        assert result is not None
+        return result, exponent
 
 
 def _scaled(product: Tensor) -> tuple[Tensor, int]:
-    """Return the product over a power of two, its largest element being about 1, and that power: exact."""
+    """Return a matrix over a power of two, its largest element being about 1, and that power: exact."""
     largest = float(product.abs().max())
     if largest == 0 or not np.isfinite(largest):
         return product, 0
     exponent = int(np.frexp(largest)[1])
-    return product * 2.0**-exponent if abs(exponent) < 1000 else product * 2.0 ** -(exponent // 2) * 2.0 ** -(
-        exponent - exponent // 2
-    ), exponent
+    half = exponent // 2  # in two: 2^1074 is no float64
+    scale = 2.0**-exponent if abs(exponent) < 1000 else 2.0**-half
+    scaled = product * scale
+    return scaled if abs(exponent) < 1000 else scaled * 2.0 ** (half - exponent), exponent
 
 
-# A chain of this many factors neither overflows nor underflows, unless one of them is beyond 1e±30.
-_SAFE = 8
+# Two matrices whose largest elements lie within 10^±this are multiplied as they are.
+_DECADES = 60
 
 
-def _scaled_power(powers: list[tuple[Tensor, int]], count: int) -> tuple[Tensor, int]:
-    """Return the ``count``-th power over a power of two; ``powers`` are the squarings so far, and grow."""
-    result, exponent = None, 0
-    for bit in range(count.bit_length()):
-        if bit == len(powers):
-            square, shift = powers[-1]
-            product, more = _scaled(square * square if square.ndim == 2 else square @ square)
-            powers.append((product, 2 * shift + more))
-        if count >> bit & 1:
-            power, shift = powers[bit]
-            result = power if result is None else result * power if power.ndim == 2 else result @ power
-            result, more = _scaled(result)
-            exponent += shift + more
-    assert result is not None
-    return result, exponent
+def _chain(A: Tensor) -> tuple[Tensor, int]:
+    """Return the product of ``(steps, H, H)`` over a power of two, and that power: pairs first, then their pairs.
+
+    Where factors are huge or tiny, each is put over its own power of two first: 1e300 after 1e-300 is 1.
+    """
+    product, exponent = _scaled_each(_double(A))
+    while len(product) > 1:
+        even = len(product) // 2 * 2
+        paired, more = _scaled_each(product[1:even:2] @ product[0:even:2])
+        product = torch.cat([paired, product[even:]]) if even < len(product) else paired
+        exponent += more
+    last, more = _scaled(product[0])
+    return last, exponent + more
 
 
-def _scaled_chain(A: Tensor, start: int, stop: int) -> tuple[Tensor, int]:
-    """Return Φ(stop, start) of transitions that change with time, over a power of two, and that power."""
-    if stop - start <= _SAFE:
-        return _scaled(chain(A, start, stop))
-    middle = (start + stop) // 2
-    earlier, low = _scaled_chain(A, start, middle)
-    later, high = _scaled_chain(A, middle, stop)
-    product, more = _scaled(later * earlier if A.ndim == 3 else later @ earlier)
-    return product, low + high + more
+def _scaled_each(A: Tensor) -> tuple[Tensor, int]:
+    """Return each matrix as :func:`_scaled` does, and the sum of the powers; all as they are if none needs it."""
+    largest = A.abs().amax((-2, -1), keepdim=True)
+    largest = torch.where(largest.isfinite() & (largest > 0), largest, 1.0)
+    if bool((largest.log10().abs() < _DECADES).all()):
+        return A, 0
+    exponent = torch.frexp(largest).exponent
+    half = exponent // 2
+    for part in (half, exponent - half):
+        A = A * torch.exp2(-part.double())
+    return A, int(exponent.sum())
