@@ -13,7 +13,7 @@ from retrograd.errors import require_shape
 from retrograd.pool import linear
 from retrograd.segments import previous_states
 
-__all__ = ["Loss", "Problem", "as_tensor", "gradient_of"]
+__all__ = ["Loss", "Problem", "as_tensor", "gradient_of", "scalar"]
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -197,11 +197,16 @@ def gradient_of(loss: Loss, argument: Tensor) -> tuple[Tensor, Tensor]:
     """Return the loss and its gradient with respect to its argument."""
     with torch.enable_grad():
         leaf = argument.detach().requires_grad_()
-        value = loss(leaf)
-        if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
-            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"loss returned {shape}, expected a real scalar tensor")
-        if not value.requires_grad:
-            raise ValueError("loss returned a tensor that does not depend on its argument: no gradient can start")
-        (gradient,) = torch.autograd.grad(value.reshape(()), leaf)
-    return value.detach().reshape(()), gradient
+        value = scalar(loss(leaf))
+        (gradient,) = torch.autograd.grad(value, leaf)
+    return value.detach(), gradient
+
+
+def scalar(value: Any) -> Tensor:
+    """Return what a loss returned, without axes; raise ``ValueError`` where no gradient can start from it."""
+    if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"loss returned {shape}, expected a real scalar tensor")
+    if not value.requires_grad:
+        raise ValueError("loss returned a tensor that does not depend on its argument: no gradient can start")
+    return value.reshape(())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,11 @@ from torch import Tensor
 
 from insight.sweeps import EPS, STRUCTURES, brute, draw, square
 from retrograd import Dense, bptt, nn
-from retrograd.estimators import StateSpace
+from retrograd.errors import InputError
+from retrograd.estimators import Forecaster, StateSpace
+from retrograd.estimators.forecasting.settings import Instance
 from retrograd.estimators.recurrent import Recurrent
-from retrograd.insight import Sweep
+from retrograd.insight import Sweep, analyse, jacobians
 
 
 def assert_near(got: Tensor, want: Tensor, units: float = 100) -> None:
@@ -123,5 +127,139 @@ def test_of_estimator_of_a_recurrent_model() -> None:
     x, target = model.series(y, y[:, :0])
     g = bptt(x, **model.weights, loss=lambda outputs: (outputs - target).square().mean())
     assert_near(Sweep.of_estimator(model, None, y).gradient, g.weight_hh)
-    with pytest.raises(TypeError, match="StateSpace or Recurrent"):
+    with pytest.raises(TypeError, match="expected a StateSpace, Forecaster or Recurrent"):
         Sweep.of_estimator(object(), None, y)
+
+
+def test_of_estimator_of_a_recurrent_model_trained_in_closed_loop() -> None:
+    y = np.sin(np.arange(60.0))[:, None]
+    model = Recurrent.untrained(y, y[:, :0], hidden=4, target_names=["sine"])
+    x, target = model.series(y, y[:, :0])
+    weights = {name: weight.clone().requires_grad_() for name, weight in model.weights.items()}
+    # Free runs of 12 steps, written out: from each start the network reads what it said itself.
+    h, losses = weights["h0"], []
+    starts = range(len(x) - 12, -1, -3)
+    for t in range(len(x)):
+        if t in starts:
+            state, value = h.detach(), x[t]  # the way here is another sweep's
+            for step in range(12):
+                state = weights["weight_hh"] @ state + weights["weight_ih"] @ value + weights["bias"]
+                value = weights["weight_out"] @ state + weights["bias_out"]
+                losses.append((value - target[t + step]).square())
+        h = weights["weight_hh"] @ h + weights["weight_ih"] @ x[t] + weights["bias"]
+    loss = torch.stack(losses).mean()
+    sweep = Sweep.of_estimator(model, None, y, horizon=12)
+    assert sweep.loss == pytest.approx(loss.item(), rel=100 * EPS)
+    assert (len(sweep.states), sweep.time, sweep.made_of, sweep.invariant) == (len(starts), 12, "closed loop", True)
+    # ∂L/∂W_hh is that of the states alone: the outputs that are read next stand in the transition.
+    assert_near(sweep.gradient, torch.autograd.grad(loss, weights["weight_hh"])[0], 400)
+    with pytest.raises(InputError, match="horizon is 1, expected from 2 to 59"):
+        Sweep.of_estimator(model, None, y, horizon=1)
+
+
+@pytest.mark.parametrize("states", ["diagonal", "dense"])
+@pytest.mark.parametrize(("difference", "share"), [("last", True), (None, False), (12, True)])
+def test_of_estimator_of_a_forecaster(states: str, difference: str | int | None, share: bool) -> None:
+    t = np.arange(120.0)
+    y = np.stack([np.sin(t / 3) + 0.3 * np.cos(t), np.cos(t / 4)], axis=1)
+    model = Forecaster(states=states, hidden=6, lags=24, difference=difference, share=share).fit(y, fh=[1, 2, 5])
+    sweep = Sweep.of_estimator(model, None, y)
+    # The error at its horizons from every origin, as the forecaster itself makes it.
+    inner = model._model
+    start, horizons = inner.states.burn, [1, 2, 5]
+    found = model.backtest(y, start=start + 1, fh=horizons)
+    truth = np.stack([y[start + h : start + h + len(found)] for h in horizons], 1)
+    assert sweep.loss == pytest.approx((((found - truth) / inner.y_scale[0]) ** 2).mean(), rel=1e-9)
+    # And its gradient, by autograd through the states and the read-out.
+    scaled = (y - inner.y_mean[0]) / inner.y_scale[0]
+    season = difference if isinstance(difference, int) else 0
+    with torch.no_grad():
+        h = inner.states.states(scaled)
+    places = h.detach().requires_grad_()
+    total = torch.zeros((), dtype=torch.float64)
+    for column in range(2):
+        weights = torch.from_numpy(inner._group(0, column).weights.states)
+        z = places[column]
+        if difference == "last":
+            z = z - torch.from_numpy(scaled[season:, column, None]) * inner.states._gain()
+        if weights.shape[0] > z.shape[1]:
+            z = torch.cat([z, torch.ones(len(z), 1)], 1)
+        predicted = (z @ weights)[start - season : len(y) - 5 - season]
+        piece = inner.piece(0, Instance("", y, np.empty((len(y), 0))))
+        total = (
+            total
+            + (predicted - torch.from_numpy(piece.targets(column, start, len(y) - 5, np.array(horizons))))
+            .square()
+            .sum()
+        )
+    total = total / (2 * 3 * (len(y) - 5 - start))
+    assert sweep.loss == pytest.approx(total.item(), rel=1e-9)
+    (g,) = torch.autograd.grad(total, places)
+    assert_near(sweep.direct, inner.states.as_states(g), 1e4)
+    assert_near(sweep.states, inner.states.as_states(h))
+    assert analyse(sweep).verdict.kinds
+
+
+def test_what_of_estimator_cannot_follow() -> None:
+    y = np.sin(np.arange(60.0))
+    with pytest.raises(InputError, match="states are 'lags': the gradient of a window goes back"):
+        Sweep.of_estimator(Forecaster(lags=5).fit(y, fh=[1]), None, y)
+    for model in (Forecaster(states="dense"), StateSpace(order=2)):
+        with pytest.raises(ValueError, match="is not fitted"):
+            Sweep.of_estimator(model, None, y)
+    fitted = Forecaster(states="diagonal", hidden=2, lags=4).fit(y, fh=[1])
+    with pytest.raises(InputError, match="horizon is 5: only a Recurrent"):
+        Sweep.of_estimator(fitted, None, y, horizon=5)
+    with pytest.raises(InputError, match="y has 1 rows, expected more than 1"):
+        Sweep.of_estimator(fitted, None, y[:1])
+
+
+def test_a_loop_closed_from_the_second_step_on_has_one_transition() -> None:
+    source = torch.Generator().manual_seed(5)
+    x, W, V, C, h0 = (
+        0.5 * torch.randn(*shape, generator=source, dtype=torch.float64)
+        for shape in ((3, 9, 2), (3, 3), (3, 2), (1, 3), (3, 3))
+    )
+    asked: dict[str, Any] = {
+        "weight_hh": W, "weight_ih": V, "weight_out": C, "h0": h0, "loss": square, "feedback": torch.arange(9) > 0,
+    }  # fmt: skip
+    sweep, g = Sweep.of_weights(x, **asked), bptt(x, **asked)
+    closed = W + V[:, :1] @ C
+    assert sweep.invariant
+    assert_near(sweep.A[0, 0], closed)
+    assert_near(sweep.gradient, g.weight_hh)
+    assert_near(sweep.delta, g.delta)
+    # Only the way to h_0 itself goes through the open loop of the first step.
+    through = jacobians(sweep, top=3)
+    for lag, last in ((8, torch.eye(3).double()), (9, W)):
+        want = torch.linalg.svdvals(torch.linalg.matrix_power(closed, 8) @ last)
+        assert_near(torch.from_numpy(through.singular_values[lag]), want)
+
+
+def test_what_no_sweep_can_be_made_of() -> None:
+    module, x = nn.LinearRNN(2, 3), torch.randn(6, 2, 2)
+    with pytest.raises(TypeError, match="PackedSequence, expected a tensor"):
+        Sweep.of_module(module, torch.nn.utils.rnn.pack_sequence([torch.randn(3, 2)]))
+    with pytest.raises(ValueError, match=r"x has shape \(0, 2, 2\), expected at least one step"):
+        Sweep.of_module(module, x[:0])
+    with pytest.raises(ValueError, match="loss returned"):
+        Sweep.of_module(module, x, lambda y: y)
+    with pytest.raises(ValueError, match="does not depend on its argument"):
+        Sweep.of_module(module, x, lambda y: torch.ones(()))
+    A, u, _ = draw("dense")
+    with pytest.raises(ValueError, match="A has 1 sequences, 1 steps and 4 states, u has 3, 12 and 3"):
+        Sweep.of_scan(A, u[..., :3])
+    with pytest.raises(ValueError, match="with at least one of each"):
+        Sweep.of_scan(Dense(torch.zeros(0, 0)), torch.zeros(5, 0))
+    assert torch.equal(Sweep.of_scan(A, u.numpy()).states, Sweep.of_scan(A, u).states)
+    assert torch.equal(
+        Sweep.of_module(module, x.numpy())[0, "forward"].delta, Sweep.of_module(module, x)[0, "forward"].delta
+    )
+
+
+def test_a_frozen_module_and_a_loss_of_one_direction() -> None:
+    module, x = nn.LinearRNN(2, 3, bidirectional=True), torch.randn(6, 2, 2)
+    want = Sweep.of_module(module, x, lambda y: y[..., :3].square().sum())
+    found = Sweep.of_module(module.requires_grad_(False), x, lambda y: y[..., :3].square().sum())
+    assert torch.equal(found[0, "forward"].delta, want[0, "forward"].delta)
+    assert not found[0, "backward"].delta.any()

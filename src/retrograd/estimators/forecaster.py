@@ -286,23 +286,19 @@ class Forecaster(Base):
             >>> forecaster.backtest(y, start=200).shape
             (99, 2, 1)
         """
-        table = to_table(y)[0]
-        number = self._number(instance)
-        if table.shape[1] != len(self._columns):
-            raise InputError(f"y has {table.shape[1]} series, the forecaster was fitted to {len(self._columns)}")
+        number, series = self._number(instance), self._one(y, X)
         steps = self._model.horizons if fh is None and self._needs_fh() else Horizon.of(self.fh if fh is None else fh)
         steps = np.asarray(steps.to_relative(self.cutoff) if not isinstance(steps, np.ndarray) else steps)
         if self._needs_fh() and not set(steps.tolist()) <= set(self._model.horizons.tolist()):
             raise InputError(
                 f"fh is {steps.tolist()}, but the read-out was fitted for other steps: fit again with these"
             )
-        ((_, _, series),) = self._instances(table.set_axis(self._columns, axis=1), beside(X, table))
-        first, stop = start - 1, len(table) - int(steps[-1])
+        first, stop = start - 1, len(series.y) - int(steps[-1])
         burn = self._model.states.burn
         if first < burn or stop <= first:
             raise InputError(
                 f"start is {start}: it must be from {burn + 1} (the look-back before it) to {stop} (the last target is "
-                f"{int(steps[-1])} rows after an origin; y has {len(table)} rows)"
+                f"{int(steps[-1])} rows after an origin; y has {len(series.y)} rows)"
             )
         return self._model.predict_from(number, series, first, stop, steps)[::stride]
 
@@ -364,6 +360,14 @@ class Forecaster(Base):
         if X is None and self._input_names:
             raise InputError(f"X is None, but the forecaster was fitted with the inputs {self._input_names}")
         return read_instances(y, X, self.calendar, self._clocks if moving else {})
+
+    def _one(self, y: Any, X: Any) -> Instance:
+        """Return the whole series of one instance, whose columns are those of ``fit``."""
+        table = to_table(y)[0]
+        if table.shape[1] != len(self._columns):
+            raise InputError(f"y has {table.shape[1]} series, the forecaster was fitted to {len(self._columns)}")
+        ((_, _, series),) = self._instances(table.set_axis(self._columns, axis=1), beside(X, table))
+        return series
 
     def _check_inputs(self, x: Array) -> None:
         made = len(calendar_names(self.calendar))

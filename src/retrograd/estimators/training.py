@@ -22,7 +22,7 @@ from retrograd.bptt import bptt
 from retrograd.scan import scan
 from retrograd.transition import Dense
 
-__all__ = ["OPTIMIZERS", "DivergenceError", "Epoch", "Trainer", "loss_and_gradients"]
+__all__ = ["OPTIMIZERS", "DivergenceError", "Epoch", "Trainer", "free_runs", "loss_and_gradients"]
 
 # Tensors by the names of bptt's arguments.
 Weights = dict[str, Any]
@@ -83,18 +83,9 @@ def loss_and_gradients(
         return g.loss, {name: _present(getattr(g, name)) for name in weights}, _present(g.delta)
 
     w = {name: weight.detach() for name, weight in weights.items()}
-    states, _ = scan(Dense(w["weight_hh"]), x @ w["weight_ih"].mT + w["bias"], w["h0"])
-    before = torch.cat([w["h0"][None], states[:-1]])
-    # Starts are counted from the end, so that the newest value is always in.
-    starts = torch.arange(len(x) - horizon, -1, -max(1, horizon // 4), device=x.device)
-    steps = starts[:, None] + torch.arange(horizon, device=x.device)
-    inner = {**w, "h0": before[starts]}
-    # The first input of a window is observed, the others are the window's own predictions.
-    feedback = torch.arange(horizon, device=x.device) >= 1
-    windows = bptt(
-        x[steps], **inner, feedback=feedback, loss=lambda y: (y - target[steps]).square().mean(), memory="all"
-    )
-    at_start = torch.zeros_like(before).index_add_(0, starts, windows.h0)
+    asked, starts = free_runs(w, x, target, horizon)
+    windows = bptt(**asked, memory="all")
+    at_start = x.new_zeros(len(x), len(w["h0"])).index_add_(0, starts, windows.h0)
     recurrence = {name: w[name] for name in ("weight_hh", "weight_ih", "bias", "h0")}
     series = bptt(x, **recurrence, grad_states=_shifted(at_start), memory="all")
     gradients = {name: _present(getattr(windows, name)) for name in weights if name != "h0"}
@@ -103,6 +94,27 @@ def loss_and_gradients(
     gradients["h0"] = series.h0 + at_start[0]
     assert windows.loss is not None
     return windows.loss, {name: gradients[name] for name in weights}, _present(series.delta)
+
+
+def free_runs(weights: Weights, x: Tensor, target: Tensor, horizon: int) -> tuple[dict[str, Any], Tensor]:
+    """Return the arguments of :func:`retrograd.bptt` for free runs along a series, and where each starts, ``(N,)``.
+
+    A run starts from the state that the observed series has led to. Its first input is observed, the others are its own
+    predictions.
+    """
+    w = {name: weight.detach() for name, weight in weights.items()}
+    states, _ = scan(Dense(w["weight_hh"]), x @ w["weight_ih"].mT + w["bias"], w["h0"])
+    before = torch.cat([w["h0"][None], states[:-1]])
+    # Starts are counted from the end, so that the newest value is always in.
+    starts = torch.arange(len(x) - horizon, -1, -max(1, horizon // 4), device=x.device)
+    steps = starts[:, None] + torch.arange(horizon, device=x.device)
+    truth = target[steps]
+
+    def loss(outputs: Tensor) -> Tensor:
+        return (outputs - truth).square().mean()
+
+    feedback = torch.arange(horizon, device=x.device) >= 1
+    return {**w, "x": x[steps], "h0": before[starts], "feedback": feedback, "loss": loss}, starts
 
 
 def _shifted(at_start: Tensor) -> Tensor:

@@ -9,24 +9,27 @@ RNN, open or closed loop. All is float64 (complex128 where something is complex)
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from retrograd.backends import select
 from retrograd.errors import require_shape
 from retrograd.nn import LinearRNN
-from retrograd.problem import Loss, Problem, gradient_of
+from retrograd.norms import norm
+from retrograd.problem import Loss, Problem, gradient_of, scalar
 from retrograd.segments import previous_states
 from retrograd.transition import Dense, Diagonal, Transition
 
-__all__ = ["Sweep", "outer"]
+__all__ = ["Sweep", "outer", "require_sweep"]
 
 DIRECTIONS = ("forward", "backward")
+# A step that the loss sends less than this part of its sequence's largest g_t into is not one that it looks at.
+HEARD = 1e-3
 # Elements up to which a copy costs nothing.
 _SMALL = 1 << 16
 
@@ -45,6 +48,9 @@ class Sweep:
         direct: g_t, ``(B, T, H)``.
         delta: δ_t, ``(B, T, H)``.
         loss: its value, where there was a loss function.
+        made_of: what A_t is: ``"transition"``, one of its own; ``"closed loop"``, W_hh + W_ih C at some step; or
+            ``"system"``, that of an identified system, which no one sets.
+        first: A_1, ``(1, H, H)``, where it alone is another one than A: no δ_t of a step passes through it.
     """
 
     A: Tensor
@@ -53,6 +59,8 @@ class Sweep:
     direct: Tensor
     delta: Tensor
     loss: float | None = None
+    made_of: str = "transition"
+    first: Tensor | None = None
 
     @property
     def time(self) -> int:
@@ -81,31 +89,50 @@ class Sweep:
         return found
 
     @cached_property
+    def heard(self) -> Tensor:
+        """Bool ``(B, T)``: where g_t is at least a thousandth of the largest of its sequence."""
+        size = norm(self.direct)
+        return (size >= HEARD * size.amax(1, keepdim=True)) & (size > 0)
+
+    @cached_property
     def gradient(self) -> Tensor:
         """G = Σ δ_t h_{t-1}^H, ``(H, H)``; of a diagonal A its diagonal, ``(H,)``."""
         return outer(self.delta, self.previous, self.diagonal)
+
+    @property
+    def gradients(self) -> Tensor:
+        """Each sequence's part in G, ``(B, H, H)``; of a diagonal A ``(B, H)``."""
+        if self.diagonal:
+            return (self.delta * self.previous.conj()).sum(1)
+        return self.delta.mT @ self.previous.conj()
+
+    def with_loss(self, loss: float) -> Sweep:
+        """Return the same sweep of a loss whose value is known from elsewhere."""
+        return replace(self, loss=loss)
 
     @classmethod
     @torch.no_grad()
     def of_scan(
         cls,
         A: Transition,
-        u: Tensor,
-        h0: Tensor | None = None,
+        u: Any,
+        h0: Any = None,
         *,
-        grad_states: Tensor | None = None,
-        grad_final: Tensor | None = None,
+        grad_states: Any = None,
+        grad_final: Any = None,
         loss: Loss | None = None,
+        made_of: str = "transition",
     ) -> Sweep:
         """Return the sweep of :func:`retrograd.scan`.
 
         Args:
-            A: Dense or Diagonal transitions.
-            u: ``(batch, time, H)`` or ``(time, H)``.
+            A: Dense or Diagonal transitions. A sequence that begins again at a step has zeros for A_t there.
+            u: ``(batch, time, H)`` or ``(time, H)``; a tensor or an array, as all that follow.
             h0: ``(batch, H)`` (or ``(H,)``); zero by default.
             grad_states: ∂L/∂h_t straight from the loss, of u's shape; and/or
             grad_final: ∂L/∂h_T, of h0's shape; or
             loss: a function of the states that returns a scalar. None of them: 1 at the final state.
+            made_of: what A_t is, as the attribute.
 
         Raises:
             ValueError: shapes do not fit, or the gradient has two starts.
@@ -117,8 +144,11 @@ class Sweep:
         """
         if not isinstance(A, (Dense, Diagonal)):
             raise TypeError(f"A is {type(A).__name__}, expected retrograd.Dense(W) or retrograd.Diagonal(a)")
-        if u.ndim not in (2, 3) or u.shape[-2] == 0:
-            raise ValueError(f"u has shape {tuple(u.shape)}, expected (batch, time, H) or (time, H) with time ≥ 1")
+        u = torch.as_tensor(u)
+        if u.ndim not in (2, 3) or 0 in u.shape:
+            raise ValueError(
+                f"u has shape {tuple(u.shape)}, expected (batch, time, H) or (time, H) with at least one of each"
+            )
         if loss is not None and not (grad_states is None and grad_final is None):
             raise ValueError("loss was given together with grad_states or grad_final: the gradient has one start")
         rows = 2 if u.ndim == 2 else 3
@@ -126,7 +156,10 @@ class Sweep:
         drive = drive if rows == 3 else drive[None]
         batch, time, width = drive.shape
         if a.shape[-1] != width or a.shape[1] not in (1, time) or a.shape[0] not in (1, batch):
-            raise ValueError(f"A has (groups, steps, width) {(*a.shape[:2], width)}, u (batch, time, H) {drive.shape}")
+            raise ValueError(
+                f"A has {a.shape[0]} sequences, {a.shape[1]} steps and {a.shape[-1]} states, u has {batch}, {time} and "
+                f"{width}: expected the same, or 1 sequence or step for all"
+            )
 
         def placed(name: str, array: Tensor | None, axes: list[str], sizes: list[int]) -> Tensor | None:
             if array is None:
@@ -143,7 +176,7 @@ class Sweep:
         if loss is not None:
             value, g = gradient_of(loss, states if rows == 3 else states[0])
             g = g.reshape(states.shape)
-        return _back(a, states, before, g, last, value)
+        return _back(a, states, before, g, last, value, made_of)
 
     @classmethod
     @torch.no_grad()
@@ -189,27 +222,35 @@ class Sweep:
         states = torch.cat(states_of_runs, 1)
         outputs = None if p.C is None else states @ p.C.mT + p.c
         value, g, last, _ = p.initialise(states, outputs)
+        first = None
         if len(runs) == 1:
             A = runs[0][1]
+        elif len(runs) == 2 and runs[0][0].stop == 1:  # a loop that is closed from the second step on
+            first, A = runs[0][1][0], runs[1][1]
         else:
             A = torch.cat([A.expand(-1, steps.stop - steps.start, -1, -1) for steps, A in runs], 1)
-        return _back(A, states, p.h0, g, last, value)
+        return _back(A, states, p.h0, g, last, value, "closed loop" if p.closed else "transition", first)
 
     @classmethod
     def of_module(
-        cls, module: LinearRNN, x: Tensor, loss: Loss | None = None, hx: Tensor | None = None
+        cls, module: LinearRNN, x: Any, loss: Loss | None = None, hx: Any = None
     ) -> dict[tuple[int, str], Sweep]:
         """Return a sweep for each layer and direction of a :class:`retrograd.nn.LinearRNN`.
 
         Args:
             module: the network; it is run in float64, without dropout, and is left as it was.
             x: its input, ``(time, batch, I)`` (``batch_first``: ``(batch, time, I)``) or ``(time, I)``.
-            loss: a function of its output that returns a scalar; by default the sum of each sequence's last output.
+            loss: a function of its output, in float64, that returns a scalar; by default the sum of each sequence's
+                last output.
             hx: as the module takes it.
 
         Returns:
             By ``(layer, "forward")`` or ``(layer, "backward")``; the second with its time reversed, so that every
             sweep goes from the first step that is read to the last.
+
+        Raises:
+            TypeError: the module is another one, or x is packed.
+            ValueError: x is empty, or the loss is no scalar that depends on the output.
 
         Examples:
             >>> from retrograd.nn import LinearRNN
@@ -222,41 +263,52 @@ class Sweep:
                 f"module is {type(module).__name__}, expected retrograd.nn.LinearRNN; of other layers "
                 "retrograd.insight.Recorder sees the gradient"
             )
+        if isinstance(x, PackedSequence):
+            raise TypeError("x is a PackedSequence, expected a tensor: give each sequence by itself, or padded")
+        x = torch.as_tensor(x).detach().double()
+        if 0 in x.shape:
+            raise ValueError(f"x has shape {tuple(x.shape)}, expected at least one step, sequence and input")
         twin = copy.deepcopy(module).double().eval()
         run = twin._scan
         found: list[tuple[Tensor, Tensor, Tensor, bool]] = []
 
         def noted(W: Tensor, u: Tensor, h0: Tensor, reverse: bool, cu_seqlens: Tensor | None) -> tuple[Tensor, Tensor]:
-            states, final = run(W, u, h0, reverse, cu_seqlens)
+            # Frozen weights make no graph: the states ask for their gradient themselves.
+            states, final = run(W, u if u.requires_grad else u.requires_grad_(), h0, reverse, cu_seqlens)
             found.append((W, h0, states, reverse))
             return states, final
 
         twin._scan = noted  # type: ignore[method-assign, assignment]
-        output, _ = twin(x.detach().double(), None if hx is None else hx.detach().double())
-        value = (loss or partial(_last_outputs, -2 if module.batch_first or x.ndim == 2 else 0))(output)
-        all_direct = torch.autograd.grad(value.reshape(()), [states for _, _, states, _ in found])
+        output, _ = twin(x, None if hx is None else torch.as_tensor(hx).detach().double())
+        value = scalar((loss or partial(_last_outputs, -2 if module.batch_first or x.ndim == 2 else 0))(output))
+        all_direct = torch.autograd.grad(value, [states for _, _, states, _ in found], allow_unused=True)
         sweeps = {}
         for number, ((W, h0, states, reverse), g) in enumerate(zip(found, all_direct, strict=True)):
             at = (number // 2, DIRECTIONS[number % 2]) if module.bidirectional else (number, DIRECTIONS[0])
             h = states.detach()
+            g = torch.zeros_like(h) if g is None else g  # a loss that looks at the other direction alone
             h, g = (h.flip(1), g.flip(1)) if reverse else (h, g)
             sweeps[at] = _back(W.detach()[None, None], h, h0.detach(), g, None, value.detach())
         return sweeps
 
     @classmethod
-    def of_estimator(cls, model: Any, U: Any, Y: Any, *, experiment: int = 0) -> Sweep:
-        """Return the sweep of a fitted model over data, from the gradient of what its fit brings down.
+    def of_estimator(cls, model: Any, U: Any, Y: Any, *, experiment: int = 0, horizon: int | None = None) -> Sweep:
+        """Return the sweep of a fitted model over data, from the gradient of its error on them.
 
         Args:
             model: a :class:`retrograd.estimators.StateSpace`: the predictor's states, and Σ e_t^T S^{-1} e_t / 2N of
-                its residuals, whose gradient is that of the fit's criterion; or a
-                :class:`retrograd.estimators.Recurrent`: the mean squared error one step ahead.
-            U: inputs as the model's ``fit`` takes them; None for none.
-            Y: outputs, targets.
-            experiment: which one, where U and Y are lists of several.
+                its residuals, whose gradient is that of the fit's criterion; a
+                :class:`retrograd.estimators.Forecaster` of diagonal or dense states: the mean squared error at its
+                horizons, scaled as in its training (without the penalty), every series a sequence; or a
+                :class:`retrograd.estimators.Recurrent`: the mean squared error one step ahead, scaled.
+            U: inputs as the model's ``fit`` takes them (a Forecaster's X); None for none.
+            Y: outputs, targets (a Forecaster's y).
+            experiment: which one, where U and Y are lists of several; a Forecaster's instance, by its number.
+            horizon: of a Recurrent trained in closed loop: the steps of its free runs, each of which is a sequence.
 
         Raises:
-            TypeError: the model has no recurrence to follow.
+            TypeError: the model is none of these.
+            InputError: it is not fitted, or has no recurrence to follow.
 
         Examples:
             >>> from retrograd.estimators import StateSpace
@@ -266,42 +318,10 @@ class Sweep:
             >>> Sweep.of_estimator(StateSpace(order=2).fit(u, y), u, y).states.shape
             torch.Size([1, 199, 2])
         """
-        # Models stand on more libraries than the numbers of a sweep do, and one on more than the other.
-        from retrograd.estimators.recurrent import Recurrent
+        # Estimators stand above this module: one of them reads its checkpoints, another SciPy.
+        from retrograd.insight.fitted import sweep_of
 
-        if isinstance(model, Recurrent):
-            Y = np.asarray(Y, dtype=float).reshape(len(Y), -1)
-            x, y = model.series(Y, np.empty((len(Y), 0)) if U is None else np.asarray(U, dtype=float))
-            weights: dict[str, Any] = model.weights
-            return cls.of_weights(x, **weights, loss=lambda outputs: (outputs - y).square().mean())
-        from retrograd.estimators.state_space import StateSpace
-
-        if isinstance(model, StateSpace):
-            return cls._of_state_space(model, U, Y, experiment)
-        raise TypeError(f"model is {type(model).__name__}, expected a StateSpace or Recurrent of retrograd.estimators")
-
-    @classmethod
-    def _of_state_space(cls, model: Any, U: Any, Y: Any, experiment: int) -> Sweep:
-        from retrograd.estimators.identification.experiments import are_several
-        from retrograd.estimators.identification.sensitivity import initial_states
-        from retrograd.estimators.identification.system import recurrence, tensors
-
-        if are_several(Y):
-            U, Y = None if U is None else U[experiment], Y[experiment]
-        data = model._read(U, Y)
-        parts = tensors(initial_states(model.system_, data))
-        transition, drive = recurrence(parts, data)
-        # A state of the model stands before its step; the first one is h_0, and the last drive makes no prediction.
-        W = transition.W if transition.W.ndim == 2 else transition.W[:-1]
-        fixed = torch.from_numpy(data.outputs - data.inputs @ model.D_.T - model.offset_)[1:]
-        seen = torch.from_numpy(data.observed)[1:]
-        weight = torch.linalg.inv(torch.from_numpy(model.innovation_covariance_))
-
-        def criterion(states: Tensor) -> Tensor:
-            e = torch.where(seen, fixed - states @ parts["C"].mT, 0.0)
-            return torch.as_tensor((e @ weight * e).sum() / (2 * len(e)))
-
-        return cls.of_scan(Dense(W), drive[:-1], parts["x0"][0], loss=criterion)
+        return sweep_of(model, U, Y, experiment, horizon)
 
 
 def outer(gradient: Tensor, factor: Tensor, diagonal: bool) -> Tensor:
@@ -316,7 +336,26 @@ def outer(gradient: Tensor, factor: Tensor, diagonal: bool) -> Tensor:
     return total
 
 
-def _back(A: Tensor, states: Tensor, h0: Tensor, g: Tensor | None, g_final: Tensor | None, value: Any) -> Sweep:
+def require_sweep(caller: str, sweep: Any) -> None:
+    """Raise ``TypeError``, which says how one is made, unless it is a :class:`Sweep`."""
+    if isinstance(sweep, Sweep):
+        return
+    what = "expected a retrograd.insight.Sweep: Sweep.of_scan, of_weights, of_module and of_estimator make one"
+    if isinstance(sweep, dict):
+        what = "expected one of its sweeps, such as sweeps[0, 'forward']"
+    raise TypeError(f"{caller}: sweep is {type(sweep).__name__}, {what}")
+
+
+def _back(
+    A: Tensor,
+    states: Tensor,
+    h0: Tensor,
+    g: Tensor | None,
+    g_final: Tensor | None,
+    value: Any,
+    made_of: str = "transition",
+    first: Tensor | None = None,
+) -> Sweep:
     """Run the adjoint; without a start it is 1 at the final state."""
     direct = torch.zeros_like(states) if g is None else g.to(states.dtype)
     if g_final is not None:
@@ -325,7 +364,7 @@ def _back(A: Tensor, states: Tensor, h0: Tensor, g: Tensor | None, g_final: Tens
     elif g is None:
         direct[:, -1] = 1
     delta, _, _ = select("auto", A, direct).adjoint(A, direct, torch.zeros_like(h0), False)
-    return Sweep(A, states, h0, direct, delta, None if value is None else float(value))
+    return Sweep(A, states, h0, direct, delta, None if value is None else float(value), made_of, first)
 
 
 def _last_outputs(time_axis: int, output: Tensor) -> Tensor:
@@ -339,11 +378,12 @@ def _in_double(arrays: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _double(*arrays: Tensor | None) -> list[Any]:
-    """Return all of them in float64, or in complex128 where one is complex; None stays."""
-    there = [array for array in arrays if array is not None]
-    dtype = torch.complex128 if any(array.is_complex() for array in there) else torch.float64
-    return [None if array is None else array.detach().to(dtype) for array in arrays]
+def _double(*arrays: Any) -> list[Any]:
+    """Return all of them as tensors in float64, or in complex128 where one is complex; None stays."""
+    tensors = [None if array is None else torch.as_tensor(array) for array in arrays]
+    complex_ = any(tensor is not None and tensor.is_complex() for tensor in tensors)
+    dtype = torch.complex128 if complex_ else torch.float64
+    return [None if tensor is None else tensor.detach().to(dtype) for tensor in tensors]
 
 
 def _wide(array: Tensor) -> torch.dtype:

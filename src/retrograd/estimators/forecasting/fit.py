@@ -28,7 +28,7 @@ from retrograd.estimators.forecasting.settings import Settings
 from retrograd.estimators.forecasting.states import Linear, refine
 from retrograd.estimators.training import Epoch
 
-__all__ = ["Group", "fit_group", "folds_of", "refined"]
+__all__ = ["Group", "add_feature_gradients", "fit_group", "folds_of", "refined"]
 
 Array = np.ndarray[Any, Any]
 
@@ -122,6 +122,8 @@ def refined(
         The best states, and the history.
     """
     pieces = pieces_under(states)
+    edges = [np.linspace(start, stop, _FOLDS + 1).round().astype(int) for start, stop in ranges]
+    fitted_ranges = [(int(edge[0]), int(edge[-2])) for edge in edges]
     ridges = []
     for columns in series:
         folds = folds_of(pieces, columns, ranges, horizons, require=True)
@@ -148,7 +150,7 @@ def refined(
                 # λ itself is in proportion to the mean of Σ z²: that is its part.
                 shrink = ridge * float((W**2).sum()) / trained.width
                 factor = 2 / moments.count / size
-                _feature_gradients(parts, columns, ranges, horizons, weights, (factor, shrink), gradients)
+                add_feature_gradients(parts, columns, fitted_ranges, horizons, weights, (factor, shrink), gradients)
         return loss, held_out, [gradient[:, settings.season :] for gradient in gradients]
 
     return refine(
@@ -161,7 +163,7 @@ def refined(
     )
 
 
-def _feature_gradients(
+def add_feature_gradients(
     pieces: Sequence[Piece],
     series: dict[int, list[int]],
     ranges: list[tuple[int, int]],
@@ -170,13 +172,22 @@ def _feature_gradients(
     factors: tuple[float, float],
     gradients: list[Array],
 ) -> None:
-    """Add ∂L/∂z_t of the fitted windows to ``gradients``, ``(C, T, width)`` of each instance."""
+    """Add factor (Σ_h residual_h W_h + shrink z_t) of the windows in ``ranges``, which is ∂L/∂z_t.
+
+    Args:
+        pieces: the instances.
+        series: the columns of each that share the read-out.
+        ranges: origins of each.
+        horizons: of the read-out.
+        weights: of the read-out.
+        factors: factor and shrink.
+        gradients: ``(C, T, width)`` of each instance.
+    """
     factor, shrink = factors
     places = np.arange(len(horizons))
     for number, columns in series.items():
         piece, gradient = pieces[number], gradients[number]
-        edges = np.linspace(*ranges[number], _FOLDS + 1).round().astype(int)
-        for first, last in piece.blocks(int(edges[0]), int(edges[-2]), 4 * len(horizons)):
+        for first, last in piece.blocks(*ranges[number], 4 * len(horizons)):
             for column in columns:
                 predicted = direct(piece, weights, places, column, first, last, horizons, based=False)
                 residual = predicted - piece.targets(column, first, last, horizons)

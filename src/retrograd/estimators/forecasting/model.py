@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from retrograd.estimators.forecasting.fit import Group, fit_group, folds_of, refined
+from retrograd.errors import InputError
+from retrograd.estimators.forecasting.fit import Group, add_feature_gradients, fit_group, folds_of, refined
 from retrograd.estimators.forecasting.readout import Moments, Piece, solve
 from retrograd.estimators.forecasting.recursion import ClosedLoop, closed_loop, direct, recursive
 from retrograd.estimators.forecasting.settings import Instance, Settings, look_back
@@ -203,6 +204,33 @@ class ForecastModel:
             if learn and stop > start:
                 self._add_errors(number, piece, start, stop)
             self.tails[number] = self._tail(longer, piece)
+
+    def gradient_of_states(self, number: int, instance: Instance) -> tuple[Array, Array, float]:
+        """Return the scaled values along an instance, ∂L/∂h_t, and L, the mean squared error at the horizons.
+
+        Returns:
+            ``(values (T, C), gradient (C, T, width), L)``, the gradient a season shorter if seasonal.
+
+        Raises:
+            InputError: the instance is too short for any window.
+        """
+        piece = self.piece(number, instance)
+        ((start, stop),) = self._ranges([piece])
+        if stop <= start:
+            raise InputError(
+                f"y has {len(piece.y)} rows, expected more than {self.states.burn + int(self.horizons[-1])}: the "
+                "season and the longest horizon"
+            )
+        gradient = np.zeros((piece.y.shape[1], len(piece.y), self.states.width))
+        count, loss = (stop - start) * gradient.shape[0] * len(self.horizons), 0.0
+        for column in range(len(gradient)):
+            weights = self._group(number, column).weights
+            moments = Moments.of(piece, [column], start, stop, self.horizons)
+            loss += float(moments.squared_error(weights).sum()) / count
+            add_feature_gradients(
+                [piece], {0: [column]}, [(start, stop)], self.horizons, weights, (2 / count, 0.0), [gradient]
+            )
+        return piece.y, gradient[:, self.settings.season :], loss
 
     def _group(self, number: int, column: int) -> Group:
         return self.groups[0 if self.settings.share else number * self.y_mean.shape[1] + column]

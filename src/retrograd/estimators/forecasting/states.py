@@ -169,7 +169,7 @@ class Linear:
         """Real places of the state: an oscillator has two."""
         if self.kind == "dense":
             return len(self.parameters["weight_ih"])
-        return len(self.parameters["rate"]) + int((self.parameters["angle"] != 0).sum())
+        return len(self.parameters["rate"]) + int(self._turning.sum())
 
     @property
     def burn(self) -> int:
@@ -184,6 +184,11 @@ class Linear:
 
     def states(self, values: Array, before: Tensor | None = None) -> Tensor:
         """Return h_t, ``(series, T, width)``, differentiable in the parameters. ``T`` is a season less if seasonal."""
+        h = scan(*self.driven(values, before))[0]
+        return h if self.kind == "dense" else torch.cat([h.real, h.imag[..., self._turning]], dim=-1)
+
+    def driven(self, values: Array, before: Tensor | None = None) -> tuple[Dense | Diagonal, Tensor, Tensor]:
+        """Return A, u and h_0 of the scan that :meth:`states` are; diagonal ones complex."""
         season = _seasonal(self.difference)
         v = values[season:] - values[: len(values) - season] if season else values
         v_of = torch.from_numpy(np.ascontiguousarray(v.T))
@@ -192,13 +197,22 @@ class Linear:
             before = v_of[:, :1] * (self._gain() if self.difference == "last" else torch.zeros(self.width))
         if self.kind == "dense":
             u = v_of.unsqueeze(-1) * self.parameters["weight_ih"]
-            return scan(Dense(self.parameters["weight_hh"]), u, before.to(u.dtype))[0]
-        a, turning = self._diagonal(), self.parameters["angle"] != 0
-        u = v_of.unsqueeze(-1) * (1 - a.abs()).to(a.dtype)
-        n = len(a)
-        imaginary = torch.zeros(len(v_of), n, dtype=torch.float64).masked_scatter(turning, before[:, n:].double())
-        h = scan(Diagonal(a), u, torch.complex(before[:, :n].double(), imaginary))[0]
-        return torch.cat([h.real, h.imag[..., turning]], dim=-1)
+            return Dense(self.parameters["weight_hh"]), u, before.to(u.dtype)
+        a = self._diagonal()
+        return Diagonal(a), v_of.unsqueeze(-1) * (1 - a.abs()).to(a.dtype), self.as_states(before)
+
+    def as_states(self, places: Tensor) -> Tensor:
+        """Return states, or gradients of them, from the real places that a read-out sees: complex if diagonal."""
+        if self.kind == "dense":
+            return places
+        n, turning = len(self.parameters["rate"]), self._turning
+        imaginary = places.new_zeros(*places.shape[:-1], n, dtype=torch.float64)
+        imaginary = imaginary.masked_scatter(turning, places[..., n:].double())
+        return torch.complex(places[..., :n].double(), imaginary)
+
+    @property
+    def _turning(self) -> Tensor:
+        return self.parameters["angle"] != 0
 
     def recurrence(self) -> tuple[Array, Array]:
         """Return A and w, or −A g where only changes of the series come in."""
@@ -217,7 +231,7 @@ class Linear:
         """Return A and w in the real coordinates that a read-out sees: Re h, then Im h of the oscillators."""
         if self.kind == "dense":
             return self.parameters["weight_hh"], self.parameters["weight_ih"]
-        a, turning = self._diagonal(), self.parameters["angle"] != 0
+        a, turning = self._diagonal(), self._turning
         n = len(a)
         place = torch.eye(n, dtype=torch.float64)[:, turning]
         A = torch.cat(
