@@ -1,5 +1,6 @@
 """See how the gradient flows through time: exact numbers for linear recurrences, one question a file."""
 
+from retrograd.insight.advice import Advice
 from retrograd.insight.analysis import Analysis, analyse
 from retrograd.insight.flow import Flow, Jacobians, flow, jacobians
 from retrograd.insight.lags import LagMap, lag_map, lag_parts
@@ -7,7 +8,7 @@ from retrograd.insight.recorder import Record, Recorder
 from retrograd.insight.spectrum import Spectrum, TransientGrowth, spectrum, transient_growth
 from retrograd.insight.sweep import Sweep
 from retrograd.insight.truncation import Truncation, truncation
-from retrograd.insight.verdict import Advice, Verdict, verdict
+from retrograd.insight.verdict import Verdict, verdict
 
 __all__ = [
     "Advice",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from retrograd.insight.flow import Flow, Jacobians, flow, jacobians
 from retrograd.insight.lags import LagMap, lag_map
 from retrograd.insight.spectrum import Spectrum, spectrum
-from retrograd.insight.sweep import Sweep
+from retrograd.insight.sweep import Sweep, require_sweep
 from retrograd.insight.truncation import Truncation, truncation
 from retrograd.insight.verdict import Verdict, verdict
 
@@ -74,10 +74,9 @@ def analyse(sweep: Sweep, needed: int | None = None, *, name: str = "W_hh") -> A
         - It falls below 1/1000 for good between k = 9 and 10: what happened longer before a loss is not learned.
         ...
     """
+    require_sweep("analyse", sweep)
     flowing, through = flow(sweep), jacobians(sweep)
-    modes = None
-    if sweep.diagonal or sweep.A.shape[0] * sweep.A.shape[1] == 1:
-        modes = spectrum(sweep, through=through)
+    modes = spectrum(sweep, through=through) if sweep.one_spectrum else None
     truncated = truncation(sweep)
     judged = verdict(sweep, needed, name=name, flowing=flowing, through=through, modes=modes, truncated=truncated)
     return Analysis(flowing, through, lag_map(sweep), truncated, modes, judged, name)

@@ -77,6 +77,11 @@ class Sweep:
         """Whether A_t is the same at every step."""
         return self.A.shape[1] == 1
 
+    @property
+    def one_spectrum(self) -> bool:
+        """Whether A has modes: it is one matrix, or diagonal."""
+        return self.diagonal or self.A.shape[0] * self.A.shape[1] == 1
+
     @cached_property
     def previous(self) -> Tensor:
         """h_{t-1}, ``(B, T, H)``."""
