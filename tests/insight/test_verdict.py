@@ -309,12 +309,15 @@ def test_advice_for_a_closed_loop_is_about_what_makes_it(size: float) -> None:
         found = verdict(swept(W, C, feedback))
         grows = size > 1.0
         assert found.kinds == (("exploding",) if grows else ("vanishing",))
-        start, told = (advice(found, action) for action in ("initialisation", "reparametrisation"))
-        assert "W_hh ×" in start.text
-        assert "C ×" in start.text
-        lag = TIME if grows else TIME - 1
-        scaled = jacobians(swept(start.value * W, start.value * C, feedback), [lag])
-        assert scaled.log10_norm[0] == pytest.approx(start.expected, abs=1e-9)
+        told = advice(found, "reparametrisation")
+        if grows and feedback is mixed:  # what tames the closed stretches lets nothing through the open ones
+            assert all(one.action != "initialisation" for one in found.advice)
+        else:
+            start = advice(found, "initialisation")
+            assert "W_hh ×" in start.text
+            assert "C ×" in start.text
+            scaled = jacobians(swept(start.value * W, start.value * C, feedback), [TIME if grows else TIME - 1])
+            assert scaled.log10_norm[0] == pytest.approx(start.expected, abs=1e-9)
         if grows:
             norms = [float(torch.linalg.matrix_norm(one, 2)) for one in (W, V, C)]
             most = norms[0] + norms[1] * norms[2]

@@ -128,7 +128,7 @@ def _initialisation(case: Case) -> list[Advice]:
         return []
     if "exploding" in case.kinds:
         path = case.growing
-        lag, now, aim = path.end, float(path.through.log10_norm[-1]), 1.0
+        lag, now, aim = path.lag, path.largest, 1.0
     elif "vanishing" in case.kinds and np.isfinite(case.fading.at_needed):
         path = case.fading
         lag, now, aim = path.needed, path.at_needed, AIM
