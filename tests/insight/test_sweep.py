@@ -15,7 +15,7 @@ from retrograd.errors import InputError
 from retrograd.estimators import Forecaster, StateSpace
 from retrograd.estimators.forecasting.settings import Instance
 from retrograd.estimators.recurrent import Recurrent
-from retrograd.insight import Sweep, analyse, jacobians
+from retrograd.insight import Sweep, analyse, flow, jacobians
 
 
 def assert_near(got: Tensor, want: Tensor, units: float = 100) -> None:
@@ -119,6 +119,15 @@ def test_of_estimator_of_a_state_space_model(missing: bool) -> None:
     want = np.nansum(residual**2) / model.innovation_covariance_[0, 0] / (2 * len(residual))
     assert sweep.loss == pytest.approx(want, rel=1e-9)
     assert sweep.time == 299
+    # Whatever coordinates the system is in, the sweep is in those in which the data move every state alike.
+    states = torch.cat([sweep.h0, sweep.states[0]])
+    moments = states.mT @ states / 300
+    assert (moments - torch.eye(2)).abs().max() < 1e-9
+    turn = np.array([[1.0, 30.0], [0.0, 1.0]])
+    model.system_ = model.system_.transformed(turn)
+    again = Sweep.of_estimator(model, [u, u], [y, y], experiment=1)
+    assert jacobians(again).norm == pytest.approx(jacobians(sweep).norm, rel=1e-6)
+    assert flow(again).delta_norm == pytest.approx(flow(sweep).delta_norm, rel=1e-6)
 
 
 def test_of_estimator_of_a_recurrent_model() -> None:

@@ -113,9 +113,9 @@ class Results:
 
 
 def gradient_note(analysis: Analysis) -> tuple[str, ...]:
-    """Return a line on how the gradient flows, where there is something to say."""
+    """Return a line on how the gradient flows, where there is something to say and to do."""
     kinds = analysis.verdict.kinds
-    if kinds == ("healthy",):
+    if kinds == ("healthy",) or not analysis.verdict.advice:
         return ()
     return (f"The gradient through time: {', '.join(kinds)}; the report says where, and what to do.",)
 

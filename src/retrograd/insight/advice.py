@@ -108,11 +108,10 @@ class Case:
 
 def advise(case: Case) -> list[Advice]:
     """Return what helps."""
-    found: list[Advice] = []
-    if case.sweep.made_of != "system":  # nobody sets the transition of an identified system
-        start = _initialisation(case)
-        found = [*start, *_reparametrisation(case, bool(start)), *_clipping(case)]
-    return [*found, *_window(case)]
+    if case.sweep.made_of == "system":  # nobody sets the transition of an identified system
+        return []
+    start = _initialisation(case)
+    return [*start, *_reparametrisation(case, bool(start)), *_clipping(case), *_window(case)]
 
 
 def as_text(log10: float) -> str:

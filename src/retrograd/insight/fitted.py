@@ -58,13 +58,14 @@ def _of_recurrent(model: Recurrent, U: Any, Y: Any, horizon: int | None) -> Swee
 def _of_state_space(model: StateSpace, U: Any, Y: Any, experiment: int) -> Sweep:
     from retrograd.estimators.identification.experiments import are_several
     from retrograd.estimators.identification.sensitivity import initial_states
-    from retrograd.estimators.identification.system import recurrence, tensors
+    from retrograd.estimators.identification.system import recurrence, tensors, with_unit_states
 
     if are_several(Y):
         U, Y = None if U is None else U[experiment], Y[experiment]
     model._check_fitted()
     data = model._read(U, Y)
-    parts = tensors(initial_states(model.system_, data))
+    # Coordinates are anyone's choice, and sizes go with them: in these every direction counts as much as it moves.
+    parts = tensors(with_unit_states(initial_states(model.system_, data), data))
     transition, drive = recurrence(parts, data)
     # A state of the model stands before its step; the first one is h_0, and the last drive makes no prediction.
     W = transition.W if transition.W.ndim == 2 else transition.W[:-1]

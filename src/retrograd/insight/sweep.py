@@ -301,8 +301,9 @@ class Sweep:
         """Return the sweep of a fitted model over data, from the gradient of its error on them.
 
         Args:
-            model: a :class:`retrograd.estimators.StateSpace`: the predictor's states, and Σ e_t^T S^{-1} e_t / 2N of
-                its residuals, whose gradient is that of the fit's criterion; a
+            model: a :class:`retrograd.estimators.StateSpace`: the predictor's states, in coordinates in which their
+                second moments over the data are 1, and Σ e_t^T S^{-1} e_t / 2N of its residuals, whose gradient is
+                that of the fit's criterion; a
                 :class:`retrograd.estimators.Forecaster` of diagonal or dense states: the mean squared error at its
                 horizons, scaled as in its training (without the penalty), every series a sequence; or a
                 :class:`retrograd.estimators.Recurrent`: the mean squared error one step ahead, scaled.

@@ -238,7 +238,7 @@ def _modes(modes: Spectrum | None, time: int, kinds: list[str], name: str) -> li
     if "transient growth" in kinds and not modes.averaged and modes.departure > 0:
         lines.append(
             f"{name} is not normal (departure {modes.departure:.2g} of 1, ‖{name}‖ = {modes.norm:.3g} against a "
-            f"spectral radius of {modes.radius:.3g}): ‖({name})^k‖ grows to {modes.transient.largest:.3g} at k = "
+            f"spectral radius of {modes.radius:.3g}): ‖{name}^k‖ grows to {modes.transient.largest:.3g} at k = "
             f"{modes.transient.lag} before the eigenvalues rule."
         )
     return lines
