@@ -9,7 +9,8 @@ import torch
 from insight.sweeps import EPS, sweep_of
 from retrograd import Dense, Diagonal
 from retrograd.errors import InputError
-from retrograd.insight import Sweep, spectrum, transient_growth
+from retrograd.insight import Sweep, jacobians, spectrum, transient_growth
+from retrograd.insight.spectrum import TransientGrowth
 
 
 def draw(size: int, kind: torch.dtype = torch.float64, seed: int = 0) -> torch.Tensor:
@@ -29,18 +30,85 @@ def test_modes_and_norms(size: int, kind: torch.dtype) -> None:
     assert (np.diff(np.abs(found.eigenvalues)) <= 1e-12).all()
     departure = np.sqrt(max(np.linalg.norm(A) ** 2 - (np.abs(values) ** 2).sum(), 0)) / np.linalg.norm(A)
     assert found.departure == pytest.approx(departure, abs=1e-7)
+    assert not found.averaged
+    assert found.transient.bound == found.transient.largest
 
 
-@pytest.mark.parametrize("kind", [torch.float64, torch.complex128])
-@pytest.mark.parametrize("seed", range(5))
-def test_the_numerical_radius_is_the_largest_over_all_angles(kind: torch.dtype, seed: int) -> None:
-    W = draw(6, kind, seed)
-    turned = [W.numpy() * np.exp(1j * angle) for angle in np.linspace(0, 2 * np.pi, 20_001)]
-    brute = max(np.linalg.eigvalsh((A + A.conj().T) / 2).max() for A in turned)
-    found = spectrum(W)
-    # The grid misses the top by at most the square of its step.
-    assert brute * (1 - 10 * EPS) <= found.numerical_radius <= brute * (1 + 1e-6)
-    assert found.norm / 2 <= found.numerical_radius <= found.norm * (1 + 10 * EPS)
+def with_modes(radii: np.ndarray, angles: np.ndarray, seed: int, kind: torch.dtype) -> torch.Tensor:
+    """A normal matrix with these eigenvalues, of a real one with their conjugates."""
+    if kind.is_complex:
+        turn = torch.linalg.qr(draw(len(radii), kind, seed)).Q
+        return turn @ torch.diag(torch.from_numpy(radii * np.exp(1j * angles))) @ turn.mH
+    blocks = [
+        r * np.array([[np.cos(t), -np.sin(t)], [np.sin(t), np.cos(t)]]) for r, t in zip(radii, angles, strict=True)
+    ]
+    turn = torch.linalg.qr(draw(2 * len(radii), kind, seed)).Q
+    return turn @ torch.block_diag(*map(torch.from_numpy, blocks)) @ turn.mT
+
+
+def far_from_normal(kind: str, size: int, dtype: torch.dtype, seed: int) -> torch.Tensor:
+    W, source = draw(size, dtype, seed), np.random.default_rng(seed)
+    if kind == "normal":
+        return with_modes(1 + 0.1 * source.random(size), 2 * np.pi * source.random(size), seed, dtype)
+    if kind == "nearly normal":
+        return torch.linalg.qr(W).Q + 0.05 * W
+    if kind == "triangular":
+        return W.triu(1) + 0.3 * torch.diag(W.diagonal())
+    if kind == "discs":  # each with a numerical radius of about a half, at every angle
+        shifts = [torch.tensor([[0, 1 + 0.01 * source.random()], [0.01, 0]], dtype=dtype) for _ in range(size)]
+        return torch.block_diag(*shifts)
+    return W
+
+
+def brute_numerical_radius(A: np.ndarray) -> float:
+    """The largest over a grid of angles, each of its hills that may be the highest then looked at more closely."""
+
+    def largest(angles: np.ndarray) -> np.ndarray:
+        by = A * np.exp(1j * angles)[..., None, None]
+        return np.linalg.eigvalsh((by + by.conj().mT) / 2)[..., -1]
+
+    step = 2 * np.pi / 720
+    angles = np.arange(720) * step
+    values = largest(angles)
+    # cos(step / 2) is the most that the grid can miss of a maximum.
+    hills = (
+        (values >= np.roll(values, 1)) & (values >= np.roll(values, -1)) & (values >= values.max() * np.cos(step / 2))
+    )
+    tops = angles[hills]
+    for _ in range(6):
+        step /= 8
+        near = tops[:, None] + step * np.arange(-10, 11)
+        tops = np.take_along_axis(near, largest(near).argmax(1)[:, None], 1)[:, 0]
+    return float(max(largest(tops).max(), values.max()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("kind", ["random", "normal", "nearly normal", "triangular", "discs"])
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 12])
+def test_the_numerical_radius_is_the_largest_over_all_angles(dtype: torch.dtype, kind: str, size: int) -> None:
+    for seed in range(4):
+        W = far_from_normal(kind, size, dtype, seed)
+        found = spectrum(W, 1)
+        rounding = 10 * len(W) * EPS
+        assert found.numerical_radius == pytest.approx(brute_numerical_radius(W.numpy()), rel=max(rounding, 1e-13))
+        assert found.norm / 2 * (1 - rounding) <= found.numerical_radius <= found.norm * (1 + rounding)
+        assert found.radius * (1 - rounding) <= found.numerical_radius
+        assert found.numerical_abscissa <= found.numerical_radius * (1 + rounding)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_the_numerical_radius_of_a_normal_matrix_is_its_spectral_radius(dtype: torch.dtype) -> None:
+    for seed in range(30):
+        found = spectrum(far_from_normal("normal", 8, dtype, seed), 1)
+        assert found.numerical_radius == pytest.approx(found.radius, rel=100 * EPS)
+
+
+def test_a_hill_between_the_angles_looked_at_first() -> None:
+    """Two eigenvalues of nearly one size, the larger where the grid has no angle: the climb starts at the other."""
+    for turn in np.linspace(0.01, 0.25, 9):
+        W = torch.diag(torch.tensor([1.0, 1.0001 * np.exp(-1j * turn)], dtype=torch.complex128))
+        W = torch.block_diag(W, torch.tensor([[0.0, 0.9], [0.0, 0.0]], dtype=torch.complex128))
+        assert spectrum(W, 1).numerical_radius == pytest.approx(1.0001, rel=10 * EPS)
 
 
 def test_the_numerical_radius_of_a_nilpotent_shift_is_known() -> None:
@@ -50,20 +118,100 @@ def test_the_numerical_radius_of_a_nilpotent_shift_is_known() -> None:
         assert spectrum(shift).numerical_radius == pytest.approx(np.cos(np.pi / (size + 1)), rel=1e-12)
 
 
+def brute_growth(W: torch.Tensor, horizon: int) -> np.ndarray:
+    norms, power = [], np.eye(len(W))
+    for _ in range(horizon + 1):
+        norms.append(np.linalg.norm(power, 2))
+        power = power @ W.numpy()
+    return np.array(norms)
+
+
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("horizon", [1, 5, 20, 300, 700])
+@pytest.mark.parametrize("horizon", [0, 1, 5, 20, 300, 700])
 def test_transient_growth_is_the_largest_power(seed: int, horizon: int) -> None:
     W = draw(5, seed=seed)
     W = 0.97 * W / torch.linalg.eigvals(W).abs().max()
     W[0, 1] += 20
     W = 0.99 * W / torch.linalg.eigvals(W).abs().max()
-    norms, power = [], np.eye(5)
-    for _ in range(horizon + 1):
-        norms.append(np.linalg.norm(power, 2))
-        power = power @ W.numpy()
+    norms = brute_growth(W, horizon)
     found = transient_growth(W, horizon)
     assert found.largest == pytest.approx(max(norms), rel=1e-10)
     assert norms[found.lag] == pytest.approx(max(norms), rel=1e-10)
+    assert found.bound == found.largest
+
+
+def oscillating(seed: int, condition: float = 0.03) -> torch.Tensor:
+    """Two slowly decaying oscillations, not orthogonal: ‖A^k‖ has many hills."""
+    source = np.random.default_rng(seed)
+    modes = with_modes(0.97 + 0.03 * source.random(2), 3 * source.random(2), 0, torch.float64)
+    stretch = torch.diag(torch.tensor([1.0, 0.3, 0.1, condition], dtype=torch.float64))
+    basis = torch.linalg.qr(draw(4, seed=seed)).Q @ stretch @ torch.linalg.qr(draw(4, seed=seed + 1000)).Q
+    return basis @ modes @ torch.linalg.inv(basis)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_of_many_hills_the_highest(seed: int) -> None:
+    W = oscillating(seed)
+    norms = brute_growth(W, 1000)
+    known = jacobians(W, longest=1000)
+    for found in (transient_growth(W, 1000), transient_growth(W, 1000, known), spectrum(W, 1000).transient):
+        # k H eps, of one factor's norm; the basis multiplies it by its condition.
+        assert found.largest == pytest.approx(norms.max(), rel=1e-11)
+        assert norms[found.lag] == pytest.approx(norms.max(), rel=1e-11)
+        assert found.bound == found.largest
+
+
+@pytest.mark.parametrize("most", [0, 5, 48])
+@pytest.mark.parametrize("radius", [0.99, 0.9999, 1.0, 1.0001, 1.01])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_with_few_norms_there_is_a_bound(most: int, radius: float, dtype: torch.dtype) -> None:
+    for seed in range(4):
+        W = draw(12, dtype, seed)
+        W = radius * W / torch.linalg.eigvals(W).abs().max()
+        norms = brute_growth(W, 500)
+        found = transient_growth(W, 500, most_norms=most)
+        whole = transient_growth(W, 500)
+        assert norms[found.lag] == pytest.approx(found.largest, rel=1e-11)
+        assert found.largest <= norms.max() * (1 + 1e-11) <= found.bound * (1 + 2e-11)
+        assert whole.bound == whole.largest == pytest.approx(norms.max(), rel=1e-11)
+        if most == 48:
+            assert found.bound <= 2 * norms.max()
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-3, 3.0, 1e100])
+def test_growth_beyond_the_range_of_float64(scale: float) -> None:
+    W = scale * torch.tensor([[1.0, 50.0], [0.0, -1.0]], dtype=torch.float64)
+    found = transient_growth(W, 1000)
+    if scale > 1:
+        # W² = scale² I: the largest is the last odd power, 50 scale^999, or where scale > 50 the last.
+        assert found.lag == (999 if scale == 3 else 1000)
+        assert found.bound == found.largest == np.inf
+    else:
+        assert found.largest == pytest.approx(max(1, float(torch.linalg.matrix_norm(W, 2))), rel=10 * EPS)
+
+
+def test_a_rotation_neither_grows_nor_fades() -> None:
+    turn = torch.linalg.qr(draw(16)).Q
+    for W in (turn, turn * (1 + 2 * EPS), turn * (1 - 2 * EPS), torch.eye(3).double()):
+        found = spectrum(W, 4096)
+        assert (found.radius, found.transient.largest, found.transient.lag) == (1, 1, 0)
+        assert found.on_circle.all()
+        assert np.isposinf(found.time_constant).all()
+        assert np.isposinf(found.horizon).all()
+        assert found.departure == 0
+        assert found.eigenvector_condition == 1
+    assert not spectrum(turn * (1 - 1e-9)).on_circle.any()
+    assert (spectrum(turn * (1 - 1e-9)).time_constant > 0).all()
+    assert (spectrum(turn * (1 + 1e-9)).time_constant < 0).all()
+
+
+def test_ill_conditioned_modes_are_not_called_on_the_circle() -> None:
+    turn = torch.linalg.qr(draw(20)).Q
+    jordan = torch.diag(torch.full((20,), 0.5)).double() + torch.diag(torch.ones(19), 1).double()
+    found = spectrum(turn @ jordan @ turn.T)
+    assert found.radius > 0.6  # the docstring's caution
+    assert found.eigenvector_condition > 1e8
+    assert not found.on_circle.any()
 
 
 def test_time_constants_horizons_and_frequencies() -> None:
@@ -90,6 +238,84 @@ def test_gates_are_averaged_by_the_geometric_mean() -> None:
     found = spectrum(Diagonal(gates))
     assert found.averaged
     assert np.abs(found.eigenvalues).tolist() == pytest.approx([1, 0.25, 0])
+    assert found.on_circle.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (3, 1, 4), (3, 5, 4)])
+def test_gates_that_do_not_change_have_the_modes_of_one(shape: tuple[int, ...]) -> None:
+    for a in (
+        torch.tensor([-0.9, 0.8, 0.0, -1.0], dtype=torch.float64),
+        torch.tensor([0.9 * np.exp(0.5j), -0.8, -0.7 - 0.0j, 1j], dtype=torch.complex128),
+    ):
+        one, many = spectrum(Diagonal(a), 50), spectrum(Diagonal(a.expand(shape)), 50)
+        assert (one.averaged, many.averaged) == (False, True)
+        for name in vars(one):
+            if name not in ("averaged", "transient"):
+                np.testing.assert_array_equal(getattr(one, name), getattr(many, name), err_msg=name)
+        assert many.transient == one.transient == TransientGrowth(1.0, 0, 50, 1.0)
+
+
+def test_phases_are_averaged_around_where_they_point_to() -> None:
+    source = np.random.default_rng(0)
+    angles = np.stack([np.pi + 0.5 * source.normal(size=400), 1 + 0.3 * source.normal(size=400)], 1)
+    sizes = 0.5 + 0.4 * source.random((400, 2))
+    found = spectrum(Diagonal(torch.from_numpy(sizes * np.exp(1j * angles))))
+    want = np.exp(np.log(sizes).mean(0) + 1j * angles.mean(0))
+    np.testing.assert_allclose(sorted(found.eigenvalues, key=np.real), sorted(want, key=np.real), rtol=100 * EPS)
+    # Every second step negative: a quarter turn a step, and a period of four.
+    turning = spectrum(Diagonal(torch.tensor([[0.5], [-0.5]] * 4).double()))
+    assert turning.frequency.tolist() == [0.25]
+    assert np.abs(turning.eigenvalues[0]) == pytest.approx(0.5, rel=4 * EPS)
+
+
+@pytest.mark.parametrize("horizon", [0, 1, 3, 7, 11, 40, 1000])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_norms_of_gates_are_those_of_their_steps_and_products(horizon: int, dtype: torch.dtype) -> None:
+    for seed in range(6):
+        source = torch.Generator().manual_seed(seed)
+        gates = 1.5 * torch.randn(2, 40, 3, generator=source, dtype=dtype)
+        gates[torch.rand(2, 40, 3, generator=source) < 0.05 * (seed % 3)] = 0
+        found, size = spectrum(Diagonal(gates), horizon), gates.abs().numpy()
+        assert found.norm == found.numerical_radius == pytest.approx(size.max(), rel=2 * EPS)
+        assert found.numerical_abscissa == gates.real.max()
+        want = 1.0
+        for t in range(40):
+            for k in range(1, min(horizon, t + 1) + 1):
+                want = max(want, float(size[:, t - k + 1 : t + 1].prod(1).max()))
+        assert found.transient.largest == found.transient.bound == pytest.approx(want, rel=40 * EPS)
+        assert (found.transient.lag > 0) == (want > 1)
+        assert found.transient.lag <= horizon == found.transient.horizon
+
+
+def test_products_of_gates_beyond_float64() -> None:
+    gates = torch.tensor([[1e-200], [1e200], [1e200], [1e-300], [1e300]]).double()
+    gates = torch.tensor([1e-200, 1e200, 1e200, 1e-300, 1e300], dtype=torch.float64)[:, None]
+    assert spectrum(Diagonal(gates)).transient == TransientGrowth(np.inf, 2, 1000, np.inf)
+    assert spectrum(Diagonal(gates[2:])).transient == TransientGrowth(1e300, 1, 1000, 1e300)
+
+
+@pytest.mark.parametrize("above", [10.0**-power for power in range(15)])
+def test_the_departure_from_normality_is_no_difference(above: float) -> None:
+    A = torch.tensor([[0.9, above], [0.0, 0.8]], dtype=torch.float64)
+    want = above / float(torch.linalg.matrix_norm(A))
+    assert spectrum(A).departure == pytest.approx(want, rel=10 * EPS)
+    turned = torch.linalg.qr(draw(2)).Q
+    # Rounding of the rotated numbers, relative to their norm of 1.
+    assert spectrum(turned @ A @ turned.T).departure == pytest.approx(
+        want, abs=(20 * EPS if above < 1e-13 else 8 * EPS)
+    )
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.complex128])
+def test_the_departure_of_known_matrices(kind: torch.dtype) -> None:
+    turn = torch.linalg.qr(draw(9, kind)).Q
+    jordan = torch.diag(torch.full((9,), 0.5)).to(kind) + torch.diag(torch.ones(8), 1).to(kind)
+    assert spectrum(jordan).departure == pytest.approx((8 / (8 + 9 / 4)) ** 0.5, rel=10 * EPS)
+    # Rounding the rotated block moves its eigenvalues by the ninth root of rounding, 0.02, to a circle around 0.5.
+    assert spectrum(turn @ jordan @ turn.mH).departure == pytest.approx((8 / (8 + 9 / 4)) ** 0.5, rel=1e-3)
+    assert spectrum(torch.diag(torch.ones(8), 1)).departure == pytest.approx(1, rel=4 * EPS)
+    symmetric = turn @ torch.diag(torch.tensor([2.0, 2, 2, 1, 1, 1, 0, 0, 0])).to(kind) @ turn.mH
+    assert spectrum((symmetric + symmetric.mH) / 2).departure == 0
 
 
 def test_what_has_no_spectrum() -> None:
@@ -99,11 +325,37 @@ def test_what_has_no_spectrum() -> None:
         spectrum(torch.tensor([[float("nan")]]))
     defective = spectrum(torch.tensor([[0.5, 1.0], [0.0, 0.5]], dtype=torch.float64))
     assert defective.eigenvector_condition > 1e15
+    with pytest.raises(TypeError, match="A is ndarray, expected one Sweep"):
+        spectrum(np.eye(2))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="at least one state"):
+        spectrum(torch.ones(0, 0))
+    for horizon in (-1, 2.5):
+        with pytest.raises(InputError, match=f"horizon is {horizon}, expected a whole number from 0"):
+            spectrum(torch.eye(2), horizon)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=f"horizon is {horizon}, expected a whole number from 0"):
+            transient_growth(torch.eye(2), horizon)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="most_norms is -1, expected a whole number from 0"):
+        transient_growth(torch.eye(2), 3, most_norms=-1)
+    for wrong in (torch.ones(2), np.eye(2)):
+        with pytest.raises(InputError, match=r"W .*, expected one matrix \(H, H\)"):
+            transient_growth(wrong, 3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="square"):
+        transient_growth(torch.ones(2, 3), 3)
+    with pytest.raises(InputError, match="NaN or infinity"):
+        transient_growth(torch.tensor([[float("inf")]]), 3)
 
 
 def test_a_sweep_gives_its_own_horizon() -> None:
     sweep = Sweep.of_scan(Dense(torch.tensor([[1.1]])), torch.ones(7, 1))
     assert (spectrum(sweep).transient.horizon, spectrum(sweep).transient.lag) == (7, 7)
+
+
+def test_a_horizon_below_the_sweep_is_kept_to() -> None:
+    sweep = Sweep.of_scan(Dense(torch.tensor([[1.1]], dtype=torch.float64)), torch.ones(50, 1))
+    for through in (None, jacobians(sweep), jacobians(sweep, [0, 50]), jacobians(sweep, [3, 20])):
+        found = spectrum(sweep, 10, through=through).transient
+        assert (found.lag, found.horizon) == (10, 10)
+        assert found.largest == found.bound == pytest.approx(1.1**10, rel=20 * EPS)
 
 
 @pytest.mark.parametrize("scale", [1e-200, 1e200])

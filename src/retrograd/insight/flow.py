@@ -17,7 +17,7 @@ from retrograd.insight.sweep import Sweep
 from retrograd.norms import norm
 from retrograd.transition import Dense, Diagonal
 
-__all__ = ["Flow", "Jacobians", "flow", "jacobians", "whole"]
+__all__ = ["Flow", "Jacobians", "Powers", "flow", "jacobians", "product_of", "scaled", "whole"]
 
 Array = np.ndarray[Any, Any]
 
@@ -236,7 +236,7 @@ def _of_diagonal(a: Tensor, lags: list[int]) -> tuple[Array, Array]:
                 factor, shift = _power_of(parts[0], powers[0], lag - before)
             else:
                 steps = slice(len(size) - lag, len(size) - before)
-                factor, shift = _product_of(parts[steps], powers[steps])
+                factor, shift = product_of(parts[steps], powers[steps])
             product, more = np.frexp(product * factor)
             power, before = power + shift + more, lag
         mantissas.append(product)
@@ -253,7 +253,7 @@ def _of_diagonal(a: Tensor, lags: list[int]) -> tuple[Array, Array]:
 _SAFE = 512
 
 
-def _product_of(parts: Array, powers: Array) -> tuple[Array, Array]:
+def product_of(parts: Array, powers: Array) -> tuple[Array, Array]:
     """Return the product over steps of mantissas with their powers of two."""
     power = powers.sum(0, dtype=np.int64)
     while len(parts) > 1:
@@ -287,7 +287,7 @@ def _of_dense(A: Tensor, lags: list[int]) -> tuple[Array, Array]:
                 factor, shift = powers.of(lag - before)
             else:
                 factor, shift = _chain(A[len(A) - lag : len(A) - before])
-            product, more = _scaled(product @ factor)
+            product, more = scaled(product @ factor)
             exponent, before = exponent + shift + more, lag
         values.append(product)
         exponents.append(exponent)
@@ -302,7 +302,7 @@ class Powers:
     """Powers of one matrix ``(H, H)``, in float64, over powers of two; squarings are kept."""
 
     def __init__(self, W: Tensor) -> None:
-        self._squares = [_scaled(_double(W))]
+        self._squares = [scaled(_double(W))]
 
     def of(self, count: int) -> tuple[Tensor, int]:
         """Return W^count over a power of two, and that power; ``count`` from 1."""
@@ -310,17 +310,17 @@ class Powers:
         for bit in range(count.bit_length()):
             if bit == len(self._squares):
                 square, shift = self._squares[-1]
-                product, more = _scaled(square @ square)
+                product, more = scaled(square @ square)
                 self._squares.append((product, 2 * shift + more))
             if count >> bit & 1:
                 power, shift = self._squares[bit]
-                result, more = (power, 0) if result is None else _scaled(result @ power)
+                result, more = (power, 0) if result is None else scaled(result @ power)
                 exponent += shift + more
         assert result is not None
         return result, exponent
 
 
-def _scaled(product: Tensor) -> tuple[Tensor, int]:
+def scaled(product: Tensor) -> tuple[Tensor, int]:
     """Return a matrix over a power of two, its largest element being about 1, and that power: exact."""
     largest = float(product.abs().max())
     if largest == 0 or not np.isfinite(largest):
@@ -328,8 +328,8 @@ def _scaled(product: Tensor) -> tuple[Tensor, int]:
     exponent = int(np.frexp(largest)[1])
     half = exponent // 2  # in two: 2^1074 is no float64
     scale = 2.0**-exponent if abs(exponent) < 1000 else 2.0**-half
-    scaled = product * scale
-    return scaled if abs(exponent) < 1000 else scaled * 2.0 ** (half - exponent), exponent
+    found = product * scale
+    return found if abs(exponent) < 1000 else found * 2.0 ** (half - exponent), exponent
 
 
 # Two matrices whose largest elements lie within 10^±this are multiplied as they are.
@@ -347,12 +347,12 @@ def _chain(A: Tensor) -> tuple[Tensor, int]:
         paired, more = _scaled_each(product[1:even:2] @ product[0:even:2])
         product = torch.cat([paired, product[even:]]) if even < len(product) else paired
         exponent += more
-    last, more = _scaled(product[0])
+    last, more = scaled(product[0])
     return last, exponent + more
 
 
 def _scaled_each(A: Tensor) -> tuple[Tensor, int]:
-    """Return each matrix as :func:`_scaled` does, and the sum of the powers; all as they are if none needs it."""
+    """Return each matrix as :func:`scaled` does, and the sum of the powers; all as they are if none needs it."""
     largest = A.abs().amax((-2, -1), keepdim=True)
     largest = torch.where(largest.isfinite() & (largest > 0), largest, 1.0)
     if bool((largest.log10().abs() < _DECADES).all()):

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from retrograd.errors import InputError
-from retrograd.insight.flow import Jacobians, jacobians
-from retrograd.insight.products import EVERY, lag_grid
+from retrograd.insight.flow import Jacobians, product_of, whole
+from retrograd.insight.growth import TransientGrowth, conditions, largest_power, transient_growth
+from retrograd.insight.numerical_radius import numerical_radius
 from retrograd.insight.sweep import Sweep
 from retrograd.norms import norm
 from retrograd.transition import Dense, Diagonal
@@ -27,40 +28,39 @@ Array = np.ndarray[Any, Any]
 
 # A mode is remembered until this much of it is left.
 LEFT = 0.01
-# Angles at which the numerical radius is looked for first, and how often the best is then improved.
-_ANGLES = 12
-_ASCENTS = 100
-# The square root of a difference of this many units of rounding.
-_NORMAL = 1e-7
-
-
-@dataclass(frozen=True)
-class TransientGrowth:
-    """The largest ‖A^k‖ for k from 0 to ``horizon``, and where it is."""
-
-    largest: float
-    lag: int
-    horizon: int
+# A mode is not called on the unit circle from further away, however ill-conditioned it is.
+_NEAREST = 1e-6
+_EPS = float(np.finfo(float).eps)
 
 
 @dataclass(frozen=True)
 class Spectrum:
     """A transition's modes and norms; modes from the slowest to the fastest.
 
+    Rounding alone moves an eigenvalue by up to κ H eps ‖A‖, κ its condition, and within that of the unit circle (but
+    never further off than 1e-6) it counts as on it: all that depends on the side then says neither, whatever the last
+    bit happened to be. Where ``eigenvector_condition`` is above some 1e8 the eigenvalues, and all that is
+    made of them, are to be taken with caution: those of a 20 × 20 Jordan block at 0.5, rotated, come out on a circle
+    around 0.5, the largest being 0.66. The norms and ``transient`` are right all the same.
+
     Attributes:
         eigenvalues: λ, complex ``(H,)``.
-        radius: max |λ|.
+        radius: max |λ|; exactly 1 where that mode is on the unit circle.
         norm: ‖A‖₂, the most that one step can make of a state.
         numerical_abscissa: the largest eigenvalue of (A + A^H) / 2.
-        numerical_radius: w(A) = max_θ of the numerical abscissa of e^{iθ} A; between ‖A‖/2 and ‖A‖.
+        numerical_radius: w(A) = max_θ of the numerical abscissa of e^{iθ} A; between ‖A‖/2 and ‖A‖, and at least the
+            radius.
         transient: the largest ‖A^k‖ within the horizon asked for.
-        departure: √(‖A‖_F² − Σ|λ|²) / ‖A‖_F, Henrici's departure from normality: 0 (normal) to 1 (nilpotent). What
-            lies below 1e-7 is rounding of the difference, and is given as 0.
+        departure: √(Σ|upper part|²) / ‖A‖_F of the Schur form, Henrici's departure from normality, √(1 − Σ|λ|² /
+            ‖A‖_F²): 0 (normal, to rounding) to 1 (nilpotent).
         eigenvector_condition: κ₂ of the eigenvectors' matrix, 1 where A is normal, infinite where A has too few.
+        on_circle: whether |λ| is 1, to rounding.
         time_constant: −1 / log|λ|, steps until 1/e is left; infinite on the unit circle, negative beyond.
         horizon: log 0.01 / log|λ|, steps until a hundredth is left; infinite on the circle and beyond.
         frequency: |arg λ| / 2π, cycles a step.
-        averaged: whether these are means over time of diagonal transitions that change (see :func:`spectrum`).
+        averaged: whether modes are means over time, or sequences, of diagonal transitions that differ; then ``norm``,
+            ``numerical_abscissa`` and ``numerical_radius`` are the largest of any step, and ``transient`` the largest
+            |a_t ... a_{t-k+1}| for any t (see :func:`spectrum`).
     """
 
     eigenvalues: Array
@@ -71,6 +71,7 @@ class Spectrum:
     transient: TransientGrowth
     departure: float
     eigenvector_condition: float
+    on_circle: Array
     time_constant: Array
     horizon: Array
     frequency: Array
@@ -78,19 +79,28 @@ class Spectrum:
 
 
 def spectrum(
-    A: Sweep | Dense | Diagonal | Tensor, horizon: int | None = None, *, through: Jacobians | None = None
+    A: Sweep | Dense | Diagonal | Tensor,
+    horizon: int | None = None,
+    *,
+    through: Jacobians | None = None,
+    most_norms: int | None = None,
 ) -> Spectrum:
     """Return the modes and norms of a transition.
 
-    Of diagonal transitions that change with time, each channel's mode is the geometric mean of |a_t| over steps (and
-    rows): what a step multiplies by on average.
+    Of diagonal transitions that change with time, each channel's mode is the geometric mean of a_t over steps and
+    sequences, exp(mean log a_t): what a step multiplies by on average. Angles are counted from where the
+    directions a_t / |a_t| point to together, at most half a turn to either side; of real ones each negative step is
+    half a turn.
 
     Args:
         A: one dense matrix, or diagonal transitions; a sweep gives its own.
         horizon: the longest product that transient growth is looked for in; a sweep's T, else 1000.
-        through: a sweep's :func:`jacobians`, if they are at hand.
+        through: a dense sweep's :func:`jacobians`, if they are at hand: norms of powers that need not be computed.
+        most_norms: how many more the proof that ``transient`` is the maximum may take, as :func:`transient_growth`
+            has it; by default as many as it needs.
 
     Raises:
+        TypeError: A is none of these.
         InputError: A is dense and changes with time (there is no one spectrum: see :func:`jacobians`), or is not
             finite.
 
@@ -103,124 +113,152 @@ def spectrum(
         horizon, a = A.time if horizon is None else horizon, A.A
     elif isinstance(A, (Dense, Diagonal)):
         a = A.normal().detach()
-    else:
+    elif isinstance(A, Tensor):
         a = Dense(A).normal().detach()
-    horizon = 1000 if horizon is None else horizon
+    else:
+        raise TypeError(
+            f"spectrum: A is {type(A).__name__}, expected one Sweep, rg.Dense(W), rg.Diagonal(a) or a torch.Tensor"
+        )
+    horizon = whole("spectrum: horizon", 1000 if horizon is None else horizon, 0, None, "the longest product")
+    if a.numel() == 0:
+        raise InputError(f"spectrum: A has shape {tuple(a.shape)}, expected at least one state and step")
     if not bool(torch.isfinite(a).all()):
         raise InputError("spectrum: A holds NaN or infinity")
+    count = a.shape[0] * a.shape[1]
     a = a.to(torch.complex128 if a.is_complex() else torch.float64)
     if a.ndim == 3:
-        averaged = a.shape[0] * a.shape[1] > 1
-        values = torch.exp(a.abs().log().mean((0, 1))) if averaged else a[0, 0]
-        eigenvalues, norms = values.to(torch.complex128), _norms_of_diagonal(values, horizon)
-    elif a.shape[0] * a.shape[1] > 1:
-        count = a.shape[0] * a.shape[1]
+        found, near = _averaged(a.flatten(0, 1).cpu().numpy())
+        norms = _norms_of_diagonal(a.cpu().numpy(), horizon)
+    elif count > 1:
         raise InputError(f"spectrum: A has {count} dense matrices, expected one: jacobians() measures their product")
     else:
-        averaged = False
-        eigenvalues, vectors = torch.linalg.eig(a[0, 0])
-        norms = _norms(a[0, 0], eigenvalues, vectors)
-        norms["transient"] = transient_growth(a[0, 0], horizon, through)
-    found = eigenvalues.numpy()
-    found = found[np.lexsort((found.imag, np.round(-np.abs(found), 12)))]
+        values, vectors = torch.linalg.eig(a[0, 0])
+        condition = conditions(vectors)
+        norms = _norms(a[0, 0], values, vectors)
+        norms["transient"] = largest_power(a[0, 0], horizon, through, (values, condition), most_norms)
+        found = values.cpu().numpy()
+        near = np.minimum(condition.cpu().numpy() * len(found) * _EPS * norms["norm"], _NEAREST)
+    order = np.lexsort((found.imag, np.round(-np.abs(found), 12)))
+    found, near = found[order], near[order]
     size = np.abs(found)
+    on_circle = np.abs(size - 1) <= near
     with np.errstate(divide="ignore"):
-        decay = np.log(size)
-        time_constant = np.where(decay == 0, np.inf, -1 / np.where(decay == 0, -1, decay))
+        decay = np.where(on_circle, 0.0, np.log(size))
+        time_constant = np.where(on_circle, np.inf, -1 / np.where(on_circle, -1, decay))
         memory = np.where(decay < 0, np.log(LEFT) / np.where(decay < 0, decay, -1), np.inf)
     return Spectrum(
         eigenvalues=found,
-        radius=float(size[0]),
+        radius=1.0 if on_circle[0] else float(size[0]),
+        on_circle=on_circle,
         time_constant=time_constant,
         horizon=memory,
         frequency=np.abs(np.angle(found)) / (2 * np.pi),
-        averaged=averaged,
+        averaged=a.ndim == 3 and count > 1,
         **norms,
     )
 
 
-def _norms_of_diagonal(values: Tensor, horizon: int) -> dict[str, Any]:
-    radius = float(values.abs().max())
-    with np.errstate(over="ignore"):
-        transient = TransientGrowth(float(np.float64(radius) ** horizon), horizon, horizon)
+def _averaged(a: Array) -> tuple[Array, Array]:
+    """Return the geometric mean of every channel of ``(steps, H)``, and how far rounding may move its modulus."""
+    with np.errstate(divide="ignore"):
+        logs = np.log(np.abs(a))
+    spread = np.abs(np.where(np.isfinite(logs), logs, 0.0)).mean(0)
+    if np.iscomplexobj(a):
+        angles = np.angle(a)
+        toward = np.angle(np.exp(1j * angles).mean(0))
+        beside = (angles - toward + np.pi) % (2 * np.pi) - np.pi
+        angle = toward + beside.mean(0)
+    else:
+        angle = np.pi * (a < 0).mean(0)
+    # A half turn of π in floating point leaves an imaginary part.
+    turn = np.where(angle == np.pi, -1.0, np.exp(1j * angle))
+    same = (a == a[0]).all(0)
+    return np.where(same, a[0], np.exp(logs.mean(0)) * turn).astype(complex), 4 * _EPS * (1 + spread)
+
+
+def _norms_of_diagonal(a: Array, horizon: int) -> dict[str, Any]:
+    """Return the norms of ``(groups, steps, H)``, the largest of any step; products of them are normal too."""
+    size = np.abs(a)
+    largest = float(size.max())
     return {
-        "norm": radius,
-        "numerical_abscissa": float(values.real.max()),
-        "numerical_radius": radius,
-        "transient": transient if radius > 1 else TransientGrowth(1.0, 0, horizon),
+        "norm": largest,
+        "numerical_abscissa": float(a.real.max()),
+        "numerical_radius": largest,
+        "transient": _rise(size, horizon),
         "departure": 0.0,
         "eigenvector_condition": 1.0,
     }
+
+
+def _rise(size: Array, horizon: int) -> TransientGrowth:
+    """Return the largest product of up to ``horizon`` successive steps of ``(groups, steps, H)``.
+
+    With P the running sum of logarithms that is the largest P_t − P_s, 0 ≤ t − s ≤ horizon, over t: above the lowest
+    P in a sliding window, which is made by doubling.
+    """
+    largest = float(size.max())
+    none = TransientGrowth(1.0, 0, horizon, 1.0)
+    if largest <= 1 + 4 * _EPS or horizon == 0:
+        return none
+    if size.shape[1] == 1:  # the same at every step
+        with np.errstate(over="ignore"):
+            grown = float(np.float64(largest) ** horizon)
+        return TransientGrowth(grown, horizon, horizon, grown)
+    with np.errstate(divide="ignore"):
+        logs = np.log(size)
+    # A zero falls below all that rises: no product that holds it is more than the empty one.
+    logs = np.where(size > 0, logs, -1 - np.maximum(logs, 0).sum(1, keepdims=True))
+    total = np.concatenate([np.zeros_like(logs[:, :1]), logs.cumsum(1)], 1)
+    if horizon >= size.shape[1]:
+        lowest = np.minimum.accumulate(total, axis=1)
+    else:
+        lowest, have = total.copy(), 1
+        while have < horizon + 1:
+            step = min(have, horizon + 1 - have)
+            lowest[:, step:] = np.minimum(lowest[:, step:], lowest[:, :-step].copy())
+            have += step
+    group, last, channel = np.unravel_index(np.argmax(total - lowest), total.shape)
+    first = max(int(last) - horizon, 0)
+    first += int(np.argmin(total[group, first : last + 1, channel]))
+    if first == last:
+        return none
+    # The sums say where; the product itself says how much.
+    part, power = product_of(*np.frexp(size[group, first:last, channel : channel + 1]))
+    with np.errstate(over="ignore"):
+        grown = float(np.ldexp(part, power)[0])
+    return TransientGrowth(grown, int(last) - first, horizon, grown)
 
 
 def _norms(matrix: Tensor, eigenvalues: Tensor, vectors: Tensor) -> dict[str, Any]:
     # Of length 1: what is very large or very small has no square.
     frobenius = norm(matrix.flatten()).item() or 1.0
     matrix, eigenvalues = matrix / frobenius, eigenvalues / frobenius
-    departure = float((matrix.abs().square().sum() - eigenvalues.abs().square().sum()).clamp(min=0).sqrt())
+    largest, radius = float(torch.linalg.matrix_norm(matrix, 2)), float(eigenvalues.abs().max())
+    # The numerical radius lies between the two.
+    between = radius < largest * (1 - len(matrix) * _EPS)
+    departure = _departure(matrix, eigenvalues, vectors)
     singular = torch.linalg.svdvals(vectors)
+    condition = float(singular[0] / singular[-1]) if singular[-1] > 0 else float("inf")
     return {
-        "norm": float(torch.linalg.matrix_norm(matrix, 2)) * frobenius,
+        "norm": largest * frobenius,
         "numerical_abscissa": float(torch.linalg.eigvalsh((matrix + matrix.mH) / 2)[-1]) * frobenius,
-        "numerical_radius": _numerical_radius(matrix) * frobenius,
-        "departure": departure if departure > _NORMAL else 0.0,
-        "eigenvector_condition": float(singular[0] / singular[-1]) if singular[-1] > 0 else float("inf"),
+        "numerical_radius": (numerical_radius(matrix) if between else largest) * frobenius,
+        "departure": departure,
+        # Any vectors of equal eigenvalues are eigenvectors, and those found need not be orthogonal.
+        "eigenvector_condition": condition if departure > 0 else 1.0,
     }
 
 
-def transient_growth(W: Tensor, horizon: int, through: Jacobians | None = None) -> TransientGrowth:
-    """Return the largest ‖W^k‖₂ for k from 0 to ``horizon``, W being ``(H, H)``.
+def _departure(matrix: Tensor, eigenvalues: Tensor, vectors: Tensor) -> float:
+    """Return the departure from normality of a matrix of Frobenius norm 1; 0 where it is rounding.
 
-    Every k up to 8 and one or two an octave are tried, then those between the neighbours of the best, 9 at a time:
-    exact where ‖W^k‖ has one hill within each of those stretches. ``through`` are norms that are known already.
-
-    >>> transient_growth(torch.tensor([[0.0, 7.0], [0.0, 0.0]]), 10)
-    TransientGrowth(largest=7.0, lag=1, horizon=10)
+    With V = QR the eigenvectors, Q^H A Q = R Λ R^{-1} is a Schur form. What it has below its diagonal says how well Q
+    did; of nearly defective matrices, where V says little, the difference of squares loses less.
     """
-    A = W.to(torch.complex128 if W.is_complex() else torch.float64)[None, None]
-    # A grid of a longer horizon, cut: up to 256 the default would be every lag.
-    grid = sorted({*(lag for lag in lag_grid(max(horizon, EVERY + 1), None, 0) if lag < horizon), horizon})
-    found = through if through is not None else jacobians(A, grid, longest=horizon, top=1)
-    while True:
-        best = int(np.argmax(found.log10_norm))
-        lag, largest = int(found.lags[best]), float(found.norm[best])
-        low, high = int(found.lags[max(best - 1, 0)]), int(found.lags[min(best + 1, len(found.lags) - 1)])
-        if high - low <= 2:
-            return TransientGrowth(largest, lag, horizon)
-        between = {*np.linspace(low, high, min(high - low + 1, 9)).astype(int).tolist(), lag}
-        found = jacobians(A, sorted(between), longest=horizon, top=1)
-
-
-def _numerical_radius(matrix: Tensor) -> float:
-    """Return max_θ of the largest eigenvalue of the Hermitian part of e^{iθ} A: a grid of angles, then Newton's steps.
-
-    With H(θ) that part and v its eigenvector, λ' = v^H H' v and λ'' = −λ + 2 Σ_j |v_j^H H' v|² / (λ − λ_j). Where such
-    a step does not rise: for a unit vector v the best angle is −arg(v^H A v), and for an angle the best v is the
-    eigenvector; in turn, the value never falls, but comes close in many steps only.
-    """
-    A = matrix.to(torch.complex128)
-
-    def turned(angles: Tensor) -> Tensor:
-        by = A * torch.exp(1j * angles)[:, None, None]
-        return (by + by.mH) / 2
-
-    # Of a real A the angles θ and −θ give the same.
-    angles = torch.linspace(0, 2 * np.pi if matrix.is_complex() else np.pi, _ANGLES + 1, dtype=torch.float64)
-    angle = angles[torch.linalg.eigvalsh(turned(angles))[:, -1].argmax()]
-    largest, sure = 0.0, None
-    for _ in range(_ASCENTS):
-        values, vectors = torch.linalg.eigh(turned(angle[None])[0])
-        risen = float(values[-1]) - largest
-        if risen < 0 and sure is not None:
-            angle, sure = sure, None
-            continue
-        largest, v = max(float(values[-1]), largest), vectors[:, -1]
-        if risen <= 4 * np.finfo(float).eps * largest:
-            break
-        sure = -torch.vdot(v, A @ v).angle()
-        by = A * torch.exp(1j * angle)
-        moved = vectors.mH @ (0.5j * (by - by.mH) @ v)
-        slope = moved[-1].real
-        curvature = 2 * (moved[:-1].abs().square() / (values[-1] - values[:-1])).sum() - values[-1]
-        angle = angle - slope / curvature if curvature < 0 else sure
-    return largest
+    Q = torch.linalg.qr(vectors).Q
+    schur = Q.mH @ matrix.to(Q.dtype) @ Q
+    upper, lower = (float(torch.linalg.vector_norm(part)) for part in (schur.triu(1), schur.tril(-1)))
+    rounding = len(matrix) * _EPS
+    difference = float((1 - eigenvalues.abs().square().sum()).clamp(min=0).sqrt())
+    found = difference if lower * difference > rounding else upper
+    return min(found, 1.0) if found > 10 * rounding else 0.0
