@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 
 from cli.command import retrograd
 from retrograd import bptt
@@ -61,6 +62,7 @@ def test_a_file_as_grad_takes_it(retrograd: Any, arrays: Arrays, closed: bool) -
 def test_chinese(retrograd: Any) -> None:
     english, chinese = retrograd("explain").out, retrograd("explain", "--lang", "zh").out
     assert "\n2. 传播：沿时间往回走" in chinese
+    assert "\n接下来可以试试\n  retrograd explain --lang zh --loss squared-error\n" in chinese
     # The formulas are the same.
     formulas = [line for line in english.splitlines() if line.startswith("  ") and "=" in line]
     assert len(formulas) > 30
@@ -73,11 +75,12 @@ def test_the_page_is_written_and_nothing_is_overwritten_unless_asked(retrograd: 
     assert ran.out == "Written: explain.html. Open it in a browser.\n"
     page = (tmp_path / "explain.html").read_text()
     assert '<html lang="en">' in page
-    ran = retrograd("explain", "--html", "--lang", "zh")
+    ran = retrograd("explain", "--html", "--lang", "zh")  # refused
     assert ran.code == 2
     assert ran.err == "retrograd: explain.html exists: use --overwrite to replace it, or --out to name another\n"
     assert (tmp_path / "explain.html").read_text() == page
-    assert retrograd("explain", "--html", "--lang", "zh", "--out", "zh.html").code == 0
+    ran = retrograd("explain", "--html", "--lang", "zh", "--out", "zh.html")
+    assert (ran.code, ran.out) == (0, "已写入 zh.html，请用浏览器打开。\n")
     assert '<html lang="zh-CN">' in (tmp_path / "zh.html").read_text()
     assert retrograd("explain", "--html", "--lang", "zh", "--overwrite").code == 0
     assert (tmp_path / "explain.html").read_text() == (tmp_path / "zh.html").read_text()
@@ -124,4 +127,52 @@ def test_gradients_that_do_not_agree_are_a_failure(retrograd: Any, monkeypatch: 
     monkeypatch.setattr(lesson, "bptt", wrong)
     ran = retrograd("explain")
     assert ran.code == 1
-    assert "1 of 18 entries do not agree" in ran.out
+    assert "17 of 18 entries agree" in ran.out
+    assert "1 of 18 entries differ by more than" in ran.out.replace("\n", " ")
+    # The page says so in the terminal too.
+    ran = retrograd("explain", "--html")
+    assert ran.code == 1
+    assert "1 of 18 entries differ by more than" in ran.out.replace("\n", " ")
+
+
+def test_a_check_that_cannot_be_made_is_no_failure(retrograd: Any) -> None:
+    """Whatever overflows: no warning, no traceback, and nothing that disagrees."""
+    np.savez("huge.npz", x=np.ones((12, 1)), weight_hh=np.full((1, 1), 1e30), weight_ih=np.ones((1, 1)))
+    for options in ([], ["--html"], ["--html", "--lang", "zh", "--out", "zh.html"]):
+        ran = retrograd("explain", "huge.npz", *options)
+        assert (ran.code, ran.err) == (0, "")
+    assert "cannot be checked" in retrograd("explain", "huge.npz").out
+    ran = retrograd("explain", "--lr", "1e80")
+    assert (ran.code, ran.err) == (0, "")
+    assert "the step was far too long" in ran.out.replace("\n", " ")
+
+
+def test_a_target_in_the_file_is_used(retrograd: Any, arrays: Arrays) -> None:
+    np.savez("problem.npz", **arrays)
+    assert retrograd("explain", "problem.npz").out == retrograd(
+        "explain", "problem.npz", "--loss", "squared-error"
+    ).out.replace(" --loss squared-error --html", " --html")
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("options", [[], ["--closed-loop", "--loss", "squared-error"]])
+def test_no_line_is_too_long_or_ends_in_a_space(
+    retrograd: Any, monkeypatch: pytest.MonkeyPatch, columns: int, options: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for language in ("en", "zh"):
+        for line in retrograd("explain", "--lang", language, *options).out.splitlines():
+            # The commands of the end and the check's table are as long as they are.
+            assert cell_len(line) <= columns or columns == 60
+            assert line == line.rstrip()
+            assert not line.startswith(("，", "。", "：", "；", "、", "）"))
+
+
+def test_an_output_that_cannot_take_the_symbols_is_named(retrograd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rich.console.Console.encoding", "ascii")
+    ran = retrograd("explain")
+    assert ran.code == 2
+    assert ran.out == ""
+    assert ran.err.startswith(
+        "retrograd: the output's encoding is ascii, which lacks '\\u2026': set PYTHONIOENCODING=utf-8"
+    )

@@ -52,33 +52,42 @@ def lesson_of(kind: str) -> Lesson:
 
 
 def by_autograd(lesson: Lesson) -> dict[str, Array]:
-    """Return L, the states, δ_t and all gradients: one step after the other, and torch's autograd."""
+    """Return L, the states, δ_t, ∂L/∂y_t and all gradients: one step after the other, and torch's autograd."""
     held = {name: torch.tensor(array, requires_grad=True) for name, array in lesson.arrays().items()}
     h, states, outputs = held["h0"], [], []
+
+    def put_out() -> None:
+        if "weight_out" in held:
+            outputs.append(held["weight_out"] @ h + held["bias_out"])
+            outputs[-1].retain_grad()
+
+    put_out()  # y_0
     for k, given in enumerate(held["x"]):
         x = given
         if lesson.feedback[k]:
-            fed = held["weight_out"] @ h + held["bias_out"]
-            x = torch.cat([fed, given[len(fed) :]])
+            x = torch.cat([outputs[k], given[len(outputs[k]) :]])
         h = held["weight_hh"] @ h + held["weight_ih"] @ x + held["bias"]
         h.retain_grad()
         states.append(h)
-        if "weight_out" in held:
-            outputs.append(held["weight_out"] @ h + held["bias_out"])
+        put_out()
     if lesson.loss == "final-state":
         loss = h.sum()
     elif lesson.loss == "all-states":
         loss = torch.stack(states).sum()
     elif lesson.loss == "squared-error":
-        loss = 0.5 * ((torch.stack(outputs) - torch.tensor(lesson.target)) ** 2).sum()
+        loss = 0.5 * ((torch.stack(outputs[1:]) - torch.tensor(lesson.target)) ** 2).sum()
     else:
         loss = (torch.tensor(lesson.start) * torch.stack(states)).sum()
     loss.backward()
     found = {name: np.zeros(held[name].shape) if held[name].grad is None else held[name].grad.numpy() for name in held}
-    delta = np.stack([np.zeros(len(h)) if state.grad is None else state.grad.numpy() for state in states])
+
+    def gradients(tensors: list[torch.Tensor]) -> Array:
+        return np.stack([np.zeros(len(one)) if one.grad is None else one.grad.numpy() for one in tensors])
+
     return {
         **found,
         "loss": np.array(loss.item()),
         "states": torch.stack(states).detach().numpy(),
-        "delta": delta,
+        "delta": gradients(states),
+        **({"outputs": gradients(outputs)} if outputs else {}),
     }

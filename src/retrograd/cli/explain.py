@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["explain"]
 
-PAGE = Path("explain.html")
+PAGE, LR = Path("explain.html"), 0.05
 
 
 def explain(
@@ -24,8 +25,9 @@ def explain(
         Path | None,
         typer.Argument(
             metavar="FILE.npz",
-            help="Arrays as `retrograd grad` takes them, of one sequence, and target (T, O) for the squared error. "
-            "At most 12 steps and 4 states, inputs and outputs. Default: a built-in example.",
+            help="NumPy archive of one sequence: x (T, I), weight_hh (H, H), weight_ih (H, I) and, if wanted, bias, "
+            "h0, weight_out (O, H), bias_out, feedback (bool, T), and where the gradient starts: target (T, O), or "
+            "grad_states, grad_final. At most 12 steps and 4 states, inputs and outputs. Default: a built-in example.",
             show_default=False,
         ),
     ] = None,
@@ -38,13 +40,13 @@ def explain(
         typer.Option(
             "--loss",
             help="final-state, all-states (sums of their entries) or squared-error (of the outputs). "
-            "Default: as the file says, else final-state.",
+            "Default: as the file says (squared-error with target), else final-state.",
         ),
     ] = None,
     closed_loop: Annotated[
         bool, typer.Option("--closed-loop", help="From the second step on, the previous output is the input.")
     ] = False,
-    lr: Annotated[float, typer.Option("--lr", help="Learning rate of the update.")] = 0.05,
+    lr: Annotated[float, typer.Option("--lr", help="Learning rate of the update.")] = LR,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE.html", help="Where to write the page. Default: explain.html.")
     ] = None,
@@ -55,6 +57,9 @@ def explain(
     Initialise, propagate, accumulate, update; then the check against finite differences.
     """
     from retrograd.report.explain import LANGUAGES, Lesson, render, tell
+    from retrograd.report.explain.plain import Line, what_next
+    from retrograd.report.explain.tables import verdict
+    from retrograd.report.explain.texts import fill
 
     require_choice("--lang", lang, list(LANGUAGES))
     if not html and (out is not None or overwrite):
@@ -69,12 +74,17 @@ def explain(
         lesson = Lesson.of_arrays(arrays, str(file), loss=loss, closed_loop=closed_loop, learning_rate=lr)
     walk, texts = lesson.walk(), LANGUAGES[lang]
     differences = list(lesson.differences(walk))
+    failed = any(one.checked and not one.agrees for one in differences)
     if html:
         write_new(page, render(lesson, walk, differences, texts).encode())
-        print(f"Written: {page}. Open it in a browser.")
+        said = [fill(texts.written, page=page), *([verdict(differences, texts)] if failed else [])]
+        _show([Line("prose", text) for text in said])
     else:
-        _show(tell(lesson, walk, differences, texts, _console_width()))
-    if not all(one.agrees for one in differences):
+        lines = tell(lesson, walk, differences, texts, _console_width())
+        options = [*(["--lang", lang] if lang != "en" else []), *([] if loss is None else ["--loss", loss])]
+        options += [*(["--closed-loop"] if closed_loop else []), *(["--lr", f"{lr:g}"] if lr != LR else [])]
+        _show([*lines, *what_next(texts, None if file is None else shlex.quote(str(file)), options)])
+    if failed:
         raise typer.Exit(1)
 
 
@@ -87,10 +97,26 @@ def _console_width() -> int:
 def _show(lines: list[Line]) -> None:
     from rich.console import Console
 
+    from retrograd.report.explain.wrap import wrap
+
     console = Console()
+    texts = []
     for k, line in enumerate(lines):
-        if line.kind == "heading" and k > 0:
-            console.print()
-        style = "bold" if line.kind == "heading" else None
         # A formula was broken where it can be; prose is broken here.
-        console.print(line.text, style=style, markup=False, highlight=False, soft_wrap=line.kind == "formula")
+        text = line.text if line.kind == "formula" else "\n".join(wrap(line.text, console.width))
+        texts.append(f"\n{text}" if line.kind == "heading" and k > 0 else text)
+    _require_encoding("".join(texts), console.encoding)
+    for line, text in zip(lines, texts, strict=True):
+        style = "bold" if line.kind == "heading" else None
+        console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _require_encoding(text: str, encoding: str) -> None:
+    """Raise unless the output takes these characters, before any of it is written."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"the output's encoding is {encoding}, which lacks {error.object[error.start]!a}: set PYTHONIOENCODING="
+            "utf-8, or write a page with --html"
+        ) from None

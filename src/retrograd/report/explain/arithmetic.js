@@ -14,6 +14,7 @@ const sum = (parts, like) => parts.reduce((total, part) => plus(total, part), co
 const flat = (a) => (Array.isArray(a) ? a.flat(Infinity) : [a]);
 const norm = (a) => Math.hypot(...flat(a));
 const dot = (a, b) => flat(a).reduce((total, value, k) => total + value * flat(b)[k], 0);
+const largest = (a) => Math.max(0, ...flat(a).map(Math.abs)); // NaN, if one is
 
 const WEIGHTS = ["weight_hh", "weight_ih", "bias", "weight_out", "bias_out"];
 
@@ -62,6 +63,10 @@ function backpropagate(p) {
     if (p.feedback[k]) carry = plus(carry, times(transposed(p.weight_out), input_gradient[k].slice(0, fed)));
   }
 
+  // ∂L/∂y_t of y_0 … y_T: what the loss sends straight in, and what comes back from the input that it became.
+  const output_total = p.weight_out && [p.bias_out.map(() => 0), ...output_gradient].map((d, k) =>
+    (p.feedback[k] ? plus(d, input_gradient[k].slice(0, fed)) : d));
+
   // 3. accumulate
   const gradients = {
     h0: carry,
@@ -71,18 +76,16 @@ function backpropagate(p) {
     bias: sum(delta, p.bias),
   };
   if (p.weight_out) {
-    const back = input_gradient.map((d) => d.slice(0, fed));
-    const closed = back.map((d, k) => [d, run.previous[k]]).filter((_, k) => p.feedback[k]);
-    const pairs = [...output_gradient.map((d, k) => [d, run.states[k]]), ...closed];
-    gradients.weight_out = sum(pairs.map(([d, h]) => outer(d, h)), p.weight_out);
-    gradients.bias_out = sum(pairs.map(([d]) => d), p.bias_out);
+    const states = [p.h0, ...run.states];
+    gradients.weight_out = sum(output_total.map((d, k) => outer(d, states[k])), p.weight_out);
+    gradients.bias_out = sum(output_total, p.bias_out);
   }
 
   // 4. update
   const names = WEIGHTS.filter((name) => p[name]), updated = {};
   for (const name of names) updated[name] = combine((w, g) => w - p.learning_rate * g, p[name], gradients[name]);
   const moved = { ...p, ...updated };
-  return { ...run, loss: lossOf(p, run), output_gradient, direct, delta, input_gradient, gradients, updated,
+  return { ...run, loss: lossOf(p, run), output_gradient, output_total, direct, delta, input_gradient, gradients, updated,
     updated_loss: lossOf(moved, forward(moved)), lags: lagParts(p, run, direct) };
 }
 
@@ -100,6 +103,15 @@ function lagParts(p, run, direct) {
       return part;
     });
   });
+}
+
+// Whether a finite difference agrees, and whether it can tell: it is finite, and well below the number in its own error.
+function judged(gradient, difference, allowed) {
+  const TELLING = 0.1, size = Math.max(Math.abs(gradient), Math.abs(difference));
+  const agrees = Math.abs(gradient - difference) <= allowed;
+  const checked = Number.isFinite(difference) && Number.isFinite(allowed)
+    && (!agrees || size === 0 || allowed <= TELLING * size);
+  return { agrees, checked };
 }
 
 // Every entry beside its central difference, with what that may be off by: its rounding and its curvature.
@@ -126,7 +138,7 @@ function differences(p, walk) {
         const step = STEP * Math.max(1, Math.abs(value));
         const [[once, rounding], [twice]] = [slope(name, index, step), slope(name, index, 2 * step)];
         const allowed = SLACK * (Math.abs(twice - once) + rounding);
-        found.push({ name, index, gradient, difference: once, allowed, agrees: Math.abs(gradient - once) <= allowed });
+        found.push({ name, index, gradient, difference: once, allowed, ...judged(gradient, once, allowed) });
       }
     };
     visit(walk.gradients[name], p[name], []);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Context, Decimal
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["DIGITS", "Block", "matrix", "number", "set_side_by_side", "word"]
+__all__ = ["DIGITS", "Block", "bound", "bracketed", "matrix", "number", "set_side_by_side", "word"]
 
 Array = np.ndarray[Any, Any]
 
@@ -34,6 +35,15 @@ def number(value: float) -> str:
         return text.rstrip("0").rstrip(".") if "." in text else text
     mantissa = f"{rounded.scaleb(-exponent):f}"
     return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{exponent}"
+
+
+def bound(size: float) -> str:
+    """Return the power of ten that a small size does not exceed: of what rounding leaves, no digit can be relied on.
+
+    >>> [bound(size) for size in (0.0, 3.1e-12, 1e-9, 0.02, 700.0, float("inf"))]
+    ['0', '1e-11', '1e-9', '0.1', '1000', 'inf']
+    """
+    return number(size if size == 0 or not np.isfinite(size) else 10.0 ** math.ceil(math.log10(size)))
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,11 @@ def matrix(values: Array) -> Block:
     ⎣0    12⎦
     """
     rows = values[:, None] if values.ndim == 1 else values
-    cells = [[number(value) for value in row] for row in rows]
+    return bracketed([[number(value) for value in row] for row in rows])
+
+
+def bracketed(cells: Sequence[Sequence[str]]) -> Block:
+    """Return rows of texts in brackets."""
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     texts = [" ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
     if len(texts) == 1:

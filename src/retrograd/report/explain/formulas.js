@@ -19,14 +19,19 @@ const LETTERS = {
   weight_hh: () => m("msub", mi("W"), m("mi", "hh")), weight_ih: () => m("msub", mi("W"), m("mi", "ih")),
   bias: () => mi("b"), weight_out: () => mi("C"), bias_out: () => mi("c"), h0: () => at("h", 0), x: () => mi("x"),
 };
+const SPELT = { weight_hh: "W_hh", weight_ih: "W_ih", bias: "b", weight_out: "C", bias_out: "c" };
 const letter = (name) => LETTERS[name]();
 const slope = (of) => m("mfrac", row(mo("∂"), mi("L")), row(mo("∂"), of));
-const turned = (of) => m("msup", of, mo("⊤"));
+// A subscript and the sign of transposition stand above each other.
+const turned = (of) => (of.tagName === "msub" ? m("msubsup", ...of.childNodes, mo("⊤")) : m("msup", of, mo("⊤")));
 const over = (index) => m("munder", mo("Σ"), mi(index));
 const target = (t) => m("msubsup", mi("y"), typeof t === "number" ? m("mn", String(t)) : mi(t), mo("*"));
 // What an output takes the place of, where x has more.
-const head = (p, of) => (p.weight_out.length === p.x[0].length ? of
-  : row(of, mo("["), m("mn", "1"), mo("…"), m("mn", String(p.weight_out.length)), mo("]")));
+const head = (p, of) => {
+  const fed = p.weight_out.length;
+  if (fed === p.x[0].length) return of;
+  return row(of, mo("["), m("mn", "1"), ...(fed > 1 ? [mo("…"), m("mn", String(fed))] : []), mo("]"));
+};
 
 // Numbers in brackets: a vector is a column, a list of rows a matrix. The brackets are borders: they fit any font.
 function matrix(values) {
@@ -46,6 +51,8 @@ function formula(name, ...pieces) {
   const part = (...children) => {
     const math = m("math", ...children.map((child) => (typeof child === "string" ? mo(child) : child)));
     math.setAttribute("displaystyle", "true");
+    // At the start of a line, a plus would be taken for a sign.
+    if (typeof children[0] === "string") math.firstChild.setAttribute("form", "infix");
     const box = document.createElement("span");
     box.append(math);
     return box;
@@ -71,15 +78,37 @@ function prose(text, tag = "p") {
 const fill = (text, values) =>
   Object.entries(values).reduce((filled, [name, value]) => filled.replaceAll(`{${name}}`, value), text);
 
+// Names and their values beside each other.
+const listed = ([[first, value], ...others]) =>
+  formula(first, ["=", value], ...others.map(([name, one]) => [m("mspace"), name, "=", one]));
+
+const isFed = (p, k, i) => Boolean(p.weight_out && p.feedback[k] && i < p.weight_out.length);
+
+// The inputs that are used as they were given; a dash for a feature that an output takes the place of.
+function givenInputs(p) {
+  return p.x.flatMap((x, k) => {
+    const cells = x.map((value, i) => (isFed(p, k, i) ? "–" : value));
+    return cells.every((cell) => cell === "–") ? [] : [[at("x", k + 1), matrix(cells)]];
+  });
+}
+
 // What each position of the walk says: a title, words, and formulas with the numbers put in.
 const SAID = {
   overview(p, walk, say) {
     const said = [prose(say.network), formula(at("h", "t"), ["=", letter("weight_hh"), at("h", "t", "−", 1)],
       ["+", letter("weight_ih"), at("x", "t")], ["+", letter("bias")])];
+    said.push(prose(say.symbols));
     if (p.weight_out) said.push(prose(say.output), formula(at("y", "t"), ["=", mi("C"), at("h", "t")], ["+", mi("c")]));
     const closed = p.feedback.map((on, k) => (on ? k + 1 : null)).filter((t) => t !== null);
-    if (closed.length) said.push(prose(fill(say.closed, { steps: closed.join(", ") })));
-    return { title: say.overview, said: [...said, prose(say.question), prose(say.rounded)] };
+    if (closed.length) said.push(prose(fill(say.closed, { steps: closed.join(say.comma) })));
+    else if (p.weight_out && p.loss !== "squared-error") said.push(prose(say.output_unused));
+    said.push(prose(say.question), prose(say.notation), prose(say.numbers));
+    const named = (names) => names.map((name) => [letter(name), matrix(p[name])]);
+    said.push(listed(named(["weight_hh", "weight_ih", "bias"])));
+    if (p.weight_out) said.push(listed(named(["weight_out", "bias_out"])));
+    said.push(listed([...named(["h0"]), ...givenInputs(p)]));
+    if (p.loss === "squared-error") said.push(listed(p.target.map((y, k) => [target(k + 1), matrix(y)])));
+    return { title: say.overview, said };
   },
 
   forward(p, walk, say, { t }) {
@@ -119,6 +148,7 @@ const SAID = {
       sums.at(-1).push(")");
     } else if (p.loss === "given") sums = terms(walk.states.map((h, k) => dot(p.start[k], h)), inSum);
     else sums = terms(p.loss === "final-state" ? walk.states.at(-1) : walk.states, inSum);
+    if (sums.length === 1 && p.loss !== "squared-error") sums = []; // it is the result
     return { title: say.loss, said: [prose(ofLoss(say, "loss", p)), formula(mi("L"), ["=", ...name], ...sums, result)] };
   },
 
@@ -127,10 +157,10 @@ const SAID = {
     for (let t = p.x.length; t > 0; t--) {
       const g = matrix(walk.direct[t - 1]);
       if (p.loss === "squared-error") {
-        const back = slope(at("y", t)), out = walk.output_gradient[t - 1];
-        said.push(formula(back, ["=", at("y", t), "−", target(t)],
+        const out = walk.output_gradient[t - 1];
+        said.push(formula(at("e", t), ["=", at("y", t), "−", target(t)],
           ["=", matrix(walk.outputs[t - 1]), "−", matrix(p.target[t - 1])], ["=", matrix(out)]));
-        said.push(formula(at("g", t), ["=", turned(mi("C")), back.cloneNode(true)],
+        said.push(formula(at("g", t), ["=", turned(mi("C")), at("e", t)],
           ["=", matrix(transposed(p.weight_out)), matrix(out)], ["=", g]));
       } else said.push(formula(at("g", t), ["=", g]));
     }
@@ -151,9 +181,14 @@ const SAID = {
       pieces.push([first ? "=" : "+", matrix(transposed(p.weight_hh)), matrix(walk.delta[t])]);
       if (closed) {
         said.push(prose(say.propagate_closed));
-        symbols.push("+", turned(mi("C")), head(p, slope(at("x", t + 1))));
-        const into = walk.input_gradient[t].slice(0, p.weight_out.length);
-        pieces.push(["+", matrix(transposed(p.weight_out)), matrix(into)]);
+        const into = () => head(p, slope(at("x", t + 1)));
+        const back = walk.input_gradient[t].slice(0, p.weight_out.length);
+        const own = t > 0 && p.loss === "squared-error";
+        said.push(formula(slope(at("y", t)), ["=", ...(own ? [at("e", t), "+"] : []), into()],
+          ...(own ? [["=", matrix(walk.output_gradient[t - 1])], ["+", matrix(back)], ["=", matrix(walk.output_total[t])]]
+            : [["=", matrix(back)]])));
+        symbols.push("+", turned(mi("C")), into());
+        pieces.push(["+", matrix(transposed(p.weight_out)), matrix(back)]);
       }
       const result = first ? walk.gradients.h0 : walk.delta[t - 1];
       said.push(formula(first ? slope(at("h", 0)) : at("δ", t), symbols, ...pieces, ["=", matrix(result)]));
@@ -163,7 +198,13 @@ const SAID = {
       said.push(formula(slope(at("x", t)), ["=", turned(letter("weight_ih")), at("δ", t)],
         ["=", matrix(transposed(p.weight_ih)), matrix(walk.delta[t - 1])], ["=", matrix(walk.input_gradient[t - 1])]));
     }
-    return { title: `${say.propagate} · t = ${t}`, said };
+    if (t === 0 && steps > 1) {
+      said.push(prose(say.propagate_powers));
+      if (p.feedback.some(Boolean) && p.weight_out.length === p.x[0].length) said.push(prose(say.propagate_powers_closed));
+      const size = (k) => [row(mo("‖"), at("δ", k + 1), mo("‖")), mn(norm(walk.delta[k]))];
+      said.push(prose(say.propagate_sizes), listed(walk.delta.map((_, k) => size(k)).toReversed()));
+    }
+    return { title: `${say.propagate} · ${t > 0 ? `t = ${t}` : "h_0"}`, said };
   },
 
   accumulate(p, walk, say, { name }) {
@@ -176,21 +217,19 @@ const SAID = {
     };
     let shown = symbols[name]?.(), terms = steps.map((k) => [walk.delta[k], inner[name]?.[k]]);
     if (!shown) {
-      const looked = p.loss === "squared-error", fed = p.weight_out.length, bare = name === "bias_out";
-      terms = looked ? steps.map((k) => [walk.output_gradient[k], walk.states[k]]) : [];
-      const closed = steps.filter((k) => p.feedback[k]);
-      for (const k of closed) terms.push([walk.input_gradient[k].slice(0, fed), walk.previous[k]]);
-      if (bare) terms = terms.map(([d]) => [d]);
-      const factor = () => (bare ? [] : [turned(at("h", "t"))]);
-      shown = [];
-      if (looked) shown.push(over("t"), slope(at("y", "t")), ...factor());
-      if (closed.length) shown.push(...(looked ? ["+"] : []), over("t"), slope(at("x", "t", "+", 1)), ...factor());
-      said.push(prose(terms.length ? say.accumulate_output : say.accumulate_nothing));
+      const squared = p.loss === "squared-error", closed = p.feedback.some(Boolean), bare = name === "bias_out";
+      const states = [p.h0, ...walk.states];
+      // y_0, which only the first input can be, to y_T.
+      const used = states.map((_, k) => k).filter((k) => (squared && k > 0) || p.feedback[k]);
+      terms = used.map((k) => [walk.output_total[k], bare ? undefined : states[k]]);
+      shown = [over("t"), slope(at("y", "t")), ...(bare ? [] : [turned(at("h", "t"))])];
+      said.push(prose(squared && closed ? say.accumulate_both : squared ? say.accumulate_error
+        : closed ? say.accumulate_fed : say.accumulate_nothing));
     }
     const pieces = terms.map(([d, factor], k) => [k ? "+" : "=", matrix(d), ...(factor ? [across(factor)] : [])]);
-    const result = ["=", matrix(walk.gradients[name])];
-    said.push(formula(slope(letter(name)), ...(terms.length ? [["=", ...shown], ...pieces] : []), result));
-    return { title: say.accumulate, said };
+    if (terms.length !== 1 || terms[0][1]) pieces.push(["=", matrix(walk.gradients[name])]); // else that term is it
+    said.push(formula(slope(letter(name)), ...(terms.length ? [["=", ...shown]] : []), ...pieces));
+    return { title: `${say.accumulate} · ∂L/∂${SPELT[name]}`, said };
   },
 
   update(p, walk, say) {
@@ -201,10 +240,11 @@ const SAID = {
     }
     const values = { before: minusSign(number(walk.loss)), after: minusSign(number(walk.updated_loss)) };
     said.push(prose(fill(say.before_after, values)));
-    if (Number.isFinite(walk.updated_loss - walk.loss)) {
-      const change = walk.updated_loss - walk.loss;
+    const change = walk.updated_loss - walk.loss;
+    if (Number.isFinite(change)) {
       said.push(prose(change === 0 ? say.level : change < 0 ? say.fell : say.rose));
-    }
+      if (p.loss !== "squared-error") said.push(prose(say.no_minimum));
+    } else if (Number.isFinite(walk.loss)) said.push(prose(say.update_broken));
     return { title: say.update, said };
   },
 };

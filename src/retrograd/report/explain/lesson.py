@@ -17,6 +17,7 @@ from retrograd.bptt import bptt
 from retrograd.errors import InputError, require_choice
 from retrograd.gradients import Gradients
 from retrograd.insight import Sweep, lag_parts
+from retrograd.report.explain.difference import Difference
 
 __all__ = ["LOSSES", "Difference", "Lesson", "Walk"]
 
@@ -35,30 +36,6 @@ SLACK = 8.0
 
 
 @dataclass(frozen=True)
-class Difference:
-    """One entry of a gradient beside its finite difference.
-
-    Attributes:
-        name: of the weight, ``"h0"`` or ``"x"``.
-        index: of the entry.
-        gradient: by backpropagation.
-        difference: (L(θ + s) − L(θ − s)) / 2s.
-        allowed: what the finite difference may be off by: its rounding and its curvature.
-    """
-
-    name: str
-    index: tuple[int, ...]
-    gradient: float
-    difference: float
-    allowed: float
-
-    @property
-    def agrees(self) -> bool:
-        """Whether both are the same number, as far as a finite difference can tell; NaN is not."""
-        return abs(self.gradient - self.difference) <= self.allowed
-
-
-@dataclass(frozen=True)
 class Walk:
     """All numbers of a lesson: T steps, H states, I inputs, O outputs, float64.
 
@@ -68,11 +45,13 @@ class Walk:
         previous: h_{t-1}, ``(T, H)``.
         outputs: y_t, ``(T, O)``, or None without an output.
         inputs: x_t as consumed, ``(T, I)``.
-        output_gradient: what L sends straight into y_t, ``(T, O)``; zero where it looks at states. None without output.
+        output_gradient: e_t, what L sends straight into y_t, ``(T, O)``; zero where it looks at states. None without
+            output.
+        output_total: ∂L/∂y_t of y_0 … y_T, ``(T + 1, O)``: e_t, and what comes back from x_{t+1} where y_t became it.
         direct: g_t, what L sends straight into h_t, ``(T, H)``.
         delta: δ_t, ``(T, H)``.
-        input_gradient: W_ih^T δ_t, ``(T, I)``: of an output fed back too.
-        gradients: by name, those of the weights, ``h0`` and ``x`` (zero where an output was fed back).
+        input_gradient: ∂L/∂x_t = W_ih^T δ_t, ``(T, I)``, of x_t as consumed: of an output fed back too.
+        gradients: by name, those of the weights, ``h0`` and ``x`` as given (zero where an output took its place).
         parts: each step's part in the gradient of each weight, ``(T, ...)``.
         lags: the part in ∂L/∂W_hh of step t's loss through lag k, ``(T, T, H, H)``.
         updated: the weights after W ← W − lr ∂L/∂W.
@@ -85,6 +64,7 @@ class Walk:
     outputs: Array | None
     inputs: Array
     output_gradient: Array | None
+    output_total: Array | None
     direct: Array
     delta: Array
     input_gradient: Array
@@ -116,7 +96,7 @@ class Lesson:
     Examples:
         >>> walk = Lesson.example().walk()
         >>> walk.delta[-1].tolist(), round(walk.loss, 4)
-        ([1.0, 1.0], 1.8988)
+        ([1.0, 1.0], 1.4704)
     """
 
     x: Array
@@ -134,16 +114,21 @@ class Lesson:
 
     @classmethod
     def example(cls, *, loss: str | None = None, closed_loop: bool = False, learning_rate: float = 0.05) -> Lesson:
-        """Return the built-in lesson: two states, five steps; the output is meant to be the next input."""
+        """Return the built-in lesson: two states, five steps; the output is meant to be the next input.
+
+        W_hh turns a vector and shrinks it by √0.52, so each step back shrinks the gradient by the same part. And no
+        number of it, whichever the loss, lies where rounding to the digits shown could go either way.
+        """
         arrays = {
             "x": np.array([[1.0], [2.0], [-1.0], [0.5], [1.0]]),
-            "weight_hh": np.array([[0.5, -0.4], [0.2, 0.8]]),
-            "weight_ih": np.array([[1.0], [0.5]]),
+            "weight_hh": np.array([[0.6, -0.4], [0.4, 0.6]]),
+            "weight_ih": np.array([[1.0], [0.4]]),
             "bias": np.array([0.0, 0.1]),
-            "weight_out": np.array([[0.6, -0.5]]),
-            "bias_out": np.array([0.2]),
+            "weight_out": np.array([[0.6, -0.6]]),
+            "bias_out": np.array([0.3]),
             "target": np.array([[2.0], [-1.0], [0.5], [1.0], [0.0]]),
         }
+        loss = LOSSES[0] if loss is None else loss
         return cls.of_arrays(arrays, "example", loss=loss, closed_loop=closed_loop, learning_rate=learning_rate)
 
     @classmethod
@@ -161,7 +146,8 @@ class Lesson:
         Args:
             arrays: x, weight_hh, weight_ih, and those of the others that there are.
             source: where they come from, for messages.
-            loss: one of :data:`LOSSES`; None: as the arrays say, else the final state.
+            loss: one of :data:`LOSSES`; None: as the arrays say (gradients to start from, a target), else the final
+                state.
             closed_loop: from the second step on, the previous output comes in as input.
             learning_rate: of the update.
 
@@ -178,11 +164,8 @@ class Lesson:
         if "bias_out" in one and weight_out is None:
             raise InputError(f"{source}: bias_out was given without weight_out: there is no output to add it to")
         target = one.get("target")
-        if target is not None and (weight_out is None or target.shape != (time, len(weight_out))):
-            raise InputError(
-                f"{source}: target has shape {target.shape}, expected (time, outputs) = "
-                f"({time}, {'no weight_out' if weight_out is None else len(weight_out)})"
-            )
+        if target is not None:
+            _require_target(target, weight_out, time, source)
         kind, start = _loss(one, loss, source, time, width)
         feedback = np.broadcast_to(one.get("feedback", np.array(False)), (time,)).copy()
         if closed_loop:
@@ -210,7 +193,7 @@ class Lesson:
         return lesson
 
     def is_fed(self, step: int, feature: int) -> bool:
-        """Whether an output takes the place of an input: what was given there has no part in L."""
+        """Whether an output takes the place of an input: the number given there is not used."""
         return self.weight_out is not None and bool(self.feedback[step]) and feature < len(self.weight_out)
 
     def arrays(self) -> dict[str, Array]:
@@ -259,10 +242,14 @@ class Lesson:
         assert g.delta is not None
         assert g.x is not None
         assert g.contributions is not None
-        output_gradient = None
+        input_gradient = g.delta @ self.weight_ih
+        output_gradient = output_total = None
         if g.outputs is not None:
             squared = self.loss == "squared-error"
             output_gradient = g.outputs - self.target if squared else np.zeros_like(g.outputs)
+            output_total = np.concatenate([np.zeros_like(g.outputs[:1]), output_gradient])
+            if self.feedback.any():
+                output_total[:-1][self.feedback] += input_gradient[self.feedback, : g.outputs.shape[1]]
         sweep = Sweep.of_weights(**self.problem())
         updated = {name: array.copy() for name, array in self.arrays().items() if name in WEIGHTS}
         moved = replace(self, **updated)
@@ -277,9 +264,10 @@ class Lesson:
             outputs=g.outputs,
             inputs=g.inputs,
             output_gradient=output_gradient,
+            output_total=output_total,
             direct=sweep.direct[0].numpy(),
             delta=g.delta,
-            input_gradient=g.delta @ self.weight_ih,
+            input_gradient=input_gradient,
             gradients={name: getattr(g, name) for name in names},
             parts={name: g.contributions[name] for name in updated},
             lags=lag_parts(sweep).numpy(),
@@ -331,7 +319,8 @@ def _of_one_sequence(name: str, array: Array, source: str) -> Array:
 def _require_small(x: Array, weight_hh: Array, weight_out: Array | None, source: str) -> None:
     for name, array, ndim in (("x", x, 2), ("weight_hh", weight_hh, 2), ("weight_out", weight_out, 2)):
         if array is not None and (array.ndim != ndim or array.size == 0):
-            raise InputError(f"{source}: {name} has shape {array.shape}, expected a matrix that is not empty")
+            column = f": one feature a step is {name}[:, None]" if name == "x" and array.ndim == 1 else ""
+            raise InputError(f"{source}: {name} has shape {array.shape}, expected a matrix that is not empty{column}")
     sizes = [("steps in x", len(x), MOST_STEPS), ("inputs in x", x.shape[1], MOST_FEATURES)]
     sizes.append(("states in weight_hh", len(weight_hh), MOST_FEATURES))
     if weight_out is not None:
@@ -344,6 +333,15 @@ def _require_small(x: Array, weight_hh: Array, weight_out: Array | None, source:
             )
 
 
+def _require_target(target: Array, weight_out: Array | None, time: int, source: str) -> None:
+    if weight_out is None:
+        raise InputError(f"{source}: target was given without weight_out: there is no output to compare with it")
+    if target.shape != (time, len(weight_out)):
+        raise InputError(
+            f"{source}: target has shape {target.shape}, expected (time, outputs) = {(time, len(weight_out))}"
+        )
+
+
 def _loss(one: Mapping[str, Array], loss: str | None, source: str, time: int, width: int) -> tuple[str, Array | None]:
     """Return the kind of loss, and where its gradient starts if that was given."""
     starts = [name for name in ("grad_states", "grad_final") if name in one]
@@ -354,6 +352,12 @@ def _loss(one: Mapping[str, Array], loss: str | None, source: str, time: int, wi
         if loss == "squared-error" and "target" not in one:
             raise InputError(f"--loss squared-error needs what the outputs should be: add target to {source}")
         return loss, None
+    if "target" in one:
+        if starts:
+            raise InputError(
+                f"{source} has target and {' and '.join(starts)}: the gradient has one start; keep one of them"
+            )
+        return "squared-error", None
     if not starts:
         return LOSSES[0], None
     start = np.zeros((time, width))

@@ -3,40 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
-from retrograd.report.explain.blocks import Block, matrix, number, set_side_by_side, word
-from retrograd.report.explain.lesson import Difference, Lesson, Walk
+from retrograd.norms import norm
+from retrograd.report.explain.blocks import Block, bracketed, matrix, number, set_side_by_side, word
+from retrograd.report.explain.difference import Difference
+from retrograd.report.explain.lesson import Lesson, Walk
+from retrograd.report.explain.tables import INDENT, LETTERS, Line, check_table, lag_table
 from retrograd.report.explain.texts import Texts, fill
 
-__all__ = ["LETTERS", "Line", "tell"]
+__all__ = ["Line", "tell", "what_next"]
 
 Array = np.ndarray[Any, Any]
 
-LETTERS = {
-    "weight_hh": "W_hh",
-    "weight_ih": "W_ih",
-    "bias": "b",
-    "weight_out": "C",
-    "bias_out": "c",
-    "h0": "h_0",
-    "x": "x",
-}
-INDENT = "  "
 PLUS, EQUALS = word("+"), word("=")
+TRANSITION = ("weight_hh", "weight_ih", "bias")
 
 
-@dataclass(frozen=True)
-class Line:
-    """A piece of the text: ``"heading"``, ``"prose"`` (to be wrapped), or ``"formula"``, lines as they are."""
-
-    kind: str
-    text: str = ""
-
-
+@np.errstate(all="ignore")  # what is not finite is said to be
 def tell(lesson: Lesson, walk: Walk, differences: Sequence[Difference], texts: Texts, width: int = 80) -> list[Line]:
     """Return the four steps and their check, formulas broken at ``width`` characters where they can be.
 
@@ -51,6 +38,26 @@ def tell(lesson: Lesson, walk: Walk, differences: Sequence[Difference], texts: T
     return list(_Teller(lesson, walk, differences, texts, width).lines())
 
 
+def what_next(texts: Texts, file: str | None, options: Sequence[str]) -> list[Line]:
+    """Return the commands that show what this one, with its options, has not."""
+    language = list(options[options.index("--lang") :][:2]) if "--lang" in options else []
+    rows = []
+    if file is None:
+        squared, closed = ["--loss", "squared-error"], ["--closed-loop"]
+        if "squared-error" not in options:
+            rows.append((squared, texts.next_squared))
+        if "--closed-loop" not in options:
+            rows.append(([*squared, *closed], texts.next_closed))
+        elif "--lr" not in options:
+            rows.append(([*squared, *closed, "--lr", "0.1"], texts.next_rate))
+        rows = [([*language, *more], said) for more, said in rows]
+    rows.append(([*([] if file is None else [file]), *options, "--html"], texts.next_page))
+    if file is None:
+        rows.append(([*language, "FILE.npz"], texts.next_file))
+    lines = [f"{INDENT}{' '.join(['retrograd explain', *words])}\n{INDENT * 2}{said}" for words, said in rows]
+    return [Line("heading", texts.what_next), *(Line("formula", line) for line in lines)]
+
+
 class _Teller:
     def __init__(self, lesson: Lesson, walk: Walk, differences: Sequence[Difference], texts: Texts, width: int) -> None:
         self.lesson, self.walk, self.texts, self.width = lesson, walk, texts, width
@@ -58,6 +65,8 @@ class _Teller:
         self.steps = len(lesson.x)
         # How many inputs an output takes the place of.
         self.outputs = 0 if lesson.weight_out is None else len(lesson.weight_out)
+        some = "[1]" if self.outputs == 1 else f"[1…{self.outputs}]"
+        self.head = "" if self.outputs == lesson.x.shape[1] else some
 
     def lines(self) -> Iterator[Line]:
         yield Line("heading", self.texts.title)
@@ -73,27 +82,50 @@ class _Teller:
         lesson, texts = self.lesson, self.texts
         yield Line("prose", texts.network)
         yield Line("formula", f"{INDENT}h_t = W_hh h_{{t-1}} + W_ih x_t + b")
+        yield Line("prose", texts.symbols)
         if lesson.weight_out is not None:
             yield Line("prose", texts.output)
             yield Line("formula", f"{INDENT}y_t = C h_t + c")
         if lesson.feedback.any():
-            closed = ", ".join(str(t + 1) for t in np.flatnonzero(lesson.feedback))
+            closed = texts.comma.join(str(t + 1) for t in np.flatnonzero(lesson.feedback))
             yield Line("prose", fill(texts.closed, steps=closed))
+        elif lesson.weight_out is not None and lesson.loss != "squared-error":
+            yield Line("prose", texts.output_unused)
         yield Line("prose", texts.question)
-        yield Line("prose", texts.rounded)
+        yield Line("prose", texts.notation)
+        yield Line("prose", texts.numbers)
+        yield from self.listed([(LETTERS[name], matrix(getattr(lesson, name))) for name in TRANSITION])
+        if lesson.weight_out is not None and lesson.bias_out is not None:
+            yield from self.listed([("C", matrix(lesson.weight_out)), ("c", matrix(lesson.bias_out))])
+        yield from self.listed([("h_0", matrix(lesson.h0)), *self.given_inputs()])
+        if lesson.loss == "squared-error":
+            assert lesson.target is not None
+            yield from self.listed([(f"y*_{k + 1}", matrix(target)) for k, target in enumerate(lesson.target)])
+
+    def given_inputs(self) -> Iterator[tuple[str, Block]]:
+        """The inputs that are used as they were given; a dash for a feature that an output takes the place of."""
+        for k, given in enumerate(self.lesson.x):
+            cells = ["–" if self.lesson.is_fed(k, i) else number(value) for i, value in enumerate(given)]
+            if set(cells) != {"–"}:
+                yield f"x_{k + 1}", bracketed([[cell] for cell in cells])
+
+    def listed(self, named: Sequence[tuple[str, Block]]) -> Iterator[Line]:
+        """Names and their values beside each other."""
+        (first, block), *others = named
+        pieces = [[EQUALS, block], *([word(f"  {name}"), EQUALS, one] for name, one in others)]
+        yield from self.formula(first, pieces)
 
     def forward(self) -> Iterator[Line]:
         lesson, walk, texts = self.lesson, self.walk, self.texts
         yield Line("heading", texts.forward)
         yield Line("prose", texts.forward_note)
-        yield from self.formula("h_0", [[EQUALS, matrix(lesson.h0)]])
         for k in range(self.steps):
             t = k + 1
             if lesson.feedback[k]:
                 if not lesson.feedback[:k].any():
                     yield Line("prose", texts.forward_closed)
                 fed = walk.inputs[k, : self.outputs]
-                name = f"x_{t}" if self.outputs == lesson.x.shape[1] else f"x_{t}[1…{self.outputs}]"
+                name = f"x_{t}{self.head}"
                 pieces = [[EQUALS, matrix(fed)]]
                 if k == 0:  # what comes before the first output is nowhere else
                     assert lesson.weight_out is not None
@@ -143,11 +175,11 @@ class _Teller:
             yield from self.formula("L", [[EQUALS, word(name)], *self.summed("", terms, "")])
 
     def summed(self, before: str, terms: Sequence[str], after: str) -> list[list[Block]]:
-        """Return the pieces of a sum of numbers and its value."""
+        """Return the pieces of a sum of numbers and its value, once where that is all of it."""
         words = [f"{before if k == 0 else ''}{term}" for k, term in enumerate(terms)]
         words[-1] += after
         pieces = [[EQUALS if k == 0 else PLUS, word(term)] for k, term in enumerate(words)]
-        return [*pieces, [EQUALS, word(number(self.walk.loss))]]
+        return [*(pieces if len(terms) > 1 or before else []), [EQUALS, word(number(self.walk.loss))]]
 
     def initialise(self) -> Iterator[Line]:
         lesson, walk, texts = self.lesson, self.walk, self.texts
@@ -163,7 +195,7 @@ class _Teller:
                 assert walk.outputs is not None
                 assert lesson.target is not None
                 yield from self.formula(
-                    f"∂L/∂y_{t}",
+                    f"e_{t}",
                     [
                         [EQUALS, word(f"y_{t} − y*_{t}")],
                         [EQUALS, matrix(walk.outputs[k]), word("−"), matrix(lesson.target[k])],
@@ -171,11 +203,11 @@ class _Teller:
                     ],
                 )
                 back = [EQUALS, matrix(lesson.weight_out.T), matrix(walk.output_gradient[k])]
-                pieces = [[EQUALS, word(f"Cᵀ ∂L/∂y_{t}")], back, *pieces]
+                pieces = [[EQUALS, word(f"Cᵀ e_{t}")], back, *pieces]
             yield from self.formula(f"g_{t}", pieces)
 
     def propagate(self) -> Iterator[Line]:
-        _lesson, walk, texts = self.lesson, self.walk, self.texts
+        walk, texts = self.walk, self.texts
         yield Line("heading", texts.propagate)
         yield Line("prose", texts.propagate_note)
         for k in reversed(range(self.steps)):
@@ -188,9 +220,21 @@ class _Teller:
             yield from self.of_input(k)
         yield Line("prose", texts.propagate_first)
         yield from self.carried("∂L/∂h_0", "", None, 0, walk.gradients["h0"])
+        if self.steps > 1:
+            yield from self.sizes()
+
+    def sizes(self) -> Iterator[Line]:
+        """How δ_t shrinks or grows on the way back."""
+        lesson, texts = self.lesson, self.texts
+        said = [texts.propagate_powers]
+        if lesson.feedback.any() and not self.head:
+            said.append(texts.propagate_powers_closed)
+        yield Line("prose", texts.between.join([*said, texts.propagate_sizes]))
+        sizes = norm(torch.from_numpy(self.walk.delta)).tolist()
+        yield from self.listed([(f"‖δ_{k + 1}‖", word(number(sizes[k]))) for k in reversed(range(self.steps))])
 
     def carried(self, name: str, own: str, direct: Array | None, t: int, result: Array) -> Iterator[Line]:
-        """The gradient of h_t from that of h_{t+1}, and from the input x_{t+1} that h_t made."""
+        """The gradient of h_t from that of h_{t+1}, and from the input x_{t+1} that y_t became."""
         lesson, walk = self.lesson, self.walk
         symbols, pieces = [f"W_hhᵀ δ_{t + 1}"], [[EQUALS, matrix(lesson.weight_hh.T), matrix(walk.delta[t])]]
         if direct is not None:
@@ -201,10 +245,24 @@ class _Teller:
             assert lesson.weight_out is not None
             if not lesson.feedback[t + 1 :].any():
                 yield Line("prose", self.texts.propagate_closed)
-            part = "" if self.outputs == lesson.x.shape[1] else f"[1…{self.outputs}]"
-            symbols.append(f"Cᵀ ∂L/∂x_{t + 1}{part}")
+            into = f"∂L/∂x_{t + 1}{self.head}"
+            yield from self.of_output(t, into)
+            symbols.append(f"Cᵀ {into}")
             pieces.append([PLUS, matrix(lesson.weight_out.T), matrix(walk.input_gradient[t, : self.outputs])])
         yield from self.formula(name, [[EQUALS, word(" + ".join(symbols))], *pieces, [EQUALS, matrix(result)]])
+
+    def of_output(self, t: int, into: str) -> Iterator[Line]:
+        """The whole gradient of an output that became an input."""
+        walk = self.walk
+        assert walk.output_total is not None
+        assert walk.output_gradient is not None
+        back = matrix(walk.input_gradient[t, : self.outputs])
+        pieces = [[EQUALS, word(into)], [EQUALS, back]]
+        if t > 0 and self.lesson.loss == "squared-error":
+            own = matrix(walk.output_gradient[t - 1])
+            pieces = [[EQUALS, word(f"e_{t} + {into}")], [EQUALS, own], [PLUS, back]]
+            pieces.append([EQUALS, matrix(walk.output_total[t])])
+        yield from self.formula(f"∂L/∂y_{t}", pieces)
 
     def of_input(self, k: int) -> Iterator[Line]:
         lesson, walk, texts = self.lesson, self.walk, self.texts
@@ -231,19 +289,19 @@ class _Teller:
             "weight_ih": ("Σ_t δ_t x_tᵀ", [(walk.delta[k], walk.inputs[k]) for k in steps]),
             "bias": ("Σ_t δ_t", [(walk.delta[k], None) for k in steps]),
         }
-        if walk.outputs is not None and walk.output_gradient is not None:
-            looked = lesson.loss == "squared-error"
-            sources: list[tuple[Array, Array]] = []
-            if looked:
-                sources += [(walk.output_gradient[k], walk.states[k]) for k in steps]
-            closed = np.flatnonzero(lesson.feedback)
-            sources += [(walk.input_gradient[k, : self.outputs], walk.previous[k]) for k in closed]
-            names = (["∂L/∂y_t"] if looked else []) + (["∂L/∂x_{t+1}"] if len(closed) else [])
-            pairs["weight_out"] = (" + ".join(f"Σ_t {name} h_tᵀ" for name in names), list(sources))
-            pairs["bias_out"] = (" + ".join(f"Σ_t {name}" for name in names), [(g, None) for g, _ in sources])
+        made = ""
+        if walk.output_total is not None:
+            squared, closed = lesson.loss == "squared-error", bool(lesson.feedback.any())
+            kind = "both" if squared and closed else "error" if squared else "fed" if closed else "nothing"
+            made = getattr(texts, f"accumulate_{kind}")
+            states = [lesson.h0, *walk.states]
+            # y_0, which only the first input can be, to y_T.
+            used = [t for t in range(self.steps + 1) if (squared and t > 0) or lesson.feedback[t : t + 1].any()]
+            pairs["weight_out"] = ("Σ_t ∂L/∂y_t h_tᵀ", [(walk.output_total[t], states[t]) for t in used])
+            pairs["bias_out"] = ("Σ_t ∂L/∂y_t", [(walk.output_total[t], None) for t in used])
         for name, (formula, terms) in pairs.items():
             if name == "weight_out":
-                yield Line("prose", texts.accumulate_output if terms else texts.accumulate_nothing)
+                yield Line("prose", made)
             symbol = f"∂L/∂{LETTERS[name]}"
             if not terms:
                 yield from self.formula(symbol, [[EQUALS, matrix(walk.gradients[name])]])
@@ -252,20 +310,15 @@ class _Teller:
                 [EQUALS if k == 0 else PLUS, matrix(left), *([] if right is None else [matrix(right[None])])]
                 for k, (left, right) in enumerate(terms)
             ]
-            yield from self.formula(symbol, [[EQUALS, word(formula)], *pieces, [EQUALS, matrix(walk.gradients[name])]])
+            if len(terms) > 1 or terms[0][1] is not None:  # else that term is the result
+                pieces.append([EQUALS, matrix(walk.gradients[name])])
+            yield from self.formula(symbol, [[EQUALS, word(formula)], *pieces])
 
     def lags(self) -> Iterator[Line]:
         walk, texts = self.walk, self.texts
         yield Line("heading", texts.lags)
         yield Line("prose", texts.lags_note)
-        by_lag, gradient = walk.lags.sum(0), walk.gradients["weight_hh"]
-        squared = float((gradient**2).sum())
-        rows = [[str(k), number(float(np.linalg.norm(part)))] for k, part in enumerate(by_lag)]
-        for row, part in zip(rows, by_lag, strict=True):
-            row.append(number(float((part * gradient).sum()) / squared) if squared > 0 else "–")
-        yield from _table([texts.lag, texts.size, texts.share], rows)
-        error = float(np.abs(by_lag.sum(0) - gradient).max())
-        yield Line("prose", fill(texts.lags_sum, error=number(error)) if squared > 0 else texts.lags_none)
+        yield from lag_table(walk.lags, walk.gradients["weight_hh"], self.lesson.h0, texts)
 
     def update(self) -> Iterator[Line]:
         lesson, walk, texts = self.lesson, self.walk, self.texts
@@ -280,22 +333,23 @@ class _Teller:
                     [EQUALS, matrix(after)],
                 ],
             )
-        before_after = fill(texts.before_after, before=number(walk.loss), after=number(walk.updated_loss))
+        said = [fill(texts.before_after, before=number(walk.loss), after=number(walk.updated_loss))]
         change = walk.updated_loss - walk.loss
-        outcome = texts.level if change == 0 else texts.fell if change < 0 else texts.rose
-        # Chinese sentences follow each other without a space.
-        yield Line("prose", before_after + ("" if texts.tag.startswith("zh") else " ") + outcome)
+        if np.isfinite(change):
+            said.append(texts.level if change == 0 else texts.fell if change < 0 else texts.rose)
+            if lesson.loss != "squared-error":
+                said.append(texts.no_minimum)
+        elif np.isfinite(walk.loss):
+            said.append(texts.update_broken)
+        yield Line("prose", texts.between.join(said))
 
     def check(self) -> Iterator[Line]:
-        texts, found = self.texts, self.differences
+        texts = self.texts
         yield Line("heading", texts.check)
         yield Line("prose", texts.check_note)
-        rows = [
-            [entry(one), number(one.gradient), number(one.difference), number(abs(one.gradient - one.difference))]
-            for one in found
-        ]
-        yield from _table([texts.entry, texts.by_backpropagation, texts.by_differences, texts.apart], rows)
-        yield Line("prose", verdict(found, texts))
+        yield from check_table(self.differences, texts)
+        if any(self.lesson.is_fed(*index) for index in np.ndindex(*self.lesson.x.shape)):
+            yield Line("prose", texts.x_replaced)
 
     def of_loss(self, what: str) -> str:
         text: str = getattr(self.texts, f"{what}_{self.lesson.loss.replace('-', '_')}")
@@ -308,32 +362,3 @@ class _Teller:
 def _term(value: float) -> str:
     """Return a number as it stands in a sum."""
     return f"({number(value)})" if value < 0 else number(value)
-
-
-def entry(one: Difference) -> str:
-    """Return the name of an entry, counted from 1: ``W_hh[1,2]``."""
-    return f"{LETTERS[one.name]}[{','.join(str(i + 1) for i in one.index)}]"
-
-
-def verdict(found: Sequence[Difference], texts: Texts) -> str:
-    """Say whether all entries agree with their finite differences."""
-    failed = [one for one in found if not one.agrees]
-    apart = [abs(one.gradient - one.difference) for one in failed or found]
-    said = {
-        "largest": number(float(np.max(apart))),
-        "allowed": number(max(one.allowed for one in failed or found)),
-    }
-    if failed:
-        return fill(texts.disagree, count=len(failed), total=len(found), **said)
-    return fill(texts.agree, count=len(found), **said)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Line]:
-    """Yield a table's lines: the first column to the left, numbers to the right."""
-    from rich.cells import cell_len
-
-    widths = [max(cell_len(row[k]) for row in [header, *rows]) for k in range(len(header))]
-    for row in [header, *rows]:
-        padded = [" " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
-        cells = [row[0] + padded[0], *(space + cell for space, cell in zip(padded[1:], row[1:], strict=True))]
-        yield Line("formula", INDENT + "  ".join(cells).rstrip())
