@@ -2,9 +2,45 @@
 
 from __future__ import annotations
 
-__all__ = ["BLACK", "BLUE", "GREEN", "NO_SUCH_STEP", "ORANGE", "PURPLE", "SKY", "VERMILLION"]
+__all__ = [
+    "AGAINST",
+    "ALONG",
+    "BLACK",
+    "BLUE",
+    "GREEN",
+    "NO_SUCH_STEP",
+    "ORANGE",
+    "PURPLE",
+    "SKY",
+    "VERMILLION",
+    "diverging",
+]
 
 BLACK, BLUE, VERMILLION, GREEN, PURPLE = "#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 ORANGE, SKY = "#e69f00", "#56b4e9"
 # Where a map of steps and lags has no cell: neither a colour nor a zero.
 NO_SUCH_STEP = "#c8c8c8"
+# Parts along a gradient and against it. Every colour-blind reader sees one of them as yellowish, the other as blue.
+ALONG, AGAINST = VERMILLION, "#6046b0"
+_DARK_ALONG, _DARK_AGAINST = "#521f00", "#1c0f45"
+
+
+def diverging(half: int) -> list[str]:
+    """Return ``2 half + 1`` colours from dark AGAINST over white to dark ALONG.
+
+    >>> diverging(2)
+    ['#1c0f45', '#6046b0', '#ffffff', '#d55e00', '#521f00']
+    """
+    return [*_ramp(AGAINST, _DARK_AGAINST, half)[::-1], "#ffffff", *_ramp(ALONG, _DARK_ALONG, half)]
+
+
+def _ramp(strong: str, dark: str, count: int) -> list[str]:
+    """Return colours from white, which is left out, over a strong one to a dark one."""
+    stops = [[255, 255, 255], *([int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in (strong, dark))]
+    colors = []
+    for number in range(1, count + 1):
+        place = 2 * number / count
+        low = min(int(place), 1)
+        parts = (a + (b - a) * (place - low) for a, b in zip(stops[low], stops[low + 1], strict=True))
+        colors.append("#" + "".join(f"{round(part):02x}" for part in parts))
+    return colors

@@ -1,29 +1,56 @@
-"""Pictures of how a gradient flows, as matplotlib figures; every axis labelled, colours told apart by everyone."""
+"""Pictures of how a gradient flows, as matplotlib figures; every axis labelled, colours told apart by everyone.
+
+What has a place in them is decided in :mod:`retrograd.insight.curves`.
+"""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from retrograd.errors import InputError
+from retrograd.insight.curves import (
+    EXPONENT,
+    FAINTEST,
+    LINEAR,
+    LOG,
+    WORDS,
+    Curve,
+    by_lag,
+    cells,
+    few,
+    lag_label,
+    lag_ticks,
+    memories,
+    no_shares,
+    on_axis,
+    only_source,
+    scale_for,
+    singular_values,
+    truncated,
+)
 from retrograd.insight.verdict import VANISHED
-from retrograd.palette import BLACK, BLUE, GREEN, NO_SUCH_STEP, PURPLE, VERMILLION
+from retrograd.palette import AGAINST, ALONG, BLACK, BLUE, GREEN, NO_SUCH_STEP, PURPLE, VERMILLION, diverging
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
     from retrograd.insight.analysis import Analysis
+    from retrograd.insight.lags import LagMap
+    from retrograd.insight.spectrum import Spectrum
 
 __all__ = ["Plots"]
 
 Array = np.ndarray[Any, Any]
 
-COLORS = (BLUE, VERMILLION, GREEN, PURPLE)
-# Columns of a heat map, and the share from which its colours begin.
-MOST_COLUMNS = 200
-FAINTEST = 1e-6
+MOST_COLUMNS, MOST_MARKS = 200, 100
+# Markers, and how far up an axis, of what has no height.
+_MARKS = {"zero": ("x", 0.02), "infinite": ("^", 0.98), "nan": ("s", 0.93)}
 
 
 class Plots:
@@ -44,106 +71,260 @@ class Plots:
         self._analysis = analysis
 
     def flow(self) -> Figure:
-        """‖∂L/∂h_t‖ and what the loss sends straight into each step; zeros and what is not finite are marked."""
+        """‖∂L/∂h_t‖ and what the loss sends straight into each step; zero, infinity and NaN are marked."""
         found = self._analysis.flow
         figure, axis = _figure()
         steps = np.arange(1, len(found.delta_norm) + 1)
-        _curve(axis, steps, found.delta_norm, "‖∂L/∂h_t‖, whole", BLUE, "-")
-        _curve(axis, steps, found.direct_norm, "straight from the loss", VERMILLION, "o")
-        axis.set(xlabel="step t", ylabel="norm of the gradient", title="The gradient at every step")
-        return _with_legend(figure)
+        whole = Curve("‖∂L/∂h_t‖, whole", steps, found.delta_norm)
+        direct = Curve("straight from the loss", steps, found.direct_norm)
+        _draw(axis, [(whole, BLUE, "-"), (direct, VERMILLION, "o")], "norm of the gradient")
+        axis.set(xlabel="step t", title="The gradient at every step")
+        return _finished(figure)
 
     def jacobians(self) -> Figure:
-        """The largest singular values of ∂h_T/∂h_{T−k}, lag by lag."""
-        found = self._analysis.jacobians
+        """The largest singular values of ∂h_T/∂h_{T−k}, lag by lag; those that rounding hides are not drawn."""
         figure, axis = _figure()
-        values = found.resolved
-        for number in range(min(values.shape[1], len(COLORS))):
-            name = (
-                "largest (the norm)" if number == 0 else f"{('second', 'third', 'fourth')[number - 1]} singular value"
-            )
-            _curve(axis, found.lags, values[:, number], name, COLORS[number], "-")
-        axis.axhline(1, color=BLACK, linewidth=0.8)
-        axis.axhline(VANISHED, color=BLACK, linewidth=0.8, linestyle=":")
-        axis.set(xlabel="lag k, steps", ylabel="singular values of ∂h_T/∂h_(T−k)", title="What a gradient goes through")
-        return _with_legend(figure)
+        curves, notes = singular_values(self._analysis.jacobians)
+        colors = (BLUE, VERMILLION, GREEN, PURPLE)
+        styled = [(curve, color, "-") for curve, color in zip(curves, colors, strict=False)]
+        scale = _draw(axis, styled, "singular value")
+        for level, name, style in ((1.0, "1", "-"), (VANISHED, "1/1000", ":"))[: 1 if scale == LINEAR else 2]:
+            height = np.log10(level) if scale == EXPONENT else level
+            axis.axhline(height, color=BLACK, linewidth=0.8, linestyle=style, label=name, zorder=1)
+        axis.set(xlabel="lag k, steps", title="What a gradient goes through: singular values of ∂h_T/∂h_(T−k)")
+        return _finished(figure, notes)
 
     def lag_map(self) -> Figure:
-        """∂L/∂W_hh by the step where the loss enters and the lag over which it goes back."""
-        from matplotlib.colors import SymLogNorm
-
+        """∂L/∂W_hh by the step where the loss enters and the lag over which it goes back, and summed over steps."""
         found = self._analysis.lag_map
-        if np.isnan(found.share).all():
-            raise InputError("lag_map: the gradient is zero, and has no shares")
-        edges, share = found.coarse(MOST_COLUMNS)
-        figure, axis = _figure(height=4.2)
-        axis.set_facecolor(NO_SUCH_STEP)
-        top = max(float(np.nanmax(np.abs(share))), 10 * FAINTEST)
-        rows = np.arange(len(found.edges))
-        drawn = axis.pcolormesh(
-            edges + 0.5, rows, share.T, norm=SymLogNorm(FAINTEST, vmin=-top, vmax=top), cmap="PuOr_r", rasterized=True
-        )
-        ticks = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), 10)).astype(int))
-        axis.set_yticks(ticks, [str(found.edges[tick]) for tick in ticks])
-        axis.set(
-            xlabel="source step t, where the loss enters",
-            ylabel="lag k, steps (not to scale)",
-            title=f"Where ∂L/∂{self._analysis.name} comes from",
-        )
-        bar = figure.colorbar(drawn, ax=axis)
-        bar.set_label(f"share of the gradient\n(linear within ±{FAINTEST:g}; grey: no such step)")
-        return figure
+        if (reason := no_shares(found)) is not None:
+            raise InputError(f"lag_map: {reason}")
+        title = f"Where ∂L/∂{self._analysis.name} comes from"
+        source = only_source(found)
+        if source is not None:
+            figure, axis = _figure()
+            _draw_by_lag(axis, found, sideways=False)
+            axis.set_title(textwrap.fill(f"{title}: the loss looks at step {source} alone", 70))
+            return _finished(figure)
+        figure, (axis, beside) = _figure(1, 2, width=8.6, height=4.4, sharey=True, width_ratios=(2.6, 1))
+        drawn, patches = _draw_map(axis, found)
+        axis.set_title(textwrap.fill(title, 50))
+        _draw_by_lag(beside, found, sideways=True)
+        beside.set(title="Over all steps", ylabel="")
+        bar = figure.colorbar(drawn, ax=[axis, beside])
+        bar.set_label("share of the gradient in a cell")
+        return _finished(figure, patches=patches, columns=3)
 
     def truncation(self) -> Figure:
         """Relative error and angle of the gradient through windows of k steps."""
-        found = self._analysis.truncation
-        figure, axis = _figure(rows=2, height=5.2)
-        _curve(axis[0], found.windows, found.relative_error, "relative error", BLUE, "-")
-        _curve(axis[1], found.windows, found.angle, "angle", VERMILLION, "-")
-        axis[0].set_title(f"What truncated backpropagation loses of G = ∂L/∂{self._analysis.name}")
-        axis[0].set_ylabel("‖G_k − G‖ / ‖G‖ (a ratio)")
-        axis[1].set(xlabel="window k, steps", ylabel="angle to G, degrees")
-        return _with_legend(figure)
+        if (reason := no_shares(self._analysis.lag_map)) is not None:
+            raise InputError(f"truncation: {reason}")
+        error, angle, notes = truncated(self._analysis.truncation)
+        figure, axes = _figure(2, 1, height=5.0, sharex=True)
+        _draw(axes[0], [(error, BLUE, "-")], "‖G_k − G‖ / ‖G‖ (a ratio)")
+        _draw(axes[1], [(angle, VERMILLION, "-")], "angle to G, degrees", full=90)
+        if error.sampled:
+            axes[1].set_xscale("log")
+        title = f"What truncated backpropagation loses of G = ∂L/∂{self._analysis.name}"
+        axes[0].set_title(textwrap.fill(title, 70))
+        axes[1].set_xlabel("window k, steps")
+        return _finished(figure, notes)
 
     def spectrum(self) -> Figure:
-        """Eigenvalues of the transition in the complex plane, with the unit circle."""
+        """Eigenvalues of the transition in the complex plane, with the unit circle; mean rates where it changes."""
+        found = self._modes("spectrum")
+        figure, axis = _figure(width=5.0, height=4.6)
+        around = np.linspace(0, 2 * np.pi, 361)
+        axis.plot(np.cos(around), np.sin(around), color=BLACK, linewidth=1, label="unit circle", zorder=1)
+        values, constant = found.eigenvalues, found.time_constant
+        what = "mean rates" if found.averaged else "eigenvalues"
+        for mask, name, marker, color in (
+            ((constant >= 0) & np.isfinite(constant), f"{what} inside: they fade", "o", BLUE),
+            (np.isinf(constant), f"{what} on it: they stay", "s", GREEN),
+            (constant < 0, f"{what} outside: they grow", "^", VERMILLION),
+        ):
+            if mask.any():
+                axis.scatter(
+                    values.real[mask], values.imag[mask], s=32, marker=marker, facecolors="none", edgecolors=color,
+                    linewidths=1.4, label=f"{name} ({mask.sum()} of {len(values)})",
+                )  # fmt: skip
+        title = (
+            "Mean rates of the channels\n(geometric means over time)" if found.averaged else "Modes of the transition"
+        )
+        axis.set(xlabel="real part", ylabel="imaginary part", title=title)
+        axis.set_aspect("equal", adjustable="datalim")
+        return _finished(figure, columns=1)
+
+    def memory(self, interval: float = 1.0, unit: str = "steps") -> Figure:
+        """How long each mode remembers, from the slowest to the fastest.
+
+        Args:
+            interval: time between two steps.
+            unit: of that time.
+
+        Raises:
+            InputError: there are no modes, or ``interval`` is not above 0.
+        """
+        if not 0 < interval < np.inf:
+            raise InputError(f"memory: interval is {interval}, expected the time between two steps, above 0")
+        found = self._modes("memory")
+        figure, axis = _figure()
+        axis.set_yscale("log")
+        looks = {"horizon": ("D", PURPLE, 0.5), "constant": ("o", BLUE, 0.5), "grows": ("v", VERMILLION, 0.5),
+                 "forever": ("^", GREEN, 0.98), "once": ("x", BLACK, 0.02)}  # fmt: skip
+        groups = memories(found, interval)
+        for kind, name, number, times in groups:
+            marker, color, edge = looks[kind]
+            axis.plot(
+                number, np.full(len(number), edge) if times is None else times, marker, color=color, markersize=5,
+                fillstyle="none", label=name,
+                transform=axis.get_xaxis_transform() if times is None else axis.transData,
+            )  # fmt: skip
+        length = len(self._analysis.flow.delta_norm)
+        axis.axhline(
+            length * interval, color=BLACK, linewidth=0.8, linestyle=":", label=f"the sequence: {length} steps"
+        )
+        shown = [times for *_, times in groups if times is not None] + [np.array([length * interval])]
+        low, high = np.log10([min(times.min() for times in shown), max(times.max() for times in shown)])
+        axis.set_ylim(10.0 ** np.floor(low - 0.1), 10.0 ** np.ceil(high + 0.1))
+        what = "channel, the slowest first (by its mean rate)" if found.averaged else "mode, the slowest first"
+        axis.set(xlabel=what, ylabel=f"time, {unit}", title="How long each mode remembers")
+        axis.set_xlim(0.5, len(found.time_constant) + 0.5)
+        _whole_numbers(axis)
+        return _finished(figure)
+
+    def _modes(self, picture: str) -> Spectrum:
         found = self._analysis.spectrum
         if found is None:
-            raise InputError("spectrum: the transitions are dense and change with time: they have no one spectrum")
-        figure, axis = _figure(width=4.6, height=4.6)
-        around = np.linspace(0, 2 * np.pi, 361)
-        axis.plot(np.cos(around), np.sin(around), color=BLACK, linewidth=1, label="unit circle")
-        values = found.eigenvalues
-        axis.scatter(values.real, values.imag, s=30, facecolors="none", edgecolors=BLUE, label="eigenvalues")
-        axis.set(xlabel="real part", ylabel="imaginary part", aspect="equal", title="Modes of the transition")
-        return _with_legend(figure)
+            raise InputError(f"{picture}: the transitions are dense and change with time: they have no one spectrum")
+        return found
 
 
-def _figure(rows: int = 1, width: float = 7.0, height: float = 3.2) -> tuple[Figure, Any]:
+def _figure(
+    rows: int = 1, columns: int = 1, width: float = 7.0, height: float = 3.2, **axes: Any
+) -> tuple[Figure, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(rows, 1, sharex=rows > 1)
+    return figure, figure.subplots(rows, columns, **axes)
 
 
-def _with_legend(figure: Figure) -> Figure:
-    """Put the legend below, where it hides no data."""
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+def _finished(figure: Figure, notes: Sequence[str] = (), patches: Sequence[Patch] = (), columns: int = 2) -> Figure:
+    """Put the legend, and under its notes, below, where they hide no data; the figure grows by them."""
+    handles: dict[Any, Any] = {
+        label: handle for axis in figure.axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    handles |= {patch.get_label(): patch for patch in patches}
+    text = "\n".join(textwrap.fill(note, int(14 * figure.get_figwidth())) for note in notes)
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize="small",
+        title=text or None, title_fontsize="small",
+    )  # fmt: skip
+    lines = -(-len(handles) // columns) + len(text.splitlines())
+    figure.set_figheight(figure.get_figheight() + 0.2 * lines)
     return figure
 
 
-def _curve(axis: Axes, x: Array, values: Array, name: str, color: str, style: str) -> None:
-    """Draw a curve, on a logarithmic axis where it spans decades; zero at the bottom, what is not finite at the top."""
-    positive = np.isfinite(values) & (values > 0)
-    if positive.any() and values[positive].max() > 10 * values[positive].min():
-        axis.set_yscale("log")
-    shown = np.where(positive, values, np.nan)
-    line, marker = ("none", "o") if style == "o" else (style, "")
-    axis.plot(x, shown, linestyle=line, color=color, marker=marker, markersize=3, label=name)
-    for mask, marker, where in ((values == 0, "x", 0.02), (~np.isfinite(values), "v", 0.98)):
-        if mask.any():
-            what = "exactly 0" if marker == "x" else "not finite"
-            axis.plot(
-                x[mask], np.full(int(mask.sum()), where), marker, color=color, markersize=4,
-                transform=axis.get_xaxis_transform(), label=f"{name}: {what}",
+def _whole_numbers(axis: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _draw(
+    axis: Axes, curves: Sequence[tuple[Curve, str, str]], label: str, *, full: float = 1.0, sideways: bool = False
+) -> str:
+    """Draw curves on the axis that serves them all; return what it shows.
+
+    Args:
+        axis: where.
+        curves: each with its colour and its style, a line's or a marker's.
+        label: of their axis.
+        full: how far up that goes where all are zero.
+        sideways: let it be the horizontal one.
+    """
+    scale = scale_for(curve for curve, _, _ in curves)
+    letter = "x" if sideways else "y"
+    axis.set(**{f"{letter}label": on_axis(label, scale)})
+    if scale == LOG:
+        axis.set(**{f"{letter}scale": "log"})
+    if scale == LINEAR:
+        # From 0: a difference in the last digit must not look like a fall.
+        top = max((10.0 ** curve.exponents.max() for curve, _, _ in curves if len(curve.exponents)), default=full)
+        axis.set(**{f"{letter}lim": (-0.04 * top, 1.08 * top)})
+    edge = axis.get_yaxis_transform() if sideways else axis.get_xaxis_transform()
+
+    def put(x: Array, y: Array, style: str, color: str, **how: Any) -> None:
+        axis.plot(*((y, x) if sideways else (x, y)), style, color=color, **how)
+
+    lines = sum(style == "-" for _, _, style in curves)
+    for number, (curve, color, style) in enumerate(curves):
+        heights, alone = curve.heights(scale), curve.alone(scale)
+        if style != "-":
+            heights[curve.log10 == -np.inf] = np.nan  # a mark of its own says so
+        if np.isfinite(heights).any():
+            # Thinner and thinner: of lines that lie on each other all are seen.
+            look = {"markersize": 3, "linewidth": 1.6 if lines == 1 else 3.2 - 0.8 * number, "label": curve.name}
+            put(curve.x, heights, "o-" if style == "-" and curve.sampled else style, color, **look)
+            if style == "-" and alone.any():
+                put(curve.x[alone], heights[alone], "o", color, markersize=4)
+        for kind, mask in curve.marks():
+            marker, where = _MARKS[kind]
+            at_height = kind == "zero" and scale == LINEAR
+            at = few(mask, MOST_MARKS)
+            put(
+                curve.x[at], np.full(len(at), 0.0 if at_height else where), marker, color, markersize=4.5,
+                fillstyle="none", label=f"{curve.name}: {WORDS[kind]}", clip_on=False,
+                transform=axis.transData if at_height else edge,
             )  # fmt: skip
+    if not sideways:
+        _whole_numbers(axis)
+        if len(curves[0][0].x) == 1:
+            axis.set_xlim(curves[0][0].x[0] - 1, curves[0][0].x[0] + 1)
+    return scale
+
+
+def _draw_map(axis: Axes, found: LagMap) -> tuple[Any, list[Patch]]:
+    """Draw the heat map; return what the colour bar and the legend need."""
+    from matplotlib.colors import ListedColormap, SymLogNorm
+    from matplotlib.patches import Patch
+
+    edges, share, there = cells(found, MOST_COLUMNS)
+    rows, known = np.arange(len(found.edges)), np.isfinite(share)
+    top = max(float(np.abs(share[known]).max(initial=0)), 10 * FAINTEST)
+    axis.pcolormesh(
+        edges + 0.5, rows, np.ma.masked_array(np.zeros(share.shape), there).T, cmap=ListedColormap([NO_SUCH_STEP]),
+        rasterized=True,
+    )  # fmt: skip
+    drawn = axis.pcolormesh(
+        edges + 0.5, rows, np.ma.masked_array(share, ~known).T, norm=SymLogNorm(FAINTEST, vmin=-top, vmax=top),
+        cmap=ListedColormap(diverging(128)), rasterized=True,
+    )  # fmt: skip
+    patches = [Patch(facecolor="white", edgecolor=BLACK, linewidth=0.5, label=f"0, or less than {FAINTEST:g}")]
+    if not there.all():
+        patches.append(Patch(facecolor=NO_SUCH_STEP, label="no such step"))
+    if (there & ~known).any():
+        # They are left transparent: what is behind them shows.
+        axis.patch.set(hatch="xxxx", edgecolor=BLACK, linewidth=0)
+        patches.append(Patch(facecolor="white", edgecolor=BLACK, hatch="xxxx", linewidth=0.5, label="not finite"))
+    ticks = lag_ticks(found, 10)
+    axis.set_yticks(list(ticks), list(ticks.values()))
+    axis.set(xlabel="source step t, where the loss enters", ylabel=lag_label(found))
+    return drawn, patches
+
+
+def _draw_by_lag(axis: Axes, found: LagMap, *, sideways: bool) -> None:
+    """Draw the sizes of the shares of every bin of lags, their sign by colour and marker."""
+    along, against, neither = by_lag(found)
+    curves = [(along, ALONG, "o"), (against, AGAINST, "D"), (neither, BLACK, "o")]
+    scale = _draw(axis, curves, "|share of the gradient|", sideways=sideways)
+    size = Curve("", along.x, np.abs(found.by_lag)).heights(scale)
+    rows = np.arange(len(size) + 1)
+    axis.stairs(
+        size, rows, baseline=None, orientation="horizontal" if sideways else "vertical", color=BLACK, linewidth=0.6,
+        zorder=1,
+    )  # fmt: skip
+    if not sideways:
+        ticks = lag_ticks(found, 10)
+        axis.set_xticks(list(ticks), list(ticks.values()))
+        axis.set(xlabel=lag_label(found), xlim=(0, rows[-1]))
