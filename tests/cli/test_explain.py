@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from retrograd import bptt
 from retrograd.report.explain.blocks import matrix
 
 __all__ = ["retrograd"]  # a fixture
+
+DOCS = Path(__file__).parents[2] / "docs/explain.md"
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -176,3 +179,12 @@ def test_an_output_that_cannot_take_the_symbols_is_named(retrograd: Any, monkeyp
     assert ran.err.startswith(
         "retrograd: the output's encoding is ascii, which lacks '\\u2026': set PYTHONIOENCODING=utf-8"
     )
+
+
+def test_the_file_of_the_docs_can_be_walked_through(retrograd: Any) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    exec(example, {})
+    ran = retrograd("explain", "mine.npz")
+    assert (ran.code, ran.err) == (0, "")
+    assert "\n  L = ½ Σ_t ‖y_t − y*_t‖² = " in ran.out
+    assert ran.out.endswith("  retrograd explain mine.npz --html\n    all of this as a page, with numbers to change\n")

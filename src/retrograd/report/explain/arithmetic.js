@@ -137,7 +137,7 @@ function differences(p, walk) {
       else if (!(name === "x" && p.feedback[index[0]] && index[1] < fed)) {
         const step = STEP * Math.max(1, Math.abs(value));
         const [[once, rounding], [twice]] = [slope(name, index, step), slope(name, index, 2 * step)];
-        const allowed = SLACK * (Math.abs(twice - once) + rounding);
+        const allowed = SLACK * Math.max(Math.abs(twice - once), rounding);
         found.push({ name, index, gradient, difference: once, allowed, ...judged(gradient, once, allowed) });
       }
     };

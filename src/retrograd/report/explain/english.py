@@ -13,18 +13,18 @@ ENGLISH = Texts(
     title="Backpropagation through time (BPTT), step by step",
     network="A linear recurrent network reads a sequence x_1 … x_T one step at a time. Its state h_t is all that it "
     "keeps of the past:",
-    symbols="W_hh, W_ih and b are its weights, the same at every step: W_hh acts on the state before, W_ih on the "
+    symbols="W_hh, W_ih and b are its weights, the same at every step: W_hh acts on the previous state, W_ih on the "
     "input, and the bias b is added.",
-    output="At each step it puts out y_t, made from the state by two more weights, C and c:",
+    output="Its output at each step, y_t, is computed from the state with two more weights, C and c:",
     output_unused="The loss below does not depend on the outputs: y_t, C and c play no part in it.",
     closed="The loop is closed at t = {steps}: there the input is the network's own output of the step before, x_t = "
     "y_{t-1}.",
-    question="The loss L rates the result in one number. The question is, for every weight: how fast does L change, "
-    "per unit of the weight? That is the gradient of the weight. The same weights act at every step, so each gradient "
-    "is a sum over time; one walk back through the sequence gives all of it.",
+    question="The loss L rates the result in one number. For every weight the question is: how fast does L change, "
+    "per unit of the weight? That is the weight's gradient. The same weights act at every step, so each gradient is a "
+    "sum over time; one walk back through the sequence gives all of it.",
     notation="∂L/∂W_hh is the gradient of W_hh, with one entry for each of its entries. δ_t is short for ∂L/∂h_t, and "
     "ᵀ swaps rows and columns.",
-    numbers="The numbers of this walk, computed in double precision and shown to 4 significant digits:",
+    numbers="Everything is computed in double precision and shown to 4 significant digits, from these numbers:",
     loss_final_state="The loss is the sum of the final state's entries.",
     loss_all_states="The loss is the sum of all entries of all states.",
     loss_squared_error="The loss is half the sum of the squared differences between the outputs y_t and the targets "
@@ -52,15 +52,16 @@ ENGLISH = Texts(
     propagate_closed="Where the loop is closed at the next step, y_t = C h_t + c became that input too: what arrived "
     "there joins the gradient of y_t, and comes back to h_t through Cᵀ.",
     propagate_last="Nothing follows the last state: its gradient is what the loss sends straight in.",
-    propagate_input="The input has its gradient too: it came in through W_ih, and its gradient comes back through "
+    propagate_input="The input has its gradient too. It came in through W_ih, so its gradient comes back through "
     "W_ihᵀ:",
-    propagate_fed="Where the input was the output y_{t-1}, its gradient goes on to y_{t-1} and h_{t-1}:",
+    propagate_fed="Where the input was the output y_{t-1}, its gradient goes on to y_{t-1} and h_{t-1}.",
     propagate_first="Before the first step stands h_0; its gradient is what comes back from h_1:",
-    propagate_powers="What comes back is multiplied by W_hhᵀ once more at every step, after k steps by its k-th "
-    "power. Where that shrinks it, hardly anything reaches the early steps: the gradient vanishes. Where that makes "
-    "it grow, the gradient explodes.",
+    propagate_powers="At every step, what comes back is multiplied by W_hhᵀ once more: over k steps, by its k-th "
+    "power. If that shrinks it, hardly anything of a late loss reaches the early steps: the gradient vanishes. If "
+    "that makes it grow, the gradient explodes.",
     propagate_powers_closed="Around the closed loop, W_hh + W_ih C takes the place of W_hh.",
-    propagate_sizes="The size of δ_t, ‖δ_t‖, is the root of the sum of its squares; on the way back:",
+    propagate_sizes="The size of δ_t, written ‖δ_t‖, is the square root of the sum of its squared entries; on the way "
+    "back:",
     accumulate="3. Accumulate: sum over time",
     accumulate_note="At every step a weight multiplies something; the bias multiplies 1. Its gradient at that step is "
     "the gradient of the product times that factor; the whole gradient is the sum over all steps.",
@@ -77,13 +78,13 @@ ENGLISH = Texts(
     "stays where that slope still holds.",
     level="The loss stayed the same.",
     update_broken="The loss is no longer a finite number: the step was far too long.",
-    no_minimum="This loss is a plain sum and has no lowest value: the step only shows the rule. The squared error has "
-    "one.",
+    no_minimum="This loss only adds up states and has no lowest value: the step shows the rule, no more. The squared "
+    "error has one.",
     lags="Where ∂L/∂W_hh comes from",
     lags_note="The same sum, sorted by lag k. Lag 0 is the use of W_hh that made the very state that the loss looks "
-    "at; lag k is k steps earlier. The size is the root of the sum of a part's squares (its Frobenius norm). The "
-    "share is the length of the part along the gradient, divided by the length of the gradient: shares add up to 1, "
-    "and a part that points the other way has a negative one.",
+    "at; lag k is k steps earlier. The size is the square root of the sum of a part's squared entries (its Frobenius "
+    "norm). The share is the length of the part along the gradient, divided by the length of the gradient: shares add "
+    "up to 1, and a part that points the other way has a negative one.",
     lag="lag k",
     size="size",
     share="share",
@@ -93,8 +94,8 @@ ENGLISH = Texts(
     lags_broken="∂L/∂W_hh is not finite, so there are no shares.",
     check="Check: finite differences",
     check_note="No backpropagation is used here: move one number θ by ±s, run the network forward twice, and take the "
-    "slope (L(θ + s) − L(θ − s)) / 2s. The tolerance is the error of the finite difference itself: the rounding of L, "
-    "and its curvature.",
+    "slope (L(θ + s) − L(θ − s)) / 2s. The tolerance is what a finite difference itself may be off by: from the "
+    "rounding of L, and from its curvature.",
     entry="entry",
     by_backpropagation="backpropagation",
     by_differences="finite difference",

@@ -194,9 +194,10 @@ const SAID = {
       said.push(formula(first ? slope(at("h", 0)) : at("δ", t), symbols, ...pieces, ["=", matrix(result)]));
     }
     if (t > 0) {
-      said.push(prose(p.feedback[t - 1] ? say.propagate_fed : say.propagate_input));
+      said.push(prose(say.propagate_input));
       said.push(formula(slope(at("x", t)), ["=", turned(letter("weight_ih")), at("δ", t)],
         ["=", matrix(transposed(p.weight_ih)), matrix(walk.delta[t - 1])], ["=", matrix(walk.input_gradient[t - 1])]));
+      if (p.feedback[t - 1]) said.push(prose(say.propagate_fed));
     }
     if (t === 0 && steps > 1) {
       said.push(prose(say.propagate_powers));

@@ -31,7 +31,7 @@ WEIGHTS = ("weight_hh", "weight_ih", "bias", "weight_out", "bias_out")
 MOST_STEPS, MOST_FEATURES = 12, 4
 # Of a finite difference, relative to the number moved; a power of two, so that it is added without rounding.
 STEP = 2.0**-17
-# How many times its own estimated error a finite difference may be off.
+# How many times its own estimated error, of curvature or of rounding, a finite difference may be off.
 SLACK = 8.0
 
 
@@ -285,7 +285,7 @@ class Lesson:
                 step = STEP * max(1.0, abs(float(start[index])))
                 once, rounding = self._difference(name, start, index, step)
                 twice, _ = self._difference(name, start, index, 2 * step)
-                yield Difference(name, index, float(gradient[index]), once, SLACK * (abs(twice - once) + rounding))
+                yield Difference(name, index, float(gradient[index]), once, SLACK * max(abs(twice - once), rounding))
 
     def _difference(self, name: str, start: Array, index: tuple[int, ...], step: float) -> tuple[float, float]:
         """Return a central difference, and what rounding may make of it: of sums of the numbers on either side."""

@@ -266,10 +266,9 @@ class _Teller:
 
     def of_input(self, k: int) -> Iterator[Line]:
         lesson, walk, texts = self.lesson, self.walk, self.texts
-        # Said once of each kind, at the last step of it: the walk goes back.
-        fed = lesson.feedback[k]
-        if not (lesson.feedback[k + 1 :] == fed).any():
-            yield Line("prose", texts.propagate_fed if fed else texts.propagate_input)
+        # Said once, at the last step: the walk goes back.
+        if k == self.steps - 1:
+            yield Line("prose", texts.propagate_input)
         yield from self.formula(
             f"∂L/∂x_{k + 1}",
             [
@@ -278,6 +277,8 @@ class _Teller:
                 [EQUALS, matrix(walk.input_gradient[k])],
             ],
         )
+        if lesson.feedback[k] and not lesson.feedback[k + 1 :].any():
+            yield Line("prose", texts.propagate_fed)
 
     def accumulate(self) -> Iterator[Line]:
         lesson, walk, texts = self.lesson, self.walk, self.texts
