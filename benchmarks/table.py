@@ -33,13 +33,13 @@ ENGLISH = Words(
     "contender and the first calls: `{file}`.",
 )
 CHINESE = Words(
-    header=("前向 + 反向", "retrograd，毫秒", "最快的同类，毫秒", "快多少倍", "达到机器极限的比例"),
+    header=("前向 + 反向", "retrograd，毫秒", "最快的同类实现，毫秒", "加速比", "占机器极限的比例"),
     loop="torch 循环",
     microseconds="，微秒",
     bare="什么都不做的 Function",
     note="均为中位数；{cpu}，{threads} 个线程，{instructions}，torch {torch}，提交 {commit}。极限在同一次运行中测得："
     "{stream} GB/s，{gemm} GFLOP/s（float32）。大于 1 时，数组有一部分留在末级缓存里。"
-    "所有参加者和首次调用的时间见 `{file}`。",
+    "所有参测实现和首次调用的时间见 `{file}`。",
 )
 PAGES = {ROOT / "README.md": ENGLISH, ROOT / "README.zh-CN.md": CHINESE}
 
