@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import resource
+import select
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -250,3 +253,148 @@ def test_clients_are_bounded(server: LiveServer, board: Board, monkeypatch: pyte
         until(lambda: board.watchers == 2)
         assert ask(server.url + "events").status == 503
         assert ask(server.url).status == 200
+
+
+def test_streams_are_told_when_there_are_more_than_a_browser_has_connections_for(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CROWD", 3)
+    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.02)
+    with Stream(server.url) as first:
+        with Stream(server.url), Stream(server.url) as last:
+            assert last.until("crowd") is True
+            assert first.until("crowd") is True
+        assert first.until("crowd") is False
+
+
+# --- connections of whoever it is ---
+
+
+def connections() -> int:
+    """How many connections the server has a thread for."""
+    return sum("process_request_thread" in thread.name for thread in threading.enumerate())
+
+
+def closed(connection: socket.socket) -> bool:
+    """Whether the other side has ended it, by now."""
+    try:
+        return bool(select.select([connection], [], [], 0)[0]) and connection.recv(1 << 16) == b""
+    except ConnectionError:
+        return True
+
+
+@pytest.fixture
+def connect(server: LiveServer) -> Iterator[Any]:
+    with ExitStack() as opened:
+        yield lambda: opened.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE))
+
+
+def test_connections_are_bounded_before_anything_is_asked(
+    board: Board, monkeypatch: pytest.MonkeyPatch, connect: Any
+) -> None:
+    monkeypatch.setattr(module, "MOST_CONNECTIONS", 4)
+    server = LiveServer(board, lambda nonce: PAGE)
+    with ExitStack() as opened:
+        idle = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE))
+            for _ in range(4)
+        ]
+        until(lambda: connections() == 4)
+        for _ in range(20):
+            answer = ask(server.url)
+            assert (answer.status, connections()) == (503, 4)
+            assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+            assert "too many connections" in answer.text
+        idle.pop().close()
+        until(lambda: connections() == 3)
+        assert ask(server.url).status == 200
+    server.close(timeout=PATIENCE)
+
+
+def test_a_process_that_may_open_few_files_keeps_most_of_them_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    for files, most in ((1024, 32), (256, 32), (64, 8), (8, 2), (resource.RLIM_INFINITY, 32)):
+        monkeypatch.setattr(resource, "getrlimit", lambda which, files=files: (files, files))
+        assert module._most_connections() == most
+
+
+def test_the_whole_head_of_a_request_has_a_deadline(
+    server: LiveServer, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HEAD_SECONDS", 0.3)
+    slow, began = connect(), time.monotonic()
+    slow.sendall(b"GET / HTTP/1.1\r\n")
+    while not closed(slow):
+        # Each line comes long before a single read would be given up.
+        try:
+            slow.sendall(b"X-a: b\r\n")
+        except OSError:
+            break
+        time.sleep(0.02)
+        assert time.monotonic() - began < PATIENCE / 2
+    until(lambda: connections() == 0)
+
+
+def test_the_head_of_a_request_may_not_be_long(server: LiveServer, connect: Any) -> None:
+    path = "/" + server.url.split("/", 3)[3]
+    head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n".encode()
+    head += b"".join(b"X-%d: %s\r\n" % (k, b"b" * 6000) for k in range(20))
+    # A refusal that would stand after what is read: cut off, the head must not be taken for one without it.
+    head += b"Origin: http://evil.example\r\n\r\n"
+    connection = connect()
+    answer = b""
+    try:
+        connection.sendall(head)
+        answer = connection.recv(1 << 16)
+    except ConnectionError:
+        pass
+    assert answer == b""
+    assert ask(server.url).status == 200
+
+
+def test_a_stream_outlives_the_deadline_of_its_head(
+    server: LiveServer, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HEAD_SECONDS", 0.2)
+    with Stream(server.url) as stream:
+        time.sleep(0.4)
+        board.put("status", {"epoch": 1})
+        assert stream.until("status") == {"epoch": 1}
+
+
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), RuntimeError("can't start new thread")])
+def test_a_connection_that_cannot_be_had_is_neither_asked_for_all_the_time_nor_told_of(
+    server: LiveServer, connect: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Any
+) -> None:
+    asked: list[int] = []
+
+    def none(*_: Any) -> None:
+        asked.append(1)
+        raise error
+
+    with monkeypatch.context() as patched:
+        if isinstance(error, OSError):
+            patched.setattr(socket.socket, "accept", none)
+        else:
+            patched.setattr(module.threading.Thread, "start", none)
+        began = time.monotonic()
+        connect()
+        until(lambda: asked)
+        time.sleep(0.3)
+        assert len(asked) <= 2 + (time.monotonic() - began) / module.BREATH_SECONDS
+    # Afterwards all is as before.
+    assert ask(server.url).status == 200
+    until(lambda: connections() == 0)
+    assert server._server._free._value == module._most_connections()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_port_may_be_asked_for(board: Board) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = LiveServer(board, lambda nonce: PAGE, port)
+    assert server.port == port
+    assert ask(server.url).status == 200
+    with pytest.raises(OSError, match="in use"):
+        LiveServer(Board(), lambda nonce: PAGE, port)
+    server.close(timeout=PATIENCE)

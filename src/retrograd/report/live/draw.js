@@ -54,29 +54,64 @@ function logTicks(low, high, most) {
   return ticks;
 }
 
-const SECOND = 1e3, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE, DAY = 24 * HOUR, MONTH = 30.4 * DAY, YEAR = 365.25 * DAY;
+const SECOND = 1e3, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE, DAY = 24 * HOUR, MONTH = 30.4 * DAY;
+const MONDAY = 4 * DAY; // 1970 began on a Thursday
 
-// Milliseconds since 1970, in UTC as the data are read.
-function dateTicks(low, high, most) {
-  const rough = (high - low) / Math.max(most, 1);
-  const ticks = [];
-  const text = (at, length, from = 0) => new Date(at).toISOString().slice(from, length);
-  if (rough > 7 * DAY) {
-    const months = [1, 2, 3, 6, 12, 24, 60, 120, 240, 600, 1200].find((count) => count * MONTH >= rough) ?? 2400;
-    const start = new Date(low).getUTCFullYear();
-    for (let k = 0; ; k += months) {
-      const at = Date.UTC(start - (start % Math.max(1, months / 12)), k);
-      if (at > high) return ticks;
-      if (at >= low) ticks.push({ at, text: text(at, months < 12 ? 7 : 4) });
+// Steps from a microsecond, the data's resolution, to thousands of years: each at most 2.5 times the one before.
+const STEPS = [
+  ...[1e-3, 1e-2, 1e-1, 1, 10, 100].flatMap((unit) => [1, 2, 5].map((n) => ({ length: n * unit }))),
+  ...[SECOND, MINUTE].flatMap((unit) => [1, 2, 5, 10, 15, 30].map((n) => ({ length: n * unit }))),
+  ...[1, 2, 3, 6, 12].map((n) => ({ length: n * HOUR })),
+  ...[1, 2, 3, 4].map((n) => ({ length: n * DAY })),
+  ...[7, 14].map((n) => ({ length: n * DAY, from: MONDAY })),
+  ...[1, 2, 3, 6, ...[1, 10, 100, 1000].flatMap((unit) => [12, 24, 60].map((n) => n * unit))].map((months) => (
+    { length: months * MONTH, months })),
+];
+
+// Multiples of a step from low to high.
+function marks({ length, months, from = 0 }, low, high) {
+  const found = [];
+  if (months) {
+    const first = 12 * new Date(low).getUTCFullYear(); // months since the year 0
+    for (let month = Math.floor(first / months) * months; ; month += months) {
+      const day = new Date(0);
+      const at = day.setUTCFullYear(Math.floor(month / 12), month % 12, 1); // Date.UTC takes the year 50 for 1950
+      if (!(at <= high)) return found;
+      if (at >= low) found.push(at);
     }
   }
-  const steps = [1, 5, 15, 30].map((n) => n * SECOND).concat([1, 5, 15, 30].map((n) => n * MINUTE));
-  const step = steps.concat([1, 3, 6, 12].map((n) => n * HOUR), [1, 2, 7].map((n) => n * DAY)).find((s) => s >= rough);
-  for (let at = Math.ceil(low / step) * step; at <= high; at += step) {
-    const midnight = at % DAY === 0;
-    ticks.push({ at, text: midnight || step >= DAY ? text(at, 10) : text(at, step < MINUTE ? 19 : 16, 11) });
-  }
-  return ticks;
+  for (let k = Math.ceil((low - from) / length); from + k * length <= high; k++) found.push(from + k * length);
+  return found;
+}
+
+// Milliseconds since 1970, in UTC as the data are read. A midnight shows its date.
+function dateTicks(low, high, most) {
+  const rough = (high - low) / Math.max(most, 1);
+  let which = STEPS.findIndex(({ length }) => length >= rough);
+  if (which < 0) which = STEPS.length - 1;
+  // One tick says nothing of the scale.
+  while (which > 0 && marks(STEPS[which], low, high).length < 2) which -= 1;
+  const { length, months } = STEPS[which];
+  return marks(STEPS[which], low, high).map((at) => ({ at, text: dateText(at, length, months) }));
+}
+
+function dateText(at, length, months) {
+  const micro = Math.round(at * 1000), second = Math.floor(micro / 1e6);
+  const day = new Date(second * SECOND).toISOString();
+  const date = day.slice(0, day.indexOf("T"));
+  if (months) return months < 12 ? date.slice(0, -3) : date.slice(0, -6);
+  if (length >= DAY || micro % (1000 * DAY) === 0) return date;
+  const time = day.slice(date.length + 1, -5);
+  if (length >= MINUTE) return time.slice(0, 5);
+  if (length >= SECOND) return time;
+  const digits = Math.ceil(-Math.log10(length / SECOND) - 1e-9);
+  const fraction = String(micro - second * 1e6).padStart(6, "0").slice(0, digits);
+  return `${digits > 3 ? time.slice(3) : time}.${fraction}`; // of microseconds without the hour: there is no room
+}
+
+// Where no tick is a midnight, the day that all of them are in.
+function dayOf(ticks, low) {
+  return ticks.length && ticks.every(({ text }) => text.includes(":")) ? `, ${dateText(low, DAY)}` : "";
 }
 
 const TICKS = { linear: linearTicks, log: logTicks, date: dateTicks };
@@ -98,10 +133,11 @@ function axes(svg, x, y, equal = false) {
   const X = (value) => left + ((value - x.low) / (x.high - x.low)) * (right - left);
   const Y = (value) => bottom - ((value - y.low) / (y.high - y.low)) * (bottom - top);
   const room = x.kind === "date" ? TICK_ROOM + 34 : TICK_ROOM;
-  for (const tick of TICKS[x.kind](x.low, x.high, Math.max(2, Math.floor((right - left) / room)))) {
+  const xTicks = TICKS[x.kind](x.low, x.high, Math.max(2, Math.floor((right - left) / room)));
+  for (const tick of xTicks) {
     add(svg, "line", { class: "grid", x1: X(tick.at), x2: X(tick.at), y1: top, y2: bottom });
     const half = 3.5 * tick.text.length;
-    const at = Math.min(X(tick.at), width - half); // the last label stays whole
+    const at = Math.max(half, Math.min(X(tick.at), width - half)); // the outer labels stay whole
     add(svg, "text", { x: at, y: bottom + 16, "text-anchor": "middle" }, tick.text);
   }
   for (const tick of yTicks) {
@@ -109,7 +145,8 @@ function axes(svg, x, y, equal = false) {
     add(svg, "text", { x: left - 6, y: Y(tick.at) + 4, "text-anchor": "end" }, tick.text);
   }
   add(svg, "rect", { class: "border", x: left, y: top, width: right - left, height: bottom - top });
-  add(svg, "text", { x: (left + right) / 2, y: height - 8, "text-anchor": "middle" }, x.label);
+  add(svg, "text", { x: (left + right) / 2, y: height - 8, "text-anchor": "middle" },
+    x.label + (x.kind === "date" ? dayOf(xTicks, x.low) : ""));
   const middle = (top + bottom) / 2;
   const turned = { x: 14, y: middle, "text-anchor": "middle", transform: `rotate(-90 14 ${middle})` };
   add(svg, "text", turned, y.label);

@@ -3,10 +3,10 @@
 const byId = (id) => document.getElementById(id);
 const say = (id, text) => { if (byId(id).textContent !== text) byId(id).textContent = text; };
 const TRAIL = 60, MOST_TRAIL_POINTS = 1500;
-const LOST = "connection lost (training goes on, unless its command has ended); trying again";
+const LOST = "connection lost (training goes on, unless its command has ended)";
 const QUIET = 15000; // milliseconds between two announcements to a screen reader
 
-let frame = null, pictures = null, status = null, ended = false, lost = false, paused = false;
+let frame = null, pictures = null, status = null, ended = false, lost = "", paused = false;
 let trail = [], waiting = false, announced = { state: "", at: -QUIET };
 
 function drawLoss({ epoch, loss, thinned }) {
@@ -40,6 +40,10 @@ function rms(predicted, observed, from, to) {
   return count ? Math.sqrt(sum / count) : null;
 }
 
+function timeAxis(low, high) {
+  return { label: frame.time_label, kind: frame.dated ? "date" : "linear", low, high };
+}
+
 function drawPredictions({ one_step: oneStep, free_run: freeRun }) {
   const column = Number(byId("target").value || 0);
   const { time, start } = frame, steps = time.length;
@@ -54,7 +58,7 @@ function drawPredictions({ one_step: oneStep, free_run: freeRun }) {
   const [first, last] = ends(time), [bottom, top] = widened(range);
   const figure = axes(
     byId("prediction-figure"),
-    { label: frame.time_label, kind: frame.dated ? "date" : "linear", low: first, high: last },
+    timeAxis(first, last),
     { label: "value, original units", kind: "linear", low: bottom, high: top },
   );
   if (start < steps) {
@@ -84,15 +88,17 @@ function drawFlow({ at, norm, zero, broken, steps, first, last, thinned }) {
   const drawn = logs.some((value) => value !== null);
   const [low, high] = drawn ? [Math.min(...logs.filter((v) => v !== null)), Math.max(...logs.filter((v) => v !== null))] : [0, 0];
   const gap = Math.max(0.08 * (high - low), 0.3);
-  const [left, right] = ends(at);
+  const [left, right] = ends(at, zero.at, broken.at);
   const figure = axes(
     byId("flow-figure"),
-    { label: frame.time_label, kind: frame.dated ? "date" : "linear", low: left, high: right },
+    timeAxis(left, right),
     { label: "‖∂L/∂h_t‖, scaled", kind: "log", low: low - gap, high: high + gap, bare: !drawn },
   );
   line(figure, "model", at, logs);
-  markers(figure, "cross", "nought", zero.at.map((time) => [figure.X(time), figure.bottom - 6]));
-  markers(figure, "triangle", "second solid", broken.at.map((time) => [figure.X(time), figure.top + 7]));
+  // Outside the frame's clip: one at its edge stays whole.
+  const edge = { ...figure, group: add(byId("flow-figure"), "g", {}) };
+  markers(edge, "cross", "nought", zero.at.map((time) => [figure.X(time), figure.bottom - 6]));
+  markers(edge, "triangle", "second solid", broken.at.map((time) => [figure.X(time), figure.top + 7]));
   say("flow-reading",
     `${short(first)} at the first training step, ${short(last)} at the last; the axis is logarithmic.` +
     (zero.count ? ` Exactly zero at ${zero.count} of ${steps} steps: × at the bottom.` : "") +
@@ -151,7 +157,7 @@ const STATES = {
 
 function showStatus() {
   if (status === null) {
-    say("state", lost ? LOST : "connecting");
+    say("state", lost || "connecting");
     return;
   }
   const { epoch, epochs, loss, gradient_norm: norm, best_loss: best, report, state } = status;
@@ -162,11 +168,12 @@ function showStatus() {
   say("loss", number(loss));
   say("norm", number(norm));
   say("best", number(best));
-  const text = lost ? LOST : STATES[state](status);
+  const text = lost || STATES[state](status);
   say("state", text);
   document.title = `${epoch}/${epochs} ${document.body.dataset.title}`;
   byId("state").className = lost ? "lost" : state;
-  if (report) say("report", `The report is in ${report}. The command has ended; this page stays as it is.`);
+  const over = ended ? " The command has ended; this page stays as it is." : "";
+  if (report) say("report", `The report is in ${report}.${over}`);
   const now = performance.now();
   if (text !== announced.state || now - announced.at > QUIET) {
     announced = { state: text, at: now };
@@ -174,38 +181,37 @@ function showStatus() {
   }
 }
 
-const source = new EventSource("events");
-const on = (kind, take) => source.addEventListener(kind, (event) => {
-  lost = false;
-  take(JSON.parse(event.data));
-});
-on("status", (content) => { status = content; showStatus(); });
-on("frame", (content) => {
-  frame = content;
-  byId("target").replaceChildren(...frame.targets.map((name, k) => new Option(name, k)));
-  byId("target-choice").hidden = frame.targets.length < 2;
-  byId("free-entry").hidden = frame.start >= frame.time.length;
-  drawSoon();
-});
-on("pictures", (content) => {
-  pictures = content;
-  trail.push(content.spectrum);
-  const { open, closed } = content.spectrum;
-  trail = trail.slice(-Math.max(2, Math.min(TRAIL, Math.floor(MOST_TRAIL_POINTS / (open.re.length + closed.re.length + 1)))));
-  drawSoon();
-});
-on("trouble", (content) => say("trouble", `The pictures cannot be drawn any more (${content}); the training goes on.`));
-on("end", () => {
-  ended = true;
-  source.close();
-  byId("pause").hidden = !paused;
-});
-source.onerror = () => {
-  if (ended) return;
-  lost = true;
-  showStatus();
+const TAKE = {
+  status(content) { status = content; },
+  frame(content) {
+    const chosen = frame === null ? "0" : byId("target").value; // a connection that is back sends it again
+    frame = content;
+    byId("target").replaceChildren(...frame.targets.map((name, k) => new Option(name, k)));
+    byId("target").value = chosen;
+    byId("target-choice").hidden = frame.targets.length < 2;
+    byId("free-entry").hidden = frame.start >= frame.time.length;
+    drawSoon();
+  },
+  pictures(content) {
+    pictures = content;
+    trail.push(content.spectrum);
+    const { open, closed } = content.spectrum;
+    const points = open.re.length + closed.re.length + 1;
+    trail = trail.slice(-Math.max(2, Math.min(TRAIL, Math.floor(MOST_TRAIL_POINTS / points))));
+    drawSoon();
+  },
+  trouble(content) { say("trouble", `The pictures cannot be drawn any more (${content}); the training goes on.`); },
+  end() {
+    ended = true;
+    byId("pause").hidden = !paused;
+  },
 };
-source.onopen = () => { lost = false; if (status !== null) showStatus(); };
+// Whatever comes, the connection is there.
+const taken = Object.entries(TAKE).map(([kind, take]) => [kind, (content) => { take(content); lost = ""; showStatus(); }]);
+follow("events", Object.fromEntries(taken), (reason, final) => {
+  lost = (reason ? `refused: ${reason}` : LOST) + (final ? "" : "; trying again");
+  showStatus();
+});
 
 byId("target").addEventListener("change", drawSoon);
 byId("pause").addEventListener("click", () => {

@@ -7,8 +7,11 @@ small share of the time. The training's own numbers are not touched.
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -33,9 +36,10 @@ class LiveView:
         pictures: of the training.
         epochs: how many there will be.
         title: of the page.
+        port: where it is served; 0 for any free one.
 
     Raises:
-        OSError: no port can be opened.
+        OSError: the port cannot be opened.
 
     Examples:
         >>> import numpy as np
@@ -53,7 +57,7 @@ class LiveView:
         True
     """
 
-    def __init__(self, pictures: Pictures, *, epochs: int, title: str) -> None:
+    def __init__(self, pictures: Pictures, *, epochs: int, title: str, port: int = 0) -> None:
         self._pictures, self._epochs, self._title = pictures, epochs, title
         self._board, self._snapshots = Board(), Board()
         self._due = 0.0
@@ -62,7 +66,7 @@ class LiveView:
         self._frame_sent = False
         self._painter = threading.Thread(target=self._paint, name="live pictures", daemon=True)
         self._template = _template()
-        self._server = LiveServer(self._board, self._page)
+        self._server = LiveServer(self._board, self._page, port)
 
     @property
     def url(self) -> str:
@@ -100,19 +104,24 @@ class LiveView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Let open pages have the last state, and stop. Nobody is waited for longer than a second or two."""
-        if error is not None and self._status["state"] not in ("stopped", "done"):
-            interrupted = isinstance(error, KeyboardInterrupt)
-            self._put_status(
-                state="stopped", reason="interrupted" if interrupted else str(error) or type(error).__name__
-            )
-        self._ending.set()
-        self._painter.join(FAREWELL_SECONDS if self._board.watchers else 0.0)
-        self._abandoned.set()
-        self._server.close(FAREWELL_SECONDS)
-        # A thread within torch while the interpreter ends would take the process down with it. What is left is one
-        # picture, about as long as an epoch.
-        self._painter.join()
+        """Let open pages have the last state, and stop. Nobody is waited for longer than a second or two.
+
+        Ctrl-C changes nothing of that: the pages would not be told that this was the end, and what the command was to
+        do is done, or has failed already.
+        """
+        with _without_interruption():
+            if error is not None and self._status["state"] not in ("stopped", "done"):
+                interrupted = isinstance(error, KeyboardInterrupt)
+                self._put_status(
+                    state="stopped", reason="interrupted" if interrupted else str(error) or type(error).__name__
+                )
+            self._ending.set()
+            self._painter.join(FAREWELL_SECONDS if self._board.watchers else 0.0)
+            self._abandoned.set()
+            self._server.close(FAREWELL_SECONDS)
+            # A thread within torch while the interpreter ends would take the process down with it. What is left is one
+            # picture, about as long as an epoch.
+            self._painter.join()
 
     def _note(self, trainer: Trainer, state: str, reason: str = "") -> None:
         status: dict[str, Any] = {"state": state, "reason": reason, "epoch": len(trainer.history)}
@@ -156,6 +165,18 @@ class LiveView:
 
     def _page(self, nonce: str) -> str:
         return str(self._template.render(nonce=nonce, title=self._title))
+
+
+@contextmanager
+def _without_interruption() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _template() -> Any:
