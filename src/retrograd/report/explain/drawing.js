@@ -1,7 +1,10 @@
-// The network unrolled over time. A node is x_t, h_t or y_t: on its left half the value, on its right its gradient.
+// The network unrolled over time. A step is two columns: values on the left, their gradients on the right. The states
+// have a row of their own above their gradients, so that time runs to the right in one and back in the other.
 
 const SVG = "http://www.w3.org/2000/svg";
-const HALF = 64, PITCH = 2 * HALF + 46, MARGIN = 12, ENTRY = 17, BAR = 34;
+const MARGIN = 14, ENTRY = 17, BAR = 34, BEND = 8, NARROW = 60;
+// Where lines run between two steps: into the loss and out of it, back from an input, on to an input.
+const LANES = { start: 9, open: 19, closed: 30, loss: 43 };
 
 function svg(parent, tag, attributes, text) {
   const element = document.createElementNS(SVG, tag);
@@ -11,162 +14,153 @@ function svg(parent, tag, attributes, text) {
   return element;
 }
 
-// What is known, and what happens, at a position of the walk.
-function scene(p, position) {
-  const { kind, t, name } = position, last = p.x.length;
-  const backward = ["propagate", "accumulate", "update"].includes(kind);
-  return {
-    kind, t, name,
-    states: kind === "overview" ? 0 : kind === "forward" ? t : last, // h_1 … of which the value is known
-    loss: backward || kind === "loss" || kind === "initialise",
-    started: backward || kind === "initialise",
-    deltas: kind === "propagate" ? t : backward ? 0 : Infinity, // δ_t from which on the gradient is known
-    update: kind === "update",
-  };
+// Text in which W_{hh} and x_2 get their subscripts.
+function lettered(parent, attributes, text) {
+  const label = svg(parent, "text", attributes);
+  let low = 0;
+  for (const [, index, braced, plain] of text.matchAll(/(_?)(?:\{([^}]*)\}|([^_{}]+?)(?=_|$))/g)) {
+    const to = index ? 4 : 0, part = svg(label, "tspan", { dy: to - low }, braced ?? plain);
+    if (index) part.setAttribute("class", "index");
+    low = to;
+  }
+  return label;
 }
 
-// Which halves and arrows belong to what happens now.
-function lit(p, { kind, t, name }) {
-  const found = new Set(), steps = p.x.map((_, k) => k + 1), looked = p.loss === "squared-error";
-  const light = (...names) => names.forEach((one) => found.add(one));
-  if (kind === "forward") {
-    light(`h${t}`, `h${t - 1}`, `x${t}`, `right${t}`, `up${t}`);
-    if (p.weight_out) light(`y${t}`, `out${t}`);
-    if (p.feedback[t - 1]) light(`y${t - 1}`, `closed${t}`);
-  } else if (kind === "loss") {
-    for (const s of steps) {
-      if (looked) light(`y${s}`);
-      if (looked || p.loss !== "final-state" || s === p.x.length) light(`loss${s}`, ...(looked ? [] : [`h${s}`]));
+// How wide a box must be for any number of the walk, known yet or not: it does not change from position to position.
+function widthOf(numbers) {
+  const ruler = document.createElement("canvas").getContext("2d");
+  ruler.font = "12px system-ui, sans-serif";
+  return Math.ceil(Math.max(NARROW, ...flat(numbers).map((value) => ruler.measureText(shown(value)).width + 12)));
+}
+
+// A line along right angles through points, its corners rounded.
+function bent(points) {
+  let path = `M${points[0].join(" ")}`;
+  for (let i = 1; i < points.length - 1; i++) {
+    const [before, corner, after] = [points[i - 1], points[i], points[i + 1]];
+    const towards = (other) => {
+      const [dx, dy] = [other[0] - corner[0], other[1] - corner[1]], length = Math.hypot(dx, dy) || 1;
+      const by = Math.min(BEND, length / 2) / length;
+      return `${corner[0] + dx * by} ${corner[1] + dy * by}`;
+    };
+    path += `L${towards(before)}Q${corner.join(" ")} ${towards(after)}`;
+  }
+  return `${path}L${points.at(-1).join(" ")}`;
+}
+
+// The places of all rows and columns.
+function plan(p, walk) {
+  const output = Boolean(p.weight_out), squared = p.loss === "squared-error", closed = p.feedback.some(Boolean);
+  const half = widthOf([p.h0, walk.states, walk.delta, walk.gradients.h0, walk.inputs, walk.input_gradient, walk.direct,
+    output ? [walk.outputs, walk.output_gradient, walk.output_total] : []]);
+  // A loss of states has its lines pass the outputs by.
+  const past = output && !squared, gap = past ? LANES.loss + 9 : 42, pitch = 2 * half + gap;
+  const tall = (entries) => entries * ENTRY + 30, beside = (entries) => (entries + 1) * ENTRY + 20;
+  const heights = { y: output ? tall(p.weight_out.length) : 0, h: tall(p.h0.length), d: tall(p.h0.length), x: tall(p.x[0].length) };
+  const tops = {};
+  let y = MARGIN + BAR + beside(squared ? p.weight_out.length : p.h0.length) + (closed ? BEND : 0);
+  if (output) {
+    tops.y = y;
+    y += heights.y + beside(p.h0.length);
+  }
+  tops.h = y;
+  tops.d = tops.h + heights.h + 16;
+  tops.x = tops.d + heights.d + 46;
+  const width = (p.x.length + 1) * pitch - gap + 2 * MARGIN + (past ? LANES.start : 0);
+  const height = tops.x + heights.x + MARGIN + (closed ? BEND : 0);
+  return { past, squared, half, gap, pitch, heights, tops, width, height, left: (t) => MARGIN + t * pitch };
+}
+
+// The corners of an arrow, from its tail to its head, and where its names stand.
+function route({ kind, t }, at) {
+  const { half, gap, tops, heights, left, past, squared } = at, x = left(t);
+  const value = x + half / 2, slope = x + 1.5 * half, bottom = (row) => tops[row] + heights[row];
+  const middle = (row) => tops[row] + heights[row] / 2, bar = MARGIN + BAR;
+  switch (kind) {
+    case "right": return { points: [[left(t - 1) + half + 2, middle("h")], [x - 3, middle("h")]],
+      name_at: [left(t - 1) + 1.5 * half + 6, middle("h") - 9, "start"] };
+    case "left": return { points: [[x + half - 2, middle("d")], [left(t - 1) + 2 * half + 3, middle("d")]],
+      name_at: [value - 5, middle("d") - 9, "end"] };
+    case "up": return { points: [[value, tops.x - 2], [value, bottom("h") + 3]], name_at: [value - 6, tops.x - 18, "end"] };
+    case "down": return { points: [[slope, bottom("d") + 2], [slope, tops.x - 3]], name_at: [slope + 6, tops.x - 18, "start"] };
+    case "out": return { points: [[value, tops.h - 2], [value, bottom("y") + 3]], name_at: [value - 6, tops.h - 14, "end"] };
+    case "back": return { points: [[slope, bottom("y") + 2], [slope, tops.d - 3]], name_at: [slope + 6, tops.h - 14, "start"],
+      numbers_at: [slope - 6, bottom("y") + 16] };
+    case "loss": return past
+      ? { points: [[x - 2, tops.h + 12], [x - gap + LANES.loss, tops.h + 12], [x - gap + LANES.loss, bar + 3]] }
+      : { points: [[value, tops[squared ? "y" : "h"] - 2], [value, bar + 3]] };
+    case "start": {
+      const lane = x + 2 * half + LANES.start;
+      return past
+        ? { points: [[lane, bar + 2], [lane, tops.d + 12], [x + 2 * half + 3, tops.d + 12]], numbers_at: [lane - 6, bar + 17] }
+        : { points: [[slope, bar + 2], [slope, tops[squared ? "y" : "d"] - 3]], numbers_at: [slope - 6, bar + 17] };
     }
-  } else if (kind === "initialise") {
-    for (const s of steps) light(`start${s}`, ...(looked ? [`dy${s}`, `back${s}`] : []));
-  } else if (kind === "propagate") {
-    light(`dh${t}`, `left${t + 1}`, ...(t > 0 ? [`start${t}`, `dx${t}`, `down${t}`] : []));
-    if (t < p.x.length) light(`dh${t + 1}`);
-    if (t > 0 && (looked || p.feedback[t])) light(`back${t}`);
-    if (p.feedback[t]) light(`open${t + 1}`, `dx${t + 1}`, `dy${t}`);
-  } else if (kind === "accumulate") {
-    for (const s of steps) {
-      if (["weight_hh", "weight_ih", "bias"].includes(name)) light(`dh${s}`);
-      if (name === "weight_hh") light(`h${s - 1}`, `right${s}`);
-      if (name === "weight_ih") light(`x${s}`, `up${s}`);
-      if (name.endsWith("_out")) {
-        if (looked) light(`dy${s}`, ...(name === "weight_out" ? [`h${s}`, `out${s}`] : []));
-        if (p.feedback[s - 1]) light(`dx${s}`, ...(name === "weight_out" ? [`h${s - 1}`] : []));
-      }
+    // On over the top of the output's gradient, and back below the input: neither line hides the other.
+    case "closed": {
+      const over = tops.y - BEND - 4, from = left(t - 1) + 0.75 * half, lane = x - gap + LANES.closed;
+      return { points: [[from, tops.y - 2], [from, over], [lane, over], [lane, middle("x")], [x - 3, middle("x")]] };
+    }
+    case "open": {
+      const under = bottom("x") + BEND + 4, lane = x - gap + LANES.open;
+      return { points: [[slope, bottom("x") + 2], [slope, under], [lane, under], [lane, middle("y")], [left(t - 1) + 2 * half + 3, middle("y")]] };
     }
   }
-  return found;
+  throw new Error(`no route for ${kind}`);
 }
 
 function draw(figure, p, walk, position) {
-  const now = scene(p, position), bright = lit(p, position), steps = p.x.length, output = Boolean(p.weight_out);
-  const squared = p.loss === "squared-error", fed = output ? p.weight_out.length : 0;
-  const height = (entries) => entries * ENTRY + 30;
-  const gap = Math.max(50, (p.h0.length + 1) * ENTRY + 12);
-  const rows = {}, tall = { y: height(fed), h: height(p.h0.length), x: height(p.x[0].length) };
-  let y = MARGIN + BAR + gap;
-  for (const kind of output ? ["y", "h", "x"] : ["h", "x"]) {
-    rows[kind] = y;
-    y += tall[kind] + (kind === "x" ? MARGIN : kind === "y" ? gap : 50);
-  }
-  const width = (steps + 1) * PITCH - 46 + 2 * MARGIN;
+  const at = plan(p, walk), { nodes, arrows, come, lit } = scene(p, walk, position), steps = p.x.length;
+  const { half, tops, heights, left } = at;
   figure.replaceChildren();
-  figure.setAttribute("viewBox", `0 0 ${width} ${y}`);
-  figure.setAttribute("width", width);
-  figure.setAttribute("height", y);
+  for (const [name, value] of [["viewBox", `0 0 ${at.width} ${at.height}`], ["width", at.width], ["height", at.height]]) {
+    figure.setAttribute(name, value);
+  }
   const defs = svg(figure, "defs", {});
-  for (const style of ["forward", "backward", "closed", "looks", "quiet"]) {
+  for (const style of ["forward", "backward", "closed", "quiet"]) {
     const marker = svg(defs, "marker", { id: `head-${style}`, viewBox: "0 0 10 10", refX: 9, refY: 5, markerWidth: 10,
       markerHeight: 10, markerUnits: "userSpaceOnUse", orient: "auto" });
     svg(marker, "path", { d: "M0 0L10 5L0 10z", class: `head ${style}` });
   }
-  const left = (t) => MARGIN + t * PITCH;
 
-  function arrow(name, path, style, known) {
-    const shown = known ? style : "quiet";
-    const classes = `arrow ${shown} ${style === "closed" || name.startsWith("open") ? "dashed" : ""} ${bright.has(name) ? "lit" : ""}`;
-    svg(figure, "path", { d: path, class: classes, "marker-end": `url(#head-${shown})`, "data-arrow": name });
+  const state = (known, style, bright) => `${known ? style : "quiet"}${bright ? " lit" : ""}`;
+  const routed = arrows.map((one) => ({ ...one, ...route(one, at) }));
+  // What happens now lies on top; names lie on all lines.
+  for (const one of routed.toSorted((a, b) => a.lit - b.lit)) {
+    const dashed = ["closed", "open"].includes(one.kind) ? " dashed" : "";
+    svg(figure, "path", { d: bent(one.points), class: `arrow ${state(one.known, one.style, one.lit)}${dashed}`,
+      "marker-end": `url(#head-${one.known ? one.style : "quiet"})`, "data-arrow": one.name });
+  }
+  for (const { name, known, style, lit: bright, weight, carried, name_at: nameAt, numbers_at: [x, y] = [] } of routed) {
+    if (weight) {
+      lettered(figure, { x: nameAt[0], y: nameAt[1], class: `weight ${nameAt[2]} ${state(known, style, bright)}`, "data-weight": name }, weight);
+    }
+    if (carried) {
+      const group = svg(figure, "g", { class: `carried ${state(known, style, bright)}`, "data-carried": name });
+      lettered(group, { x, y }, carried.label);
+      carried.values.forEach((text, i) => svg(group, "text", { x, y: y + (i + 1) * ENTRY, class: "entry" }, text));
+    }
   }
 
-  function half(kind, t, gradient, values, known) {
-    const name = `${gradient ? "d" : ""}${kind}${t}`;
-    const x = left(t) + (gradient ? HALF : 0), top = rows[kind];
-    const style = gradient ? "backward" : "forward";
-    const classes = `half ${known ? style : "quiet"} ${bright.has(name) ? "lit" : ""}`;
-    const group = svg(figure, "g", { class: classes, "data-node": name });
-    svg(group, "rect", { x, y: top, width: HALF, height: tall[kind], rx: 5 });
-    const label = svg(group, "text", { x: x + HALF / 2, y: top + 16, class: "label" });
-    const letter = gradient ? (kind === "h" && t > 0 ? "δ" : `∂${kind}`) : kind;
-    svg(label, "tspan", {}, letter);
-    svg(label, "tspan", { dy: 4, class: "index" }, String(t));
-    values.forEach((value, k) => svg(group, "text", { x: x + HALF / 2, y: top + 37 + k * ENTRY, class: "entry" },
-      known ? minusSign(number(value)) : "·"));
-  }
+  // The loss above all.
+  const bar = svg(figure, "g", { class: `half ${state(come.loss, "forward", lit.has("L"))}`, "data-node": "L" });
+  svg(bar, "rect", { x: MARGIN, y: MARGIN, width: at.width - 2 * MARGIN, height: BAR, rx: 5 });
+  const after = position.kind === "update" ? ` → ${shown(walk.updated_loss)}` : "";
+  // Over the last step, which is in sight when the loss is reached.
+  svg(bar, "text", { x: at.width - MARGIN - 12, y: MARGIN + 22, class: "label end" },
+    `L = ${come.loss ? shown(walk.loss) : "·"}${after}`);
 
-  // The loss above all, with what it looks at.
-  const bar = svg(figure, "g", { class: `half ${now.loss ? "looks" : "quiet"} ${position.kind === "loss" ? "lit" : ""}` });
-  svg(bar, "rect", { x: left(1), y: MARGIN, width: steps * PITCH - 46, height: BAR, rx: 5 });
-  // In the middle of what is seen, for a drawing wider than the screen.
-  svg(bar, "text", { x: left(steps) + HALF, y: MARGIN + 22, class: "label" },
-    `L = ${now.loss ? minusSign(number(walk.loss)) : "·"}`);
-
-  for (let t = 0; t <= steps; t++) {
-    const knownState = now.states >= t && position.kind !== "overview" || t === 0;
-    const knownDelta = now.deltas <= t;
-    const k = t - 1, x = left(t), middle = rows.h + tall.h / 2;
-    const valueX = x + HALF / 2, gradientX = x + 1.5 * HALF;
-    if (t > 0) {
-      const from = x - 46;
-      arrow(`right${t}`, `M${from + 2} ${middle - 12}H${x - 3}`, "forward", knownState);
-      arrow(`left${t}`, `M${x - 2} ${middle + 12}H${from + 3}`, "backward", knownDelta && now.deltas <= t - 1);
-      arrow(`up${t}`, `M${valueX} ${rows.x - 2}V${rows.h + tall.h + 3}`, "forward", knownState);
-      arrow(`down${t}`, `M${gradientX} ${rows.h + tall.h + 2}V${rows.x - 3}`, "backward", knownDelta);
-      if (output) arrow(`out${t}`, `M${valueX} ${rows.h - 2}V${rows.y + tall.y + 3}`, "forward", knownState);
-      const looks = squared || p.loss !== "final-state" || t === steps;
-      const below = squared ? rows.y : rows.h;
-      // A loss of states passes the outputs by on the right.
-      const passing = squared || !output ? 0 : HALF / 2 + 7;
-      if (looks) {
-        const up = squared || !output ? valueX : x - 8;
-        const turn = up === valueX ? "" : `M${x + 2} ${rows.h + 14}H${up}`;
-        arrow(`loss${t}`, `${turn || `M${up} ${below - 2}`}V${MARGIN + BAR + 3}`, "looks", now.loss);
-        const down = gradientX + passing;
-        const end = passing ? `V${rows.h + 14}H${x + 2 * HALF + 2}` : `V${below - 3}`;
-        arrow(`start${t}`, `M${down} ${MARGIN + BAR + 2}${end}`, "backward", now.started);
-      }
-      if (squared || p.feedback[t]) {
-        const path = `M${gradientX} ${rows.y + tall.y + 2}V${rows.h - 3}`;
-        arrow(`back${t}`, path, "backward", squared ? now.started : now.deltas <= t + 1);
-      }
-      if (now.started && walk.direct[k].some((value) => value !== 0)) {
-        const from = squared ? rows.y + tall.y : MARGIN + BAR;
-        const values = walk.direct[k].map((value) => minusSign(number(value)));
-        ["g", ...values].forEach((text, i) =>
-          svg(figure, "text", { x: gradientX + passing - 7, y: from + 17 + i * ENTRY, class: "beside" }, text));
-      }
-      half("x", t, false, walk.inputs[k], knownState || !p.feedback[k]);
-      half("x", t, true, walk.input_gradient[k], knownDelta);
-      if (output) {
-        half("y", t, false, walk.outputs[k], knownState);
-        const after = p.feedback[t] ? plus(walk.output_gradient[k], walk.input_gradient[t].slice(0, fed))
-          : walk.output_gradient[k];
-        const complete = p.feedback[t] ? now.deltas <= t + 1 : now.started;
-        half("y", t, true, complete ? after : walk.output_gradient[k], squared ? now.started : complete);
-      }
-    }
-    half("h", t, false, t ? walk.states[k] : p.h0, knownState);
-    half("h", t, true, t ? walk.delta[k] : walk.gradients.h0, knownDelta);
-    if (t > 0 && p.feedback[k] && t > 1) {
-      const start = left(t - 1) + 2 * HALF, yTop = rows.y + tall.y / 2, yEnd = rows.x + tall.x / 2;
-      const curve = (a, b, ya, yb) => `M${a} ${ya}C${(start + x) / 2 + 12} ${ya} ${(start + x) / 2 - 12} ${yb} ${b} ${yb}`;
-      arrow(`closed${t}`, curve(start + 2, x - 3, yTop - 8, yEnd - 8), "closed", knownState);
-      const back = `M${x - 2} ${yEnd + 8}C${(start + x) / 2 - 2} ${yEnd + 8} ${(start + x) / 2 + 2} ${yTop + 8} ${start + 3} ${yTop + 8}`;
-      arrow(`open${t}`, back, "backward", knownDelta);
-    }
+  for (const one of nodes) {
+    const row = one.kind === "h" && one.gradient ? "d" : one.kind, x = left(one.t) + (one.gradient ? half : 0), top = tops[row];
+    const group = svg(figure, "g", { class: `half ${state(one.known, one.gradient ? "backward" : "forward", one.lit)}`,
+      "data-node": one.name });
+    svg(group, "rect", { x, y: top, width: half, height: heights[row], rx: 5 });
+    lettered(group, { x: x + half / 2, y: top + 16, class: "label" }, one.label);
+    one.values.forEach((text, k) => svg(group, "text", { x: x + half / 2, y: top + 37 + k * ENTRY, class: "entry" }, text));
   }
 
   // What happens now is in sight, also where the drawing is wider than the screen.
-  const box = figure.parentElement, center = position.t ?? (position.kind === "overview" ? 0 : steps);
-  box.scrollLeft = left(center) + HALF - box.clientWidth / 2;
+  const box = figure.parentElement, { kind, t = kind === "overview" ? 0 : steps } = position;
+  // From h_{t-1} to h_t on the way forward, from δ_{t+1} to δ_t on the way back.
+  const center = left(t) + ({ forward: -(half + at.gap) / 2, propagate: 2.5 * half + at.gap / 2 }[kind] ?? half);
+  box.scrollLeft = center - box.clientWidth / 2;
 }

@@ -3,21 +3,31 @@
 const lesson = JSON.parse(byId("lesson").textContent);
 const say = lesson.texts;
 const list = positions(lesson.problem);
-const page = { problem: lesson.problem, walk: null, position: 0, found: [] };
+const page = { problem: lesson.problem, walk: null, position: 0, title: "", found: [] };
 window.retrograd = page;
 const BEAT = 1600; // milliseconds at a position while it plays
 let timer = null;
 
+for (const one of document.querySelectorAll("[data-prose]")) one.replaceChildren(...prose(one.textContent).childNodes);
+
 function showPosition() {
   const now = list[page.position], { title, said } = SAID[now.kind](page.problem, page.walk, say, now);
-  byId("said").replaceChildren(prose(title, "h3"), ...said);
-  byId("slider").value = page.position;
+  byId("said").replaceChildren(...said);
+  // Announced when it is another one, and not at every number that is typed.
+  if (page.title !== title) byId("title").replaceChildren(...prose(title.replaceAll(" = ", "\u00a0=\u00a0")).childNodes);
+  page.title = title;
   const where = fill(say.position, { position: page.position + 1, count: list.length });
+  byId("slider").value = page.position;
+  byId("slider").setAttribute("aria-valuetext", `${title} · ${where}`);
   byId("where").textContent = where;
-  byId("slider").setAttribute("aria-valuetext", `${where}: ${title}`);
-  for (const id of ["first", "back"]) byId(id).disabled = page.position === 0;
-  for (const id of ["next", "last"]) byId(id).disabled = page.position === list.length - 1;
-  draw(byId("drawing"), page.problem, page.walk, now);
+  // Not disabled: a button that is keeps no focus.
+  for (const id of ["first", "back"]) byId(id).setAttribute("aria-disabled", page.position === 0);
+  for (const id of ["next", "last"]) byId(id).setAttribute("aria-disabled", page.position === list.length - 1);
+  showDrawing();
+}
+
+function showDrawing() {
+  draw(byId("drawing"), page.problem, page.walk, list[page.position]);
 }
 
 function go(position) {
@@ -47,12 +57,18 @@ for (const [id, move] of Object.entries(MOVES)) byId(id).addEventListener("click
 byId("play").addEventListener("click", play);
 byId("slider").max = list.length - 1;
 byId("slider").addEventListener("input", () => { stop(); go(byId("slider").valueAsNumber); });
+
+// Keys walk where the focus is in the walk, and ← → also where it is nowhere, as when the page has just been opened.
+// A drawing wider than its frame is scrolled by them; everywhere else they do what they always do.
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest("input, select, textarea, #map")) return;
-  if (event.key in KEYS) {
+  const { key, target } = event, nowhere = target === document.body;
+  if (event.ctrlKey || event.altKey || event.metaKey || event.shiftKey || !(nowhere || byId("walk").contains(target))) return;
+  const frame = target.closest(".scroll, .formula");
+  if (frame && frame.scrollWidth > frame.clientWidth) return;
+  if (key in KEYS && !(nowhere && ["Home", "End"].includes(key))) {
     stop();
-    go(MOVES[KEYS[event.key]]());
-  } else if (event.key === " " && !event.target.closest("button, summary, a, [tabindex]")) play();
+    go(MOVES[KEYS[key]]());
+  } else if (key === " " && target === byId("slider")) play();
   else return;
   event.preventDefault();
 });
@@ -88,15 +104,24 @@ function compare() {
   byId("same").classList.toggle("wrong", !fine);
 }
 
-buildPanel(lesson.problem, say, (problem) => {
+function changed(problem) {
   page.problem = problem;
   page.walk = backpropagate(problem);
   page.found = differences(problem, page.walk);
-  byId("overflow").hidden = flat([page.walk.loss, Object.values(page.walk.gradients)]).every(Number.isFinite);
+  const finite = flat([page.walk.loss, Object.values(page.walk.gradients)]).every(Number.isFinite);
+  if (byId("overflow").hidden !== finite) byId("overflow").hidden = finite;
+  const closed = problem.feedback.some(Boolean);
+  byId("replaced").hidden = !closed;
+  byId("legend-closed")?.toggleAttribute("hidden", !closed);
+  byId("legend-loss").textContent = problem.loss === "squared-error" ? "e, g" : "g";
   showPosition();
   showResults(problem, page.walk);
   showMap(problem, page.walk, say);
   showCheck(page.found, say);
-});
+}
+
+buildPanel(lesson.problem, say, changed);
+byId("reset").addEventListener("click", () => buildPanel(lesson.problem, say, changed));
 compare();
-new ResizeObserver(() => draw(byId("drawing"), page.problem, page.walk, list[page.position])).observe(byId("scene"));
+new ResizeObserver(showDrawing).observe(byId("scene"));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => showMap(page.problem, page.walk, say));

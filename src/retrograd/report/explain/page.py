@@ -54,7 +54,7 @@ def render(lesson: Lesson, walk: Walk, differences: Sequence[Difference], texts:
         texts=texts,
         # Within a script element, nothing may look like its end.
         lesson=json.dumps(content, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),
-        plain="\n".join(line.text for line in tell(lesson, walk, differences, texts)),
+        plain=tell(lesson, walk, differences, texts)[1:],  # the page has its title
         has_output=lesson.weight_out is not None,
     )
 

@@ -14,15 +14,27 @@ function fields(p, say) {
   return list;
 }
 
-function numberField(name, value) {
-  return own("input", [], { type: "number", step: "any", inputmode: "decimal", "aria-label": name, value: String(value),
-    autocomplete: "off" });
+function numberField(name, value, step = 0.1) {
+  const input = own("input", [], { type: "number", step, "aria-label": name, value: String(value), autocomplete: "off",
+    "aria-describedby": "panel-said" });
+  // Wide enough for what is in it, within reason.
+  const fit = () => { input.style.width = `${Math.max(5, Math.min(14, input.value.length)) + 3.5}ch`; };
+  input.addEventListener("input", fit);
+  fit();
+  return input;
+}
+
+// Changes a text that is announced only when it is another one.
+function tell(id, text) {
+  if (byId(id).textContent !== text) byId(id).textContent = text;
 }
 
 // Fills the panel with the problem's numbers. changed(problem) is called with new numbers, all of them usable.
 function buildPanel(start, say, changed) {
-  const inputs = [];
-  let problem = structuredClone(start);
+  const inputs = [], problem = structuredClone(start);
+  byId("panel").replaceChildren();
+  byId("choices").replaceChildren();
+  tell("panel-said", "");
 
   const place = (name, index, value) => {
     const row = index.slice(0, -1).reduce((part, k) => part[k], problem[name]);
@@ -31,7 +43,7 @@ function buildPanel(start, say, changed) {
   const field = (name, spell, index) => {
     const value = index.reduce((part, k) => part[k], problem[name]);
     const input = numberField(`${spell} [${index.map((k) => k + 1).join(", ")}]`, value);
-    inputs.push({ input, use: (number) => place(name, index, number), usable: Number.isFinite, complaint: say.invalid });
+    inputs.push({ name, index, input, use: (number) => place(name, index, number), usable: Number.isFinite, complaint: say.invalid });
     return input;
   };
   const table = ({ name, spell, over_time: overTime }) => {
@@ -48,6 +60,7 @@ function buildPanel(start, say, changed) {
   for (const one of fields(problem, say)) {
     const legend = own("legend", LETTERS[one.name] ? math(letter(one.name)) : one.name === "target" ? [`${say.panel_target} `, math(target("t"))] : math(at("g", "t")));
     const set = own("fieldset", [legend, own("div", table(one), { class: "scroll" })], { "data-array": one.name });
+    if (one.over_time) set.append(Object.assign(prose(one.name === "x" ? say.x_replaced : say.unused_loss), { className: "note" }));
     byId("panel").append(set);
   }
   if (problem.weight_out && problem.weight_out.length <= problem.x[0].length) {
@@ -78,36 +91,38 @@ function buildPanel(start, say, changed) {
   choice.id = "loss-choice";
   choice.addEventListener("change", () => { problem.loss = choice.value; read(); });
   byId("choices").append(own("label", [`${say.panel_loss} `, choice]));
-  const rate = numberField(say.panel_rate, problem.learning_rate);
+  const rate = numberField(say.panel_rate, problem.learning_rate, 0.01);
   rate.id = "rate";
   inputs.push({ input: rate, use: (number) => { problem.learning_rate = number; }, usable: (number) => number > 0 && Number.isFinite(number), complaint: say.rate_invalid });
   byId("choices").append(own("label", [`${say.panel_rate} `, rate]));
 
   function read() {
     const wrong = inputs.filter(({ input, usable }) => {
-      const bad = input.value === "" || !usable(input.valueAsNumber);
+      const bad = !input.disabled && (input.value === "" || !usable(input.valueAsNumber));
       input.setAttribute("aria-invalid", String(bad));
       return bad;
     });
-    byId("panel-said").textContent = wrong.length
-      ? fill(wrong[0].complaint, { name: wrong[0].input.getAttribute("aria-label") }) : say.valid;
+    tell("panel-said", wrong.length
+      ? fill(wrong[0].complaint, { name: wrong[0].input.getAttribute("aria-label") }) : say.valid);
     byId("panel-said").classList.toggle("wrong", wrong.length > 0);
     if (wrong.length) return;
-    for (const { input, use } of inputs) use(input.valueAsNumber);
+    for (const { input, use } of inputs) if (input.value !== "") use(input.valueAsNumber);
     show();
   }
+  // A number that plays no part cannot be changed, and its table says why.
   function show() {
     inputs.closed?.();
     choice.value = problem.loss;
+    const fed = problem.weight_out?.length ?? 0, lossOf = { target: "squared-error", start: "given" };
+    for (const { name, index, input } of inputs) {
+      input.disabled = name === "x" ? problem.feedback[index[0]] && index[1] < fed
+        : name in lossOf && problem.loss !== lossOf[name];
+    }
+    for (const note of byId("panel").querySelectorAll("fieldset > .note")) {
+      note.hidden = !note.parentElement.querySelector("input:disabled");
+    }
     changed(structuredClone(problem));
   }
   for (const { input } of inputs) input.addEventListener("input", read);
-  byId("reset").addEventListener("click", () => {
-    byId("panel").replaceChildren();
-    byId("choices").replaceChildren();
-    byId("panel-said").textContent = "";
-    byId("reset").replaceWith(byId("reset").cloneNode(true)); // without the old listener
-    buildPanel(start, say, changed);
-  });
   show();
 }
