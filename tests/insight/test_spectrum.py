@@ -365,3 +365,19 @@ def test_a_matrix_beyond_the_square_root_of_float64(scale: float) -> None:
     for name in ("radius", "norm", "numerical_abscissa", "numerical_radius"):
         assert getattr(found, name) == pytest.approx(scale * getattr(plain, name), rel=100 * EPS), name
     assert found.departure == pytest.approx(plain.departure, rel=100 * EPS)
+
+
+def test_modes_go_from_the_slowest_to_the_fastest_at_any_scale() -> None:
+    W = draw(7)
+    want = np.abs(spectrum(W).eigenvalues)
+    for scale in (1e-30, 1e30):
+        np.testing.assert_allclose(np.abs(spectrum(scale * W).eigenvalues) / scale, want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [5e-324, 1e-310, 8e307])
+def test_a_matrix_at_the_ends_of_float64(scale: float) -> None:
+    found = spectrum(torch.full((2, 2), scale, dtype=torch.float64), 5)
+    for name in ("norm", "numerical_abscissa", "numerical_radius"):
+        assert getattr(found, name) == pytest.approx(2 * scale, rel=10 * EPS), name
+    assert found.departure == 0
+    assert found.transient == (TransientGrowth(np.inf, 5, 5, np.inf) if scale > 1 else TransientGrowth(1.0, 0, 5, 1.0))

@@ -29,7 +29,7 @@ __all__ = ["ENOUGH", "TransientGrowth", "conditions", "largest_power", "transien
 Array = np.ndarray[Any, Any]
 
 # Norms after which an analysis is content with a bound.
-ENOUGH = 48
+ENOUGH = 32
 # With so few left, the stretches next to the largest norm and those with the largest bounds are halved first.
 _AT_ONCE = 4
 _ROWS = 1 << 12
@@ -178,13 +178,14 @@ def _modal(modes: tuple[Tensor, Tensor], norm: float) -> tuple[Array, Array] | N
     size, condition = (part.abs().cpu().numpy() for part in modes)
     if not np.isfinite(condition).all():
         return None
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         return np.log(size + condition * len(size) * _EPS * norm), np.log(condition)
 
 
 def _gaps(lags: list[int], size: list[float], reach: tuple[Array, Array] | None) -> list[float]:
     """Return a bound of log ‖A^k‖ for all k between each two neighbouring lags; −inf where there is none."""
-    first, last = np.array(lags[:-1]) + 1, np.array(lags[1:]) - 1
+    first = np.array(lags[:-1]) + 1
+    last = np.maximum(first, np.array(lags[1:]) - 1)
     modal = np.full(len(first), np.inf)
     if reach is not None:
         for begin in range(0, len(first), _ROWS):

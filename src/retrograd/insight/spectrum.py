@@ -138,7 +138,9 @@ def spectrum(
         norms["transient"] = largest_power(a[0, 0], horizon, through, (values, condition), most_norms)
         found = values.cpu().numpy()
         near = np.minimum(condition.cpu().numpy() * len(found) * _EPS * norms["norm"], _NEAREST)
-    order = np.lexsort((found.imag, np.round(-np.abs(found), 12)))
+    size = np.minimum(np.abs(found), np.finfo(float).max)
+    # Conjugates are of one size, to rounding.
+    order = np.lexsort((found.imag, np.round(-size / (size.max() or 1.0), 12)))
     found, near = found[order], near[order]
     size = np.abs(found)
     on_circle = np.abs(size - 1) <= near
@@ -231,8 +233,10 @@ def _rise(size: Array, horizon: int) -> TransientGrowth:
 
 def _norms(matrix: Tensor, eigenvalues: Tensor, vectors: Tensor) -> dict[str, Any]:
     # Of length 1: what is very large or very small has no square.
+    scale = float(matrix.abs().max()) or 1.0
+    matrix, eigenvalues = matrix / scale, eigenvalues / scale
     frobenius = norm(matrix.flatten()).item() or 1.0
-    matrix, eigenvalues = matrix / frobenius, eigenvalues / frobenius
+    matrix, eigenvalues, scale = matrix / frobenius, eigenvalues / frobenius, scale * frobenius
     largest, radius = float(torch.linalg.matrix_norm(matrix, 2)), float(eigenvalues.abs().max())
     # The numerical radius lies between the two.
     between = radius < largest * (1 - len(matrix) * _EPS)
@@ -240,9 +244,9 @@ def _norms(matrix: Tensor, eigenvalues: Tensor, vectors: Tensor) -> dict[str, An
     singular = torch.linalg.svdvals(vectors)
     condition = float(singular[0] / singular[-1]) if singular[-1] > 0 else float("inf")
     return {
-        "norm": largest * frobenius,
-        "numerical_abscissa": float(torch.linalg.eigvalsh((matrix + matrix.mH) / 2)[-1]) * frobenius,
-        "numerical_radius": (numerical_radius(matrix) if between else largest) * frobenius,
+        "norm": largest * scale,
+        "numerical_abscissa": float(torch.linalg.eigvalsh((matrix + matrix.mH) / 2)[-1]) * scale,
+        "numerical_radius": (numerical_radius(matrix) if between else largest) * scale,
         "departure": departure,
         # Any vectors of equal eigenvalues are eigenvectors, and those found need not be orthogonal.
         "eigenvector_condition": condition if departure > 0 else 1.0,
