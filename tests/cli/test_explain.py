@@ -171,14 +171,17 @@ def test_no_line_is_too_long_or_ends_in_a_space(
             assert not line.startswith(("，", "。", "：", "；", "、", "）"))
 
 
-def test_an_output_that_cannot_take_the_symbols_is_named(retrograd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_that_cannot_take_the_symbols_is_named(
+    retrograd: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("rich.console.Console.encoding", "ascii")
-    ran = retrograd("explain")
-    assert ran.code == 2
-    assert ran.out == ""
-    assert ran.err.startswith(
-        "retrograd: the output's encoding is ascii, which lacks '\\u2026': set PYTHONIOENCODING=utf-8"
-    )
+    for options in ([], ["--html", "--lang", "zh"]):
+        ran = retrograd("explain", *options)
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.startswith("retrograd: the output's encoding is ascii, which lacks '\\u")
+        assert ran.err.endswith(": set PYTHONIOENCODING=utf-8\n")
+    assert list(tmp_path.iterdir()) == []
+    assert retrograd("explain", "--html").code == 0
 
 
 def test_the_file_of_the_docs_can_be_walked_through(retrograd: Any) -> None:

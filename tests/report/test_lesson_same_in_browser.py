@@ -6,10 +6,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from browser import Browser
+from report.lessons import lesson_of
 from retrograd.report.explain import LANGUAGES, LOSSES, Lesson, render, tell
 from retrograd.report.explain.tables import Line
 from retrograd.report.explain.texts import Texts
@@ -95,3 +97,30 @@ def test_the_page_shows_what_the_terminal_says(
         assert bare(page.locator("#check-verdict").text_content()) in bare(
             "".join(line.text for line in said[texts.check])
         )
+
+
+def test_how_formulas_are_set(browser: Browser, tmp_path: Path) -> None:
+    lesson = lesson_of("squared, closed")  # one output, that takes the place of the first of two inputs
+    walk, texts = lesson.walk(), LANGUAGES["en"]
+    path = tmp_path / "explain.html"
+    path.write_text(render(lesson, walk, [], texts))
+    terminal = [text for line in tell(lesson, walk, [], texts, width=10_000) for text in line.text.splitlines()]
+    assert any(text.startswith("  x_2[1] = y_1 = ") for text in terminal)
+    with browser.open(path) as page:
+
+        def said(kind: str, t: int) -> Any:
+            kinds = [(one["kind"], one.get("t")) for one in page.evaluate("positions(window.retrograd.problem)")]
+            page.locator("#slider").evaluate(
+                "(slider, to) => { slider.value = to; slider.dispatchEvent(new Event('input')); }",
+                kinds.index((kind, t)),
+            )
+            return page.locator("#said")
+
+        assert "x2[1]" in bare(said("forward", 2).text_content())
+        formulas = said("propagate", 1)
+        # An operator that a line starts with is no sign: it has a space on either side.
+        first = formulas.locator("math > mo:first-child")
+        assert first.count() > 3
+        assert {first.nth(k).get_attribute("form") for k in range(first.count())} == {"infix"}
+        assert formulas.locator("msubsup").first.text_content() == "Whh⊤"
+        assert formulas.locator("msup > msub").count() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,14 +77,15 @@ def explain(
     differences = list(lesson.differences(walk))
     failed = any(one.checked and not one.agrees for one in differences)
     if html:
-        write_new(page, render(lesson, walk, differences, texts).encode())
         said = [fill(texts.written, page=page), *([verdict(differences, texts)] if failed else [])]
-        _show([Line("prose", text) for text in said])
+        lines = _laid_out([Line("prose", text) for text in said])
+        write_new(page, render(lesson, walk, differences, texts).encode())
     else:
-        lines = tell(lesson, walk, differences, texts, _console_width())
+        told = tell(lesson, walk, differences, texts, _console_width())
         options = [*(["--lang", lang] if lang != "en" else []), *([] if loss is None else ["--loss", loss])]
         options += [*(["--closed-loop"] if closed_loop else []), *(["--lr", f"{lr:g}"] if lr != LR else [])]
-        _show([*lines, *what_next(texts, None if file is None else shlex.quote(str(file)), options)])
+        lines = _laid_out([*told, *what_next(texts, None if file is None else shlex.quote(str(file)), options)])
+    _show(lines)
     if failed:
         raise typer.Exit(1)
 
@@ -94,29 +96,38 @@ def _console_width() -> int:
     return Console().width
 
 
-def _show(lines: list[Line]) -> None:
+def _laid_out(lines: list[Line]) -> list[Line]:
+    """Return lines as they will stand in the terminal.
+
+    Raises:
+        InputError: its encoding lacks one of their characters.
+    """
     from rich.console import Console
 
     from retrograd.report.explain.wrap import wrap
 
     console = Console()
-    texts = []
-    for k, line in enumerate(lines):
-        # A formula was broken where it can be; prose is broken here.
-        text = line.text if line.kind == "formula" else "\n".join(wrap(line.text, console.width))
-        texts.append(f"\n{text}" if line.kind == "heading" and k > 0 else text)
-    _require_encoding("".join(texts), console.encoding)
-    for line, text in zip(lines, texts, strict=True):
-        style = "bold" if line.kind == "heading" else None
-        console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
-
-
-def _require_encoding(text: str, encoding: str) -> None:
-    """Raise unless the output takes these characters, before any of it is written."""
+    # A formula was broken where it can be; prose is broken here.
+    laid_out = [
+        line if line.kind == "formula" else replace(line, text="\n".join(wrap(line.text, console.width)))
+        for line in lines
+    ]
     try:
-        text.encode(encoding)
+        "".join(line.text for line in laid_out).encode(console.encoding)
     except UnicodeEncodeError as error:
         raise InputError(
-            f"the output's encoding is {encoding}, which lacks {error.object[error.start]!a}: set PYTHONIOENCODING="
-            "utf-8, or write a page with --html"
+            f"the output's encoding is {error.encoding}, which lacks {error.object[error.start]!a}: "
+            "set PYTHONIOENCODING=utf-8"
         ) from None
+    return laid_out
+
+
+def _show(lines: list[Line]) -> None:
+    from rich.console import Console
+
+    console = Console()
+    for k, line in enumerate(lines):
+        if line.kind == "heading" and k > 0:
+            console.print()
+        style = "bold" if line.kind == "heading" else None
+        console.print(line.text, style=style, markup=False, highlight=False, soft_wrap=True)

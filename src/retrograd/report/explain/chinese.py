@@ -54,9 +54,10 @@ CHINESE = Texts(
     accumulate="3. 累加：对时间求和",
     accumulate_note="每一步中，权重都与某个量相乘（偏置乘的是 1）。权重在这一步的梯度，等于乘积的梯度乘以那个量；完整"
     "的梯度是所有各步之和。",
-    accumulate_error="y_t 由 C 和 c 算出，它的梯度就是误差 e_t。",
-    accumulate_fed="y_t 由 C 和 c 算出，它的梯度来自以它为输入的下一步。",
-    accumulate_both="y_t 由 C 和 c 算出，它的梯度是误差 e_t；在闭环处，还要加上从以它为输入的下一步传回的部分。",
+    accumulate_error="y_t 由 C 和 c 算出，它的梯度 ∂L/∂y_t 就是误差 e_t。",
+    accumulate_fed="y_t 由 C 和 c 算出，它的梯度 ∂L/∂y_t 来自以它为输入的下一步。",
+    accumulate_both="y_t 由 C 和 c 算出，它的梯度 ∂L/∂y_t 是误差 e_t；在闭环处，还要加上从以它为输入的下一步传回的部"
+    "分。",
     accumulate_nothing="这里的损失与 C 和 c 无关：它们的梯度是 0。",
     update="4. 更新：沿下坡方向走一步",
     update_note="每个权重沿梯度的反方向移动：W ← W − lr ∂L/∂W，学习率 lr = {rate}。",

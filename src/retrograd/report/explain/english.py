@@ -65,10 +65,10 @@ ENGLISH = Texts(
     accumulate="3. Accumulate: sum over time",
     accumulate_note="At every step a weight multiplies something; the bias multiplies 1. Its gradient at that step is "
     "the gradient of the product times that factor; the whole gradient is the sum over all steps.",
-    accumulate_error="C and c make y_t, whose gradient is the error e_t.",
-    accumulate_fed="C and c make y_t, whose gradient is what comes back from the input that it became.",
-    accumulate_both="C and c make y_t, whose gradient is the error e_t and, where y_t became an input, what comes "
-    "back from there.",
+    accumulate_error="C and c make y_t, whose gradient ∂L/∂y_t is the error e_t.",
+    accumulate_fed="C and c make y_t, whose gradient ∂L/∂y_t is what comes back from the input that it became.",
+    accumulate_both="C and c make y_t, whose gradient ∂L/∂y_t is the error e_t and, where y_t became an input, what "
+    "comes back from there.",
     accumulate_nothing="The loss does not depend on C and c here: their gradients are 0.",
     update="4. Update: a step downhill",
     update_note="Each weight moves against its gradient: W ← W − lr ∂L/∂W, with the learning rate lr = {rate}.",

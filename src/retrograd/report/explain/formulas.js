@@ -79,8 +79,14 @@ const fill = (text, values) =>
   Object.entries(values).reduce((filled, [name, value]) => filled.replaceAll(`{${name}}`, value), text);
 
 // Names and their values beside each other.
-const listed = ([[first, value], ...others]) =>
-  formula(first, ["=", value], ...others.map(([name, one]) => [m("mspace"), name, "=", one]));
+function listed([[first, value], ...others]) {
+  const apart = () => {
+    const space = m("mspace");
+    space.setAttribute("width", "1.2em");
+    return space;
+  };
+  return formula(first, ["=", value], ...others.map(([name, one]) => [apart(), name, "=", one]));
+}
 
 const isFed = (p, k, i) => Boolean(p.weight_out && p.feedback[k] && i < p.weight_out.length);
 
