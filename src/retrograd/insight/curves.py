@@ -45,6 +45,8 @@ LINEAR, LOG, EXPONENT = "linear", "log", "exponent"
 FARTHEST = 250
 # Of what stands at an edge in place of its height.
 WORDS = {"zero": "0 in float64", "infinite": "infinite in float64", "nan": "not a number"}
+# Steps between the ticks of an axis.
+_ROUND = [digit * 10**zeros for zeros in range(18) for digit in (1, 2, 5)]
 # The share from which the colours of a map begin.
 FAINTEST = 1e-6
 
@@ -125,7 +127,7 @@ def on_axis(label: str, scale: str) -> str:
 def singular_values(found: Jacobians) -> tuple[list[Curve], list[str]]:
     """Return the largest singular values by lag, and what is to be said of those left out."""
     values, curves, hidden = found.resolved, [], np.zeros(len(found.lags), dtype=bool)
-    for number, name in enumerate(("largest (the norm)", "second", "third", "fourth")[: values.shape[1]]):
+    for number, name in enumerate(("largest", "second", "third", "fourth")[: values.shape[1]]):
         left_out = np.isnan(values[:, number]) & ~np.isnan(found.singular_values[:, number])
         # Of the largest the logarithm is known where it is itself beyond float64.
         log10 = found.log10_norm if number == 0 else None
@@ -174,16 +176,19 @@ def by_lag(found: LagMap) -> tuple[Curve, Curve, Curve]:
     share = found.by_lag
     at, size = np.arange(len(share)) + 0.5, np.abs(share)
     return (
-        Curve("along the gradient", at, size, left_out=~(share > 0)),
-        Curve("against the gradient", at, size, left_out=~(share < 0)),
-        Curve("share", at, size, left_out=(share > 0) | (share < 0)),
+        Curve("along the gradient", at, size, left_out=~((share > 0) & (size < np.inf))),
+        Curve("against the gradient", at, size, left_out=~((share < 0) & (size < np.inf))),
+        Curve("share", at, size, left_out=(size > 0) & (size < np.inf)),
     )
 
 
 def lag_ticks(found: LagMap, most: int) -> dict[int, str]:
     """Return the lags that bins begin at, and where on an axis of bins."""
     bins = len(found.edges) - 1
-    return {tick: str(found.edges[tick]) for tick in range(0, bins + 1, -(-bins // most))}
+    least = -(-bins // most)
+    even = len(found.edges) == found.edges[-1] + 1
+    step = next(size for size in (_ROUND if even else range(least, bins + 1)) if size >= least)
+    return {tick: str(found.edges[tick]) for tick in range(0, bins + 1, step)}
 
 
 def lag_label(found: LagMap) -> str:

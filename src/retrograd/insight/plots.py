@@ -264,7 +264,7 @@ def _draw(
             heights[curve.log10 == -np.inf] = np.nan  # a mark of its own says so
         if np.isfinite(heights).any():
             # Thinner and thinner: of lines that lie on each other all are seen.
-            look = {"markersize": 3, "linewidth": 1.6 if lines == 1 else 3.2 - 0.8 * number, "label": curve.name}
+            look = {"markersize": 3, "linewidth": 1.6 if lines == 1 else 2.6 - 0.5 * number, "label": curve.name}
             put(curve.x, heights, "o-" if style == "-" and curve.sampled else style, color, **look)
             if style == "-" and alone.any():
                 put(curve.x[alone], heights[alone], "o", color, markersize=4)
