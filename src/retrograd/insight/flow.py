@@ -152,8 +152,9 @@ def jacobians(
     # The steps that enter, those of one sequence.
     own = a[row * groups // batch]
     own = own if steps == 1 else own[(end or 0) - wanted[-1] : end]
-    measure = _of_diagonal if a.ndim == 3 else _of_dense
-    mantissa, exponent = measure(own, wanted)
+    # A first transition of its own stands where the products reach h_0.
+    first = A.first if isinstance(A, Sweep) and wanted[-1] == end else None
+    mantissa, exponent = _of_diagonal(own, wanted) if a.ndim == 3 else _of_dense(own, wanted, first)
     with np.errstate(divide="ignore", over="ignore", under="ignore"):
         decades = np.log10(mantissa[:, 0]) + exponent[:, 0] * np.log10(2)
         rounding = np.array(wanted) * (0.0 if a.ndim == 3 else width * np.finfo(float).eps)
@@ -275,15 +276,21 @@ def _power_of(part: Array, power: Array, count: int) -> tuple[Array, Array]:
     return result, exponent
 
 
-def _of_dense(A: Tensor, lags: list[int]) -> tuple[Array, Array]:
-    """Return the products' singular values, of ``(steps, H, H)``, as numbers over a power of two ``(K, H)``."""
+def _of_dense(A: Tensor, lags: list[int], first: Tensor | None) -> tuple[Array, Array]:
+    """Return the products' singular values, of ``(steps, H, H)``, as numbers over a power of two ``(K, H)``.
+
+    ``first`` ``(1, H, H)`` takes the place of the last factor of the longest product.
+    """
     width = A.shape[-1]
     powers = Powers(A[0]) if len(A) == 1 else None
     product, exponent, before = _double(torch.eye(width, dtype=A.dtype, device=A.device)), 0, 0
     values, exponents = [], []
     for lag in lags:
         if lag > before:
-            if powers is not None:
+            if powers is not None and first is not None and lag == lags[-1]:
+                factor, shift = powers.of(lag - before - 1) if lag - before > 1 else (torch.eye(width).to(product), 0)
+                factor = factor @ _double(first[0])
+            elif powers is not None:
                 factor, shift = powers.of(lag - before)
             else:
                 factor, shift = _chain(A[len(A) - lag : len(A) - before])
