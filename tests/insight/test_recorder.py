@@ -349,7 +349,7 @@ def test_tensorboard_reads_the_same_numbers(tmp_path: Path) -> None:
     assert [event.value for event in log.Scalars(f"{label}/norm")] == pytest.approx(
         [record.total for record in recorder.records]
     )
-    assert [event.value for event in log.Scalars(f"{label}/decades from last to first step")] == pytest.approx(
+    assert [event.value for event in log.Scalars(f"{label}/decades over the way back")] == pytest.approx(
         [record.decades for record in recorder.records]
     )
     histogram = log.Histograms(f"{label}/log10 of each step")[-1].histogram_value

@@ -1,45 +1,77 @@
-"""The whole gradient of every state of a recurrent layer that ran fused, by running it again.
+"""The whole gradient of every state of a recurrent layer that ran fused.
 
 A hook on the layer's output sees g_t, what arrives there straight from the loss and the layers above; what comes back
-through later steps, δ_t = dL/dh_t, stays inside. So the layer is run again from the input it had, and δ_t read off:
+through later steps, δ_t = dL/dh_t, stays inside. But the last layer's states are its output, and those of the layers
+below follow from the input; at known states a layer is linear in its gradients, and its sweep backward can be made
+again (:mod:`retrograd.insight.linearised`), from the top layer down.
 
-    linear          h_t = W_hh h_{t-1} + u_t, and ∂L/∂u_t = δ_t: one scan forward, one back
-    RNN, GRU, LSTM  step by step from their equations (as torch.nn documents them), autograd through each h_t
+One step from each state the layer really had must give the next one. Where it does not, up to rounding, the layer is
+not what it seems (a forward of its own, weights that are no longer those it used), and nothing is said about δ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from retrograd.nn import LinearRNN
+from retrograd.insight.linearised import Weights, run, sweep
+from retrograd.nn import LinearRNN, StateSpace
+from retrograd.scan import scan
+from retrograd.transition import Dense
 
-__all__ = ["LAYERS", "Replayed", "replay", "why_not"]
+__all__ = ["LAYERS", "CannotReplay", "Kept", "Replayed", "direct", "replay", "why_not"]
 
-LAYERS = (nn.RNN, nn.LSTM, nn.GRU, LinearRNN)
+LAYERS = (nn.RNN, nn.LSTM, nn.GRU, LinearRNN, StateSpace)
 DIRECTIONS = ("forward", "backward")
+_FORWARDS = {layer.forward for layer in LAYERS}
+
+
+class CannotReplay(Exception):  # noqa: N818 - not an error: a reason
+    """Why δ_t cannot be known."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a layer had in a forward pass: its own tensors, detached.
+
+    Attributes:
+        module: one of :data:`LAYERS`, of which only sizes are read.
+        given: its arguments by name.
+        weights: the tensors it used, by name.
+        output: what it returned first; None once that is changed.
+        finals: the final states it returned.
+        unit: the unit roundoff it ran in.
+    """
+
+    module: nn.Module
+    given: Mapping[str, Any]
+    weights: Mapping[str, Tensor | None]
+    output: Any
+    finals: tuple[Tensor, ...]
+    unit: float
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """The gradient of one layer's states in one direction, for every step a tensor ``(sequences alive there, H)``.
+    """The gradient of one layer's states in one direction: ``(time, batch, H)``, zero behind a sequence's end.
 
     Attributes:
         layer: its number, from 0.
         direction: ``"forward"`` or ``"backward"``.
-        delta: δ_t = dL/dh_t.
-        cell: dL/dc_t of an LSTM's cells; empty for others.
+        delta: δ_t = dL/dh_t; of a :class:`~retrograd.nn.StateSpace` that of x_t, which step t starts from.
+        cell: dL/dc_t of an LSTM's cells; None for others.
     """
 
     layer: int
     direction: str
-    delta: list[Tensor]
-    cell: list[Tensor]
+    delta: Tensor
+    cell: Tensor | None
 
 
 def why_not(module: nn.Module) -> str:
@@ -49,215 +81,184 @@ def why_not(module: nn.Module) -> str:
     return ""
 
 
-def replay(
-    module: nn.Module, x: Tensor | PackedSequence, hx: Any, g_output: Tensor | None, g_final: list[Tensor | None]
-) -> list[Replayed]:
+def direct(module: Any, x: Any, g: Tensor) -> list[Tensor]:
+    """Return what arrives at the output, for each direction, ``(time, batch, features)``."""
+    if isinstance(module, StateSpace):
+        return [_time_first(g, True)]
+    first = getattr(module, "batch_first", False)
+    return list(_time_first(_like(x, g), first).chunk(2 if module.bidirectional else 1, -1))
+
+
+@torch.no_grad()
+def replay(kept: Kept, g_output: Tensor | None, g_final: list[Tensor | None]) -> list[Replayed]:
     """Return δ_t of every layer and direction, the lowest first.
 
     Args:
-        module: one of :data:`LAYERS`; its parameters are read, nothing in it changes.
-        x: the input it had.
-        hx: the initial states it was given, or None.
+        kept: what the layer had.
         g_output: gradient at its output, of the output's shape (of a packed one: of its data); or None.
         g_final: gradients at h_n (and, of an LSTM, c_n), each maybe None.
+
+    Raises:
+        CannotReplay: what the layer did cannot be done again.
     """
-    with torch.enable_grad():
-        if isinstance(module, LinearRNN):
-            return _replay_linear(module, x, hx, g_output, g_final)
-        return _replay_stepwise(module, x, hx, g_output, g_final)
+    device = next(part.device for part in kept.weights.values() if part is not None)
+    with torch.autocast(device.type, enabled=False):
+        return _state_space(kept, g_output) if isinstance(kept.module, StateSpace) else _layers(kept, g_output, g_final)
 
 
-def _replay_linear(
-    module: LinearRNN, x: Any, hx: Any, g_output: Tensor | None, g_final: list[Tensor | None]
-) -> list[Replayed]:
-    seen: list[tuple[Tensor, Tensor | None]] = []
-    run = module._scan
-
-    def noted(W: Tensor, u: Tensor, h0: Tensor, reverse: bool, cu_seqlens: Tensor | None) -> tuple[Tensor, Tensor]:
-        u = u if u.requires_grad else u.requires_grad_()
-        seen.append((u, cu_seqlens))
-        return run(W, u, h0, reverse, cu_seqlens)
-
-    # Set on the instance, where it stands before the class's own for these few lines.
-    object.__setattr__(module, "_scan", noted)
-    try:
-        output, h_n = module.forward(x, hx)  # not called: its hooks are not for this run
-    finally:
-        object.__delattr__(module, "_scan")
-    output = output.data if isinstance(output, PackedSequence) else output
-    pairs = [(y, g) for y, g in ((output, g_output), (h_n, g_final[0])) if g is not None]
-    deltas = torch.autograd.grad(
-        [y for y, _ in pairs], [u for u, _ in seen], [g.to(y.dtype) for y, g in pairs], allow_unused=True
-    )
-    directions = 2 if module.bidirectional else 1
-    found = []
-    for number, ((u, cu_seqlens), delta) in enumerate(zip(seen, deltas, strict=True)):
-        delta = torch.zeros_like(u) if delta is None else delta
-        steps = list(delta.unbind(1)) if cu_seqlens is None else _by_step(delta, cu_seqlens)
-        found.append(Replayed(number // directions, DIRECTIONS[number % directions], steps, []))
-    return found
-
-
-def _by_step(packed: Tensor, cu_seqlens: Tensor) -> list[Tensor]:
-    """Return rows that stand sequence after sequence, step by step."""
-    packed = packed.reshape(-1, packed.shape[-1])
-    lengths = cu_seqlens.diff()
-    at = torch.arange(len(packed), device=packed.device) - cu_seqlens[:-1].repeat_interleave(lengths)
-    return [packed[at == step] for step in range(int(lengths.max()))]
-
-
-def _replay_stepwise(
-    module: Any, x: Any, hx: Any, g_output: Tensor | None, g_final: list[Tensor | None]
-) -> list[Replayed]:
-    steps, order = _steps(module, x)
-    directions = 2 if module.bidirectional else 1
-    lstm = isinstance(module, nn.LSTM)
-    given = [None] if hx is None else list(hx) if lstm else [hx]
-    batch = len(steps[0])
-    widths = (module.proj_size or module.hidden_size, module.hidden_size)
-    initial = [
-        _initial(part, module.num_layers * directions, batch, widths[kind], steps[0], order)
-        for kind, part in enumerate([*given, None][: 1 + lstm])
-    ]
-    states: list[Tensor] = []
-    finals: list[list[Tensor]] = [[], []]
-    runs: list[tuple[int, str, list[Tensor], list[Tensor]]] = []
-    for layer in range(module.num_layers):
-        outputs = []
-        for direction in range(directions):
-            suffix = f"l{layer}" + ("_reverse" if direction else "")
-            weights = {
-                name: getattr(module, f"{name}_{suffix}", None)
-                for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-            }
-            row = layer * directions + direction
-            # They ask for gradients so that every state after them does, whatever is frozen.
-            start = [part[row].requires_grad_() for part in initial]
-            h, c, last = _run(_cell(module), weights, steps, start, bool(direction))
-            runs.append((layer, DIRECTIONS[direction], h, c))
-            states += [*h, *c]
-            outputs.append(h)
-            for kind, value in enumerate(last):
-                finals[kind].append(value)
-        steps = [torch.cat(parts, -1) for parts in zip(*outputs, strict=True)]
-    pairs = _meet(steps, finals, g_output, g_final, module, x, order)
-    found = torch.autograd.grad([y for y, _ in pairs], states, [g for _, g in pairs], allow_unused=True)
-    gradients = iter(torch.zeros_like(s) if g is None else g for s, g in zip(states, found, strict=True))
-    return [
-        Replayed(layer, direction, [next(gradients) for _ in h], [next(gradients) for _ in c])
-        for layer, direction, h, c in runs
-    ]
-
-
-def _steps(module: Any, x: Any) -> tuple[list[Tensor], Tensor | None]:
-    """Return the input step by step, with the sequences that are alive, and the order a packed batch is in."""
-    dtype = module.weight_hh_l0.dtype
-    dtype = dtype if dtype.itemsize >= 4 else torch.float32
+def _layers(kept: Kept, g_output: Tensor | None, g_final: list[Tensor | None]) -> list[Replayed]:
+    module: Any = kept.module
+    kind = "linear" if isinstance(module, LinearRNN) else module.mode.lower().removeprefix("rnn_")
+    directions, layers = 2 if module.bidirectional else 1, module.num_layers
+    weights = _weights(kept, layers, directions)
+    dtype = weights[0][0].hh.dtype
+    x, first = kept.given["input"], module.batch_first
+    lengths = order = None
     if isinstance(x, PackedSequence):
-        return list(torch.split(x.data.to(dtype), x.batch_sizes.tolist())), x.sorted_indices
-    x = x.to(dtype)
-    if x.ndim == 2:
-        return [row[None] for row in x], None
-    return list(x.unbind(1 if module.batch_first else 0)), None
+        device, order = x.data.device, x.sorted_indices
+        lengths = (torch.arange(int(x.batch_sizes[0])) < x.batch_sizes[:, None]).sum(0).to(device)
+    inputs = [_time_first(x, first).to(dtype)]
+    steps, batch = inputs[0].shape[:2]
+    if not steps or not batch:
+        raise CannotReplay("there is no step")
+    hx = kept.given.get("hx")
+    parts = [None, None] if hx is None else [*hx, None] if isinstance(hx, tuple) else [hx, None]
+    widths = (getattr(module, "proj_size", 0) or module.hidden_size, module.hidden_size)[: 2 if kind == "lstm" else 1]
+    start = [
+        inputs[0].new_zeros(layers * directions, batch, width) if part is None else _states(part, order, dtype)
+        for part, width in zip(parts, widths, strict=False)
+    ]
+    for layer in range(layers):
+        if layer + 1 == layers and kept.output is not None:
+            states = _time_first(kept.output, first).to(dtype)
+        else:
+            here = [part[directions * layer : directions * (layer + 1)].contiguous() for part in start]
+            states = run(kind, weights[layer], inputs[-1], here, lengths)
+        inputs.append(states)
+    g = torch.zeros_like(inputs[-1]) if g_output is None else _time_first(_like(x, g_output), first).to(dtype)
+    finals = [None if part is None else _states(part, order, dtype) for part in [*g_final, None, None][:2]]
+    found = []
+    for layer in range(layers)[::-1]:
+        below = torch.zeros_like(inputs[layer])
+        for number, (states, own) in enumerate(
+            zip(inputs[layer + 1].chunk(directions, -1), g.chunk(directions, -1), strict=True)
+        ):
+            row = layer * directions + number
+            at = _last(lengths, steps, batch, bool(number), own.device)
+            own = _added(own, None if finals[0] is None else finals[0][row], at)
+            cells = None
+            if finals[1] is not None:
+                cells = _added(own.new_zeros(steps, batch, widths[1]), finals[1][row], at)
+            w, begin = weights[layer][number], [part[row] for part in start]
+            swept = sweep(kind, w, inputs[layer], states, begin, own, cells, bool(number), lengths)
+            if layer + 1 == layers:
+                _check(kept, kind, w, inputs[layer], states, begin[0], swept.again, order, row, at)
+            below += swept.below
+            found.append(Replayed(layer, DIRECTIONS[number], swept.delta, swept.cell))
+        g = below
+    return sorted(found, key=lambda one: (one.layer, one.direction != "forward"))
 
 
-def _initial(part: Tensor | None, rows: int, batch: int, width: int, like: Tensor, order: Tensor | None) -> Tensor:
-    if part is None:
-        return like.new_zeros(rows, batch, width)
-    part = (part if part.ndim == 3 else part[:, None]).detach().to(like.dtype)
+def _weights(kept: Kept, layers: int, directions: int) -> list[list[Weights]]:
+    """Return each layer's and direction's, in at least single precision."""
+
+    def of(name: str) -> Tensor | None:
+        part = kept.weights.get(name)
+        return None if part is None else part.to(torch.promote_types(part.dtype, torch.float32))
+
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+    ends = ("", "_reverse")[:directions]
+    found: list[list[Any]] = [[[of(f"{n}_l{layer}{end}") for n in names] for end in ends] for layer in range(layers)]
+    return [[Weights(*parts) for parts in row] for row in found]
+
+
+def _like(x: Any, values: Tensor) -> Any:
+    """Return what belongs to a packed input, packed as that is."""
+    return PackedSequence(values, *x[1:]) if isinstance(x, PackedSequence) else values
+
+
+def _time_first(values: Any, batch_first: bool) -> Tensor:
+    """Return ``(time, batch, features)``, a packed batch padded with zeros, the longest sequence first."""
+    if isinstance(values, PackedSequence):
+        rows, sizes = values.data, values.batch_sizes
+        here = (torch.arange(int(sizes[0])) < sizes[:, None]).to(rows.device)
+        return rows.new_zeros(*here.shape, rows.shape[-1]).masked_scatter_(here[..., None], rows)
+    if values.ndim == 2:
+        return values[:, None]  # type: ignore[no-any-return]
+    return values.transpose(0, 1) if batch_first else values  # type: ignore[no-any-return]
+
+
+def _states(part: Tensor, order: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Return initial or final states, or their gradient: ``(rows, batch, features)``, ordered as a packed batch is."""
+    part = (part if part.ndim == 3 else part[:, None]).to(dtype)
     return part if order is None else part.index_select(1, order)
 
 
-_Cell = Callable[[Tensor, list[Tensor], dict[str, Any]], list[Tensor]]
+def _last(lengths: Tensor | None, steps: int, batch: int, reverse: bool, device: Any) -> tuple[Tensor, Tensor]:
+    """Return where a direction ends, of each sequence."""
+    ends = torch.zeros if reverse else torch.ones
+    step = ends(batch, dtype=torch.long, device=device) * (steps - 1 if lengths is None else lengths - 1)
+    return step, torch.arange(batch, device=device)
 
 
-def _cell(module: Any) -> _Cell:
-    if isinstance(module, nn.LSTM):
-        return _lstm
-    if isinstance(module, nn.GRU):
-        return _gru
-    return _relu if module.nonlinearity == "relu" else _tanh
+def _added(values: Tensor, part: Tensor | None, at: tuple[Tensor, Tensor]) -> Tensor:
+    return values if part is None else values.index_put(at, part, accumulate=True)
 
 
-def _both(x: Tensor, h: Tensor, w: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """Return W_ih x + b_ih and W_hh h + b_hh."""
-    parts = ((x, w["weight_ih"], w["bias_ih"]), (h, w["weight_hh"], w["bias_hh"]))
-    a, b = (
-        nn.functional.linear(value, weight.detach().to(x.dtype), None if bias is None else bias.detach().to(x.dtype))
-        for value, weight, bias in parts
-    )
-    return a, b
-
-
-def _tanh(x: Tensor, state: list[Tensor], w: dict[str, Any]) -> list[Tensor]:
-    a, b = _both(x, state[0], w)
-    return [torch.tanh(a + b)]
-
-
-def _relu(x: Tensor, state: list[Tensor], w: dict[str, Any]) -> list[Tensor]:
-    a, b = _both(x, state[0], w)
-    return [torch.relu(a + b)]
-
-
-def _gru(x: Tensor, state: list[Tensor], w: dict[str, Any]) -> list[Tensor]:
-    a, b = _both(x, state[0], w)
-    (a_r, a_z, a_n), (b_r, b_z, b_n) = a.chunk(3, -1), b.chunk(3, -1)
-    r, z = torch.sigmoid(a_r + b_r), torch.sigmoid(a_z + b_z)
-    n = torch.tanh(a_n + r * b_n)
-    return [(1 - z) * n + z * state[0]]
-
-
-def _lstm(x: Tensor, state: list[Tensor], w: dict[str, Any]) -> list[Tensor]:
-    a, b = _both(x, state[0], w)
-    i, f, g, o = (a + b).chunk(4, -1)
-    c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
-    h = torch.sigmoid(o) * torch.tanh(c)
-    if w["weight_hr"] is not None:
-        h = h @ w["weight_hr"].detach().to(h.dtype).mT
-    return [h, c]
-
-
-def _run(
-    cell: _Cell, weights: dict[str, Any], steps: list[Tensor], start: list[Tensor], reverse: bool
-) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Return h_t and c_t of every step, and the states with which each sequence ends."""
-    state = start
-    found: dict[int, list[Tensor]] = {}
-    for t in range(len(steps))[:: -1 if reverse else 1]:
-        alive = len(steps[t])
-        # Of a packed batch the longest sequences come first: the others have ended, or have not begun.
-        new = cell(steps[t], [part[:alive] for part in state], weights)
-        found[t] = new
-        state = [
-            torch.cat([part, old[alive:]]) if alive < len(old) else part for part, old in zip(new, state, strict=True)
-        ]
-    h = [found[t][0] for t in range(len(steps))]
-    c = [found[t][1] for t in range(len(steps))] if len(start) == 2 else []
-    return h, c, state
-
-
-def _meet(
-    steps: list[Tensor],
-    finals: list[list[Tensor]],
-    g_output: Tensor | None,
-    g_final: list[Tensor | None],
-    module: Any,
-    x: Any,
+def _check(
+    kept: Kept,
+    kind: str,
+    w: Weights,
+    x: Tensor,
+    states: Tensor,
+    h0: Tensor,
+    again: Tensor,
     order: Tensor | None,
-) -> list[tuple[Tensor, Tensor]]:
-    """Return what was run again beside the gradient that arrived there."""
-    pairs = []
-    if g_output is not None:
-        if isinstance(x, PackedSequence):
-            g_steps = list(torch.split(g_output, x.batch_sizes.tolist()))
-        elif g_output.ndim == 2:
-            g_steps = [row[None] for row in g_output]
-        else:
-            g_steps = list(g_output.unbind(1 if module.batch_first else 0))
-        pairs += [(step, g.to(step.dtype)) for step, g in zip(steps, g_steps, strict=True)]
-    for last, g in zip(finals, g_final, strict=False):
-        if g is not None:
-            g = g if g.ndim == 3 else g[:, None]
-            g = g if order is None else g.index_select(1, order)
-            pairs += [(value, part.to(value.dtype)) for value, part in zip(last, g, strict=True)]
-    return pairs
+    row: int,
+    at: tuple[Tensor, Tensor],
+) -> None:
+    """Raise unless what was made again is what there was."""
+    if kept.output is None:
+        # The output is gone; the final states stand for it, where nothing can have come between.
+        if not kept.finals or type(kept.module).forward not in _FORWARDS or len(kept.module._forward_hooks) > 1:
+            raise CannotReplay("its output was changed in place before the gradient came back")
+        real, again = _states(kept.finals[0], order, again.dtype)[row], states[at]
+        scale = real.abs().amax()
+    else:
+        # What rounding grows with: |W_ih| |x| + |W_hh| |h| + |b|, in the largest entries.
+        largest = torch.maximum(states.abs().amax((0, 2)), h0.abs().amax(-1))
+        scale = w.ih.abs().sum(-1).amax() * x.abs().amax(-1) + w.hh.abs().sum(-1).amax() * largest
+        scale += sum(part.abs().amax() for part in (w.b_ih, w.b_hh) if part is not None) + largest
+        scale = scale * (1 + largest) if kind == "gru" else scale
+        scale = (scale if w.hr is None else scale * (1 + w.hr.abs().sum(-1).amax()))[..., None]
+        real = states
+    if _apart(real, again, scale, len(x), kept.unit):
+        raise CannotReplay(
+            "run again from its input and weights it gives other states: its forward is not the one of its class, or "
+            "its weights were changed before the backward pass was over"
+        )
+
+
+def _apart(real: Tensor, again: Tensor, scale: Tensor, steps: int, unit: float) -> bool:
+    # An LSTM's cells and the layers below gather rounding over the steps; above 1/16 nothing could be told apart.
+    allowed = min(32 * steps**0.5 * unit, 1 / 16) * scale
+    return bool((((real - again).abs() > allowed) & real.isfinite() & again.isfinite()).any())
+
+
+def _state_space(kept: Kept, g_output: Tensor | None) -> list[Replayed]:
+    """δ_t of x_t, which step t starts from: δ_t = C^T g_t + A^T δ_{t+1}; of y_t given, A - K C in place of A."""
+    if kept.output is None or g_output is None:
+        raise CannotReplay("its output was changed in place before the gradient came back")
+    w: Any = kept.weights
+    u, y, x0 = (kept.given.get(name) for name in ("u", "y", "x0"))
+    again = StateSpace.forward(SimpleNamespace(**w), u, y, x0)  # type: ignore[arg-type]
+    scale = again.abs().amax((-2, -1), keepdim=True)
+    if _apart(kept.output, again, scale, again.shape[-2], kept.unit):
+        raise CannotReplay(
+            "run again from its input and matrices it gives other outputs: its forward is not the one of its class, or "
+            "its matrices were changed before the backward pass was over"
+        )
+    A = w["A"] if y is None else w["A"] - w["K"] @ w["C"]
+    g = (g_output.to(A.dtype) @ w["C"]).reshape(-1, *g_output.shape[-2:-1], len(A))
+    delta, _ = scan(Dense(A.mT), g, reverse=True)
+    return [Replayed(0, "forward", delta.transpose(0, 1), None)]
