@@ -1,12 +1,13 @@
 """w(A) = max_θ λ_max(H(θ)), H(θ) = (e^{iθ} A + e^{-iθ} A^H) / 2: the largest of all local maxima.
 
 A climb from the best of a grid of angles finds one. That no other is higher is a question to one eigenvalue problem:
-the angles at which some eigenvalue of H is a given α. With t = tan(θ/2) these are the real t for which
+the angles at which some eigenvalue of H is a given α. With t = tan(θ/2), cos θ and sin θ are (1 − t²) and 2t over 1 + t²:
 
-    t² M − t i (A − A^H) + K          M = α I + H(π)^-, K = α I − H(0)          H(π)^- = −H(π) = H(0)
+    (1 + t²) (α I − H(θ)) = t² M − t i (A − A^H) + K          M = α I + H(0), K = α I − H(0)
 
-is singular (Byers 1988; Mengi, Overton, *IMA J. Numer. Anal.* 25, 2005). None at α just above what was found: done.
-Otherwise between two of them λ_max is larger than α somewhere, and the climb goes on from there.
+is singular for a real t at these alone (He, Watson, *IMA J. Numer. Anal.* 17, 1997; Mengi, Overton, ibid. 25, 2005).
+None at an α just above what was found: done. Otherwise λ_max is larger than α between two of them, and the climb goes
+on from there.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ __all__ = ["numerical_radius"]
 # Angles looked at first, from 0 to 2π, and how often one is then improved.
 _ANGLES = 24
 _ASCENTS = 100
-# Another maximum higher than this relative to the best is found for sure, and how often that may happen.
+# How much higher, relative to the best, another maximum must be to be asked for, and how often one is.
 _HIGHER = 1e-9
 _ROUNDS = 50
-# An angle with a smaller imaginary part is real: a crossing is a simple root, and right to rounding over √rounding.
+# An angle with a smaller imaginary part counts as real: one too many costs an evaluation, one too few the maximum.
 _REAL = 1e-5
 
 
@@ -40,7 +41,7 @@ def numerical_radius(A: Tensor) -> float:
     angles = np.concatenate([angles, angles + np.pi])
     sizes = np.concatenate([found[:, 1], -found[:, 0]])
     best = _climb(A, float(angles[sizes.argmax()]))
-    # Where the level is far from an eigenvalue, M has a good inverse: θ = π stands for t = ∞.
+    # t = ∞ is θ = π: where λ_max is least, M is furthest from singular.
     base = (0.0 if sizes[angles == np.pi][0] <= sizes[0] else np.pi) if real else float(angles[sizes.argmin()]) - np.pi
     for _ in range(_ROUNDS):
         level = best * (1 + _HIGHER)
