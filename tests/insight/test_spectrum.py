@@ -358,6 +358,16 @@ def test_a_horizon_below_the_sweep_is_kept_to() -> None:
         assert found.largest == found.bound == pytest.approx(1.1**10, rel=20 * EPS)
 
 
+def test_a_first_transition_of_its_own_is_no_part_of_a_power() -> None:
+    W, V, C = torch.eye(2).double(), 100 * torch.ones(2, 1).double(), 1e-3 * torch.ones(1, 2).double()
+    x, closed = torch.ones(9, 1), torch.arange(9) > 0
+    sweep = Sweep.of_weights(x, weight_hh=W, weight_ih=V, weight_out=C, feedback=closed)
+    assert sweep.first is not None
+    found = spectrum(sweep, through=jacobians(sweep))
+    assert found.transient.largest == pytest.approx(brute_growth(W + V @ C, 9)[9], rel=100 * EPS)
+    assert found.transient.lag == 9
+
+
 @pytest.mark.parametrize("scale", [1e-200, 1e200])
 def test_a_matrix_beyond_the_square_root_of_float64(scale: float) -> None:
     A = torch.tensor([[0.9, 5.0], [0.0, 0.8]], dtype=torch.float64)

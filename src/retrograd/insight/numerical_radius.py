@@ -1,7 +1,8 @@
 """w(A) = max_θ λ_max(H(θ)), H(θ) = (e^{iθ} A + e^{-iθ} A^H) / 2: the largest of all local maxima.
 
 A climb from the best of a grid of angles finds one. That no other is higher is a question to one eigenvalue problem:
-the angles at which some eigenvalue of H is a given α. With t = tan(θ/2), cos θ and sin θ are (1 − t²) and 2t over 1 + t²:
+the angles at which some eigenvalue of H is a given α. With t = tan(θ/2), cos θ = (1 − t²) / (1 + t²) and sin θ =
+2t / (1 + t²),
 
     (1 + t²) (α I − H(θ)) = t² M − t i (A − A^H) + K          M = α I + H(0), K = α I − H(0)
 

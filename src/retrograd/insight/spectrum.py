@@ -135,6 +135,9 @@ def spectrum(
         values, vectors = torch.linalg.eig(a[0, 0])
         condition = conditions(vectors)
         norms = _norms(a[0, 0], values, vectors)
+        if through is not None and isinstance(A, Sweep) and A.first is not None:
+            # The product back to h_0, the longest, is no power of A.
+            through = Jacobians(*(part[:-1] for part in vars(through).values()))
         norms["transient"] = largest_power(a[0, 0], horizon, through, (values, condition), most_norms)
         found = values.cpu().numpy()
         near = np.minimum(condition.cpu().numpy() * len(found) * _EPS * norms["norm"], _NEAREST)
