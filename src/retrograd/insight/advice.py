@@ -66,6 +66,7 @@ class Path:
         largest: log10 of the largest norm.
         lag: where that is.
         last: what texts call step s.
+        surely: what is not known of the largest; empty where it is proven to be.
     """
 
     row: int
@@ -76,6 +77,7 @@ class Path:
     largest: float
     lag: int
     last: str
+    surely: str
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from retrograd.insight.flow import Flow, Jacobians, flow, jacobians
+from retrograd.insight.growth import ENOUGH
 from retrograd.insight.lags import LagMap, lag_map
 from retrograd.insight.spectrum import Spectrum, spectrum
 from retrograd.insight.sweep import Sweep, require_sweep
@@ -76,7 +77,7 @@ def analyse(sweep: Sweep, needed: int | None = None, *, name: str = "W_hh") -> A
     """
     require_sweep("analyse", sweep)
     flowing, through = flow(sweep), jacobians(sweep)
-    modes = spectrum(sweep, through=through) if sweep.one_spectrum else None
+    modes = spectrum(sweep, through=through, most_norms=ENOUGH) if sweep.one_spectrum else None
     truncated = truncation(sweep)
     judged = verdict(sweep, needed, name=name, flowing=flowing, through=through, modes=modes, truncated=truncated)
     return Analysis(flowing, through, lag_map(sweep), truncated, modes, judged, name)

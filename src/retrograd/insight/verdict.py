@@ -25,6 +25,7 @@ import numpy as np
 from retrograd.errors import InputError
 from retrograd.insight.advice import Advice, Case, Path, advise, as_text
 from retrograd.insight.flow import Flow, Jacobians, flow, jacobians
+from retrograd.insight.growth import ENOUGH
 from retrograd.insight.spectrum import Spectrum, spectrum
 from retrograd.insight.sweep import Sweep, require_sweep
 from retrograd.insight.truncation import Truncation, truncation
@@ -106,7 +107,7 @@ def verdict(
         raise InputError("the transitions hold NaN or infinity: there is nothing to judge")
     flowing = flow(sweep) if flowing is None else flowing
     if modes is None and sweep.one_spectrum:
-        modes = spectrum(sweep, through=through)
+        modes = spectrum(sweep, through=through, most_norms=ENOUGH)
     truncated = truncation(sweep) if truncated is None else truncated
     paths = _paths(sweep, needed, jacobians(sweep) if through is None else through, modes)
     # The sequence that grows most, and the one that fades most: one and the same where the transitions are.
@@ -165,11 +166,14 @@ def _paths(sweep: Sweep, needed: int | None, through: Jacobians, modes: Spectrum
         size = float(jacobians(sweep, [lag], end=max(at, lag, 1), top=1, row=row).log10_norm[0])
         top = int(np.argmax(own.log10_norm))
         largest, where = float(own.log10_norm[top]), int(own.lags[top])
+        surely = "" if len(own.lags) == end + 1 else " of the lags measured"
         if groups == 1 and sweep.invariant and modes is not None and np.isfinite(modes.transient.largest):
             transient = modes.transient
             if transient.lag > 0 and np.log10(transient.largest) > largest:
                 largest, where = float(np.log10(transient.largest)), transient.lag
-        found.append(Path(row, end, lag, size, own, largest, where, "T" if end == sweep.time else str(end)))
+            close = transient.bound <= 1.01 * transient.largest
+            surely = "" if close else f" of the lags measured (none is above {transient.bound:.3g})"
+        found.append(Path(row, end, lag, size, own, largest, where, "T" if end == sweep.time else str(end), surely))
     return found
 
 
@@ -185,8 +189,8 @@ def _way(growing: Path, fading: Path, sequences: int) -> list[str]:
         which = f"In sequence {path.row + 1} of {sequences}, " if sequences > 1 else ""
         size, lags = path.through.log10_norm, path.through.lags
         lines.append(
-            f"{which}‖∂h_{path.last}/∂h_({path.last}−k)‖ is largest at k = {path.lag}: {as_text(path.largest)}; "
-            f"over all {lags[-1]} steps it is {as_text(size[-1])}."
+            f"{which}‖∂h_{path.last}/∂h_({path.last}−k)‖ is largest at k = {path.lag}: {as_text(path.largest)}"
+            f"{path.surely}; over all {lags[-1]} steps it is {as_text(size[-1])}."
         )
         faded = np.flatnonzero(size >= np.log10(VANISHED))
         last = int(faded[-1])
