@@ -27,8 +27,8 @@ HEADINGS = [
     "What truncation would lose",
     "Eigenvalues of the transition",
 ]
-# Training has two, and so has truncation.
-FIGURES = len(HEADINGS) + 2
+# Training has two, and so have what the gradient passes through, where it comes from, and truncation.
+FIGURES = len(HEADINGS) + 4
 # How many pixels of a figure's canvases have about a colour, red, green and blue (a thin line has it mixed with white);
 # without a colour, how many are not white.
 PIXELS = """([figure, color]) => {
