@@ -19,6 +19,9 @@ import pandas as pd
 import pytest
 
 from cli.command import retrograd
+from retrograd import report
+from retrograd.cli import fit_recurrent
+from retrograd.report import RunReport
 
 __all__ = ["retrograd"]  # a fixture
 
@@ -116,6 +119,49 @@ def test_the_closed_loop_is_better_at_what_it_is_trained_for(retrograd: Any, tmp
         assert retrograd(*arguments, "--out", name).code == 0
         errors[name] = json.loads(Path(name, "metrics.json").read_text())["free run, held out"]["MSE"]
     assert errors["closed"] < errors["open"]
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_the_verdict_is_on_the_loss_that_was_trained(
+    retrograd: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: bool
+) -> None:
+    write_table(tmp_path / "shop.csv", rows=100, sales=50 + np.random.default_rng(0).normal(size=100))
+    sweeps: list[Any] = []
+    pages: list[RunReport] = []
+    analyse = fit_recurrent.analyse
+
+    def noted(sweep: Any) -> Any:
+        sweeps.append(sweep)
+        return analyse(sweep)
+
+    monkeypatch.setattr(fit_recurrent, "analyse", noted)
+    monkeypatch.setattr(report, "write_report", lambda path, page: pages.append(page))
+    options = ["--closed-loop"] if closed else []
+    ran = retrograd("fit", "shop.csv", "--target", "sales", "--horizon", "12", "--epochs", "60", *options)
+    assert ran.code == 0, ran.err
+    (sweep,), (page,) = sweeps, pages
+    assert sweep.time == (12 if closed else 79)
+    # The best weights are those before the last update, or after it.
+    lowest = min(row["loss"] for row in page.history)
+    assert 0.98 * lowest < sweep.loss <= lowest * (1 + 1e-4)
+    assert page.trained_on == (
+        "the error of free runs of 12 steps, started all along the training part"
+        if closed
+        else "the one-step error over the training part"
+    )
+
+
+def test_nobody_is_told_to_try_what_was_tried(retrograd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pd.DataFrame({"y": 1.02 ** np.arange(100.0)}).to_csv("up.csv", index=False)
+    common = ["fit", "up.csv", "--target", "y", "--epochs", "300", "--horizon", "10"]
+    for options, advice in (
+        ([], "Try --closed-loop, or a smaller --hidden."),
+        (["--closed-loop"], "Try a --horizon above 10, or a smaller --hidden."),
+    ):
+        ran = retrograd(*common, *options, "--overwrite")
+        assert "The closed loop is unstable" in ran.out
+        assert advice in ran.out
+        assert ran.out.count("--closed-loop") == advice.count("--closed-loop")
 
 
 def test_nothing_held_out(retrograd: Any, tmp_path: Path) -> None:

@@ -57,6 +57,17 @@ def test_nothing_held_out(retrograd: Any, tmp_path: Path) -> None:
     assert free_run.isna().all()
 
 
+@pytest.mark.parametrize("readout", ["direct", "recursive"])
+def test_the_report_says_why_it_shows_no_gradient(retrograd: Any, tmp_path: Path, readout: str) -> None:
+    assert retrograd("fit", *SUNSPOTS, "--readout", readout, "--horizon", "5", "--out", "run").code == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert (
+        "No gradient through time is shown, as the fit has none: the state is the look-back itself, the last 9" in page
+    )
+    assert "the ridge solution, in closed form" in page
+    assert "How the gradient flows back" not in page
+
+
 def test_inputs_known_ahead(retrograd: Any, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     x = random.standard_normal(306)

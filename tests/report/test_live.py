@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from typing import Any
 
@@ -200,6 +201,38 @@ def test_an_error_is_what_a_page_is_told_last(error: BaseException, reason: str)
     with opened[0] as stream:
         last = dict(stream)
     assert (last["status"]["state"], last["status"]["reason"]) == ("stopped", reason)
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ValueError("the loss is nan")])
+def test_ctrl_c_while_it_ends_leaves_no_page_without_its_end(
+    error: BaseException | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = module.LiveServer.close
+
+    def interrupted(server: Any, timeout: float) -> None:
+        signal.raise_signal(signal.SIGINT)
+        close(server, timeout)
+
+    monkeypatch.setattr(module.LiveServer, "close", interrupted)
+    opened: list[Stream] = []
+    handler = signal.getsignal(signal.SIGINT)
+
+    def train() -> None:
+        with view_of(training()) as view:
+            opened.append(Stream(view.url))
+            opened[0].until("status")
+            if error is not None:
+                raise error
+
+    if error is None:
+        train()
+    else:
+        with pytest.raises(type(error)) as raised:
+            train()
+        assert raised.value is error
+    with opened[0] as stream:
+        assert list(stream)[-1] == ("end", {})
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_what_stopped_the_training_is_kept(clock: list[float]) -> None:

@@ -18,10 +18,12 @@ __all__ = ["fit"]
 
 # Options that one model alone reads.
 OWN = {
-    "recurrent": ("hidden", "epochs", "optimizer", "lr", "clip", "closed_loop", "seed", "device", "resume", "live"),
+    "recurrent": (
+        "hidden", "epochs", "optimizer", "lr", "clip", "closed_loop", "seed", "device", "resume", "live", "live_port",
+    ),
     "state-space": ("order", "noise", "stable"),
     "forecaster": ("lags", "readout"),
-}
+}  # fmt: skip
 
 
 def fit(
@@ -71,6 +73,9 @@ def fit(
     live: Annotated[
         bool, typer.Option("--live", help="Show the training on a page of this machine as it goes.")
     ] = False,
+    live_port: Annotated[
+        int, typer.Option("--live-port", metavar="N", help="Port of that page. Default: any free one.")
+    ] = 0,
 ) -> None:
     """Fit a linear recurrent model to a time series; forecast and report.
 
@@ -108,6 +113,7 @@ def fit(
     lr = defaults.lr if lr is None else lr
     _require_positive(hidden=hidden, epochs=epochs, lr=lr, clip=clip)
     _require_device(device)
+    _require_port(live_port, live)
     fit_recurrent(
         table,
         start,
@@ -122,7 +128,7 @@ def fit(
         device=device,
         resume=resume,
         overwrite=overwrite,
-        live=live,
+        live_port=live_port if live else None,
     )
 
 
@@ -159,6 +165,13 @@ def _require_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"--device is {device!r}, which torch cannot use here ({reason}): use cpu") from None
+
+
+def _require_port(port: int, live: bool) -> None:
+    if not 0 <= port <= 65535:
+        raise InputError(f"--live-port is {port}, expected 1 to 65535, or 0 for any free one")
+    if port and not live:
+        raise InputError(f"--live-port {port} is the port of --live: give both")
 
 
 def _horizon(horizon: int | None, table: Table) -> int:

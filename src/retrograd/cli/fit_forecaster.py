@@ -13,6 +13,8 @@ from retrograd.data import Table
 from retrograd.errors import InputError, require_choice
 from retrograd.estimators.forecaster import Forecaster
 from retrograd.estimators.forecasting import files
+from retrograd.estimators.forecasting.states import Lags
+from retrograd.report import TextTable
 
 __all__ = ["fit_forecaster", "interval_of"]
 
@@ -78,12 +80,32 @@ def fit_forecaster(
         upper=upper,
         settings=settings,
         save=save,
-        report={},
+        report={"summary": (_summary(model),)},
         notes=("One step and free run are judged with the recursive read-out; the forecast is the direct one's.",)
         if readout == "direct"
         else (),
     )
     write_results(out, results)
+
+
+def _summary(model: Forecaster) -> TextTable:
+    """Return what was fitted, and why the page has no part on the gradient's way back."""
+    states = model._model.states
+    assert isinstance(states, Lags)  # the command offers no others
+    return TextTable(
+        "No gradient through time is shown, as the fit has none: the state is the look-back itself, the last "
+        f"{states.length} values, with no recurrence between them for a gradient to go back through, and the read-out "
+        "is the ridge solution, in closed form. What is further back than that has no influence.",
+        (),
+        (
+            ("look-back, steps", str(states.length)),
+            (
+                "read-out",
+                "one map a step ahead" if model.readout == "direct" else "one step ahead, and again from there",
+            ),
+            ("ridge penalty, relative", ", ".join(f"{penalty:.3g}" for penalty in model.ridge_)),
+        ),
+    )
 
 
 def interval_of(model: Forecaster, steps: int, inputs: Array | None, outputs: int) -> tuple[Array, Array, Array]:

@@ -63,9 +63,12 @@ def fit_recurrent(
     device: str,
     resume: bool,
     overwrite: bool,
-    live: bool = False,
+    live_port: int | None = None,
 ) -> None:
-    """Train, forecast, report; write a checkpoint every few seconds; show the training on a page if it is asked for."""
+    """Train, forecast, report; write a checkpoint every few seconds; show the training on a page where there is a port.
+
+    Port 0 is any free one.
+    """
     model = Recurrent.untrained(
         table.targets[:start],
         table.inputs[:start],
@@ -91,10 +94,16 @@ def fit_recurrent(
     )
 
     saved = _Checkpoint(out / CHECKPOINT_FILE, settings, x, y)
-    _prepare(out, saved, trainer, epochs, resume=resume, overwrite=overwrite)
-
     view: LiveView | None
-    with _live_view(model, table, start, settings, epochs, title) if live else nullcontext() as view:
+    # A port that cannot be had is known before any file is touched.
+    with (
+        nullcontext()
+        if live_port is None
+        else _live_view(model, table, start, settings, epochs, title, live_port) as view
+    ):
+        _prepare(out, saved, trainer, epochs, resume=resume, overwrite=overwrite)
+        if view:
+            print(f"Live view: {view.url}", file=sys.stderr, flush=True)
         diverged: DivergenceError | None = None
         label = f"{table.source}: {len(x)} steps, {settings.hidden} states"
         try:
@@ -118,19 +127,27 @@ def fit_recurrent(
         if diverged is not None:
             raise InputError(f"{diverged}; the best model so far (loss {trainer.best_loss:.4g}) is in {out}")
         if view:
+            from retrograd.report.live import keep_serving
+
             view.finished(str(out / "report.html"))
+            keep_serving(view.url)
 
 
-def _live_view(model: Recurrent, table: Table, start: int, settings: Settings, epochs: int, title: str) -> LiveView:
-    """Return the live view of a training that is about to begin; say where it is."""
+def _live_view(
+    model: Recurrent, table: Table, start: int, settings: Settings, epochs: int, title: str, port: int
+) -> LiveView:
+    """Return the live view of a training that is about to begin."""
     from retrograd.report.live import LiveView, Pictures
 
     try:
-        view = LiveView(Pictures(model, table, start, settings.closed_loop), epochs=epochs, title=title)
+        return LiveView(Pictures(model, table, start, settings.closed_loop), epochs=epochs, title=title, port=port)
     except OSError as error:
-        raise InputError(f"--live: no port can be opened on this machine: {error.strerror or error}") from None
-    print(f"Live view: {view.url}", file=sys.stderr, flush=True)
-    return view
+        reason = error.strerror or error
+        if port:
+            raise InputError(
+                f"--live-port {port} cannot be opened ({reason}): take another, or leave it out for any free one"
+            ) from None
+        raise InputError(f"--live: no port can be opened on this machine: {reason}") from None
 
 
 def _results(
@@ -148,12 +165,16 @@ def _results(
     future_inputs = table.inputs[table.steps :]
     eigenvalues, closed = model.eigenvalues()
     delta_norm = norm(delta).cpu().numpy()
-    analysis = analyse(Sweep.of_estimator(model, table.inputs[:start], table.targets[:start]))
+    # Of the loss that was trained: a verdict on another one would not be about this training.
+    closed_loop = settings["closed_loop"]
+    sweep = Sweep.of_estimator(model, table.inputs[:start], table.targets[:start], horizon=closed_loop)
+    analysis = analyse(sweep)
     notes = gradient_note(analysis)
     if (radius := float(np.abs(closed).max())) > 1:
         notes += (
             f"The closed loop is unstable (spectral radius {radius:.4f}): long free runs grow without bound. "
-            "Try --closed-loop, or a smaller --hidden.",
+            + (f"Try a --horizon above {closed_loop}" if closed_loop else "Try --closed-loop")
+            + ", or a smaller --hidden.",
         )
     extra = {"time": TimeAxis.of(table).config(), "horizon": horizon, "settings": settings}
     return Results(
@@ -175,6 +196,9 @@ def _results(
             "eigenvalues": eigenvalues,
             "closed_loop_eigenvalues": closed,
             "analysis": analysis,
+            "trained_on": "the one-step error over the training part"
+            if closed_loop is None
+            else f"the error of free runs of {closed_loop} steps, started all along the training part",
         },
         notes=notes,
     )

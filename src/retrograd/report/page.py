@@ -113,7 +113,8 @@ class RunReport:
         spectrum_reading: a sentence on the second set.
         system: what is known of an identified system.
         summary: tables of the fit's numbers.
-        analysis: how the gradient of the one-step loss flows back through time.
+        analysis: how the gradient of the loss flows back through time.
+        trained_on: that loss, in words that go on after "The loss is".
     """
 
     title: str
@@ -142,6 +143,7 @@ class RunReport:
     system: SystemReport | None = None
     summary: Sequence[TextTable] = ()
     analysis: Analysis | None = None
+    trained_on: str = "the one-step error over the training part"
 
 
 @dataclass(frozen=True)
