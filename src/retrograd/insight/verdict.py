@@ -106,10 +106,11 @@ def verdict(
     if not bool(sweep.A.isfinite().all()):
         raise InputError("the transitions hold NaN or infinity: there is nothing to judge")
     flowing = flow(sweep) if flowing is None else flowing
+    through = jacobians(sweep) if through is None else through
     if modes is None and sweep.one_spectrum:
         modes = spectrum(sweep, through=through, most_norms=ENOUGH)
     truncated = truncation(sweep) if truncated is None else truncated
-    paths = _paths(sweep, needed, jacobians(sweep) if through is None else through, modes)
+    paths = _paths(sweep, needed, through, modes)
     # The sequence that grows most, and the one that fades most: one and the same where the transitions are.
     growing, fading = max(paths, key=lambda path: path.largest), min(paths, key=lambda path: path.at_needed)
     kinds = [] if _finite(sweep, flowing) else ["not finite"]
