@@ -89,7 +89,7 @@ class Record:
 def step_norms(values: Tensor) -> Array:
     """Return the norm of each step's gradient, of ``(time, ...)``, as float64.
 
-    >>> step_norms(torch.tensor([[3.0, 4.0], [0.0, 1.0]])).tolist()
+    >>> step_norms(Tensor([[3.0, 4.0], [0.0, 1.0]])).tolist()
     [5.0, 1.0]
     """
     found = norm(values.detach())

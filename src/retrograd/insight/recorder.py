@@ -28,6 +28,7 @@ from retrograd.insight.watch import (
     Loops,
     OutputCall,
     parametrized,
+    places,
     tensors,
 )
 from retrograd.norms import norm
@@ -217,14 +218,14 @@ class Recorder:
             self._await(OutputCall(name, axis), dict(enumerate(watched)))
 
     def _await(self, call: Call, watched: dict[Any, Tensor]) -> None:
-        for key, tensor in watched.items():
-            if tensor.requires_grad:
-                arrived = partial(self._guarded, "taking a gradient", self._arrived, call, key)
-                tensor.register_hook(arrived)  # type: ignore[no-untyped-call]
+        wanted = {key: tensor for key, tensor in watched.items() if tensor.requires_grad}
+        for key, (place, make) in zip(wanted, places(list(wanted.values())), strict=True):
+            arrived = partial(self._guarded, "taking a gradient", self._arrived, call, key, make)
+            place.register_hook(arrived)  # type: ignore[no-untyped-call]
 
     # --- backward: what arrives ---
 
-    def _arrived(self, call: Call, key: Any, gradient: Tensor | None) -> None:
+    def _arrived(self, call: Call, key: Any, make: Any, gradient: Tensor | None) -> None:
         if not self._handles or gradient is None:
             return
         task = torch._C._current_graph_task_id()
@@ -239,7 +240,7 @@ class Recorder:
         if backward.number % self._every == 0:
             if call not in backward.gradients:
                 call.reached()
-            backward.gradients.setdefault(call, {}).setdefault(key, []).append(gradient.detach())
+            backward.gradients.setdefault(call, {}).setdefault(key, []).append(make(gradient))
 
     @torch.no_grad()
     def _record(self, backward: _Backward) -> None:

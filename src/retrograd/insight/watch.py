@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -18,7 +19,19 @@ from retrograd.insight.record import Array, step_norms
 from retrograd.insight.replay import CannotReplay, Kept, Replayed, direct, replay, why_not
 from retrograd.nn import LinearRNN, LinearRNNCell, StateSpace
 
-__all__ = ["CELLS", "Call", "Found", "Gradients", "Hook", "LayerCall", "Loops", "OutputCall", "parametrized", "tensors"]
+__all__ = [
+    "CELLS",
+    "Call",
+    "Found",
+    "Gradients",
+    "Hook",
+    "LayerCall",
+    "Loops",
+    "OutputCall",
+    "parametrized",
+    "places",
+    "tensors",
+]
 
 CELLS = (nn.RNNCell, nn.LSTMCell, nn.GRUCell, LinearRNNCell)
 
@@ -101,6 +114,30 @@ def tensors(value: Any) -> list[Tensor]:
     if isinstance(value, tuple):
         return [tensor for part in value for tensor in tensors(part)]
     return [value] if isinstance(value, Tensor) else []
+
+
+def places(watched: list[Tensor]) -> list[tuple[Tensor, Callable[[Tensor], Tensor]]]:
+    """Return where the whole gradient of each tensor arrives, and what makes that gradient of what arrives.
+
+    Once a view is changed in place, gradients go from what it was made of straight to its base, past the hooks of the
+    view: a whole view is seen at its base.
+    """
+    bases = [tensor._base if tensor._is_view() else None for tensor in watched]
+    found: list[tuple[Tensor, Callable[[Tensor], Tensor]]] = []
+    for tensor, base in zip(watched, bases, strict=True):
+        shared = sum(other is base for other in bases) > 1
+        if base is None or shared or not base.requires_grad or base.numel() != tensor.numel():
+            found.append((tensor, Tensor.detach))
+            continue
+        view = tensor.size(), tensor.stride(), tensor.storage_offset() - base.storage_offset()
+        found.append((base, partial(_viewed, base.size(), base.stride(), view)))
+    return found
+
+
+def _viewed(size: Any, stride: Any, view: Any, g: Tensor) -> Tensor:
+    g = g.detach()
+    laid = g if g.stride() == stride else torch.empty_strided(size, stride, dtype=g.dtype, device=g.device).copy_(g)
+    return laid.as_strided(view[0], view[1], laid.storage_offset() + view[2])
 
 
 def _unit(output: Tensor) -> float:
@@ -289,17 +326,17 @@ class Loops:
     def step(self, args: Any, kwargs: Any, result: Any) -> tuple[Loop, int]:
         """Return which loop a call belongs to, and which step of it."""
         start = [part for part in tensors(args[1] if len(args) > 1 else kwargs.get("hx")) if part.requires_grad]
-        known = [self._made[part] for part in start if part in self._made]
-        if known:
-            loop, before = known[0]
-            step = before + 1
+        made = tensors(result)
+        # Of an LSTMCell's two the cells: the loop seldom touches them.
+        known = self._made.get(start[-1]) if start else None  # type: ignore[no-untyped-call]
+        if known is not None:
+            loop, step = known[0], known[1] + 1
         else:
             if self._newest is None or all(part.is_leaf for part in start):
                 self._newest = Loop(self._name)
             loop, step = self._newest, self._newest.steps
         loop.steps = max(loop.steps, step + 1)
-        if isinstance(result, tuple):
-            loop.fused |= "Fused" in type(result[0].grad_fn).__name__
-        for part in tensors(result):
-            self._made[part] = loop, step
+        if len(made) > 1:
+            loop.fused |= "Fused" in type(made[0].grad_fn).__name__
+        self._made[made[-1]] = loop, step
         return loop, step
