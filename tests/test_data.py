@@ -114,7 +114,7 @@ BAD: dict[str, tuple[list[str], str, dict[str, Any], str]] = {
     "missing": ([*ROWS[:4], "2024-01-05,,1", *ROWS[5:]], "", {}, r"row 6, column 'sales' is missing .*--fill forward"),
     "first": (["2024-01-01,,1", *ROWS[1:]], "", {"fill": "forward"}, r"row 2.*no value comes before it"),
     "last": ([*ROWS[:9], "2024-01-10,,1"], "", {"fill": "linear"}, r"row 11.*no neighbours on both sides"),
-    "fill": (ROWS, "", {"fill": "zero"}, r"--fill is 'zero': There are: forward, linear"),
+    "fill": (ROWS, "", {"fill": "zero"}, r"--fill is 'zero': there are: forward, linear"),
     "order": ([*ROWS[:4], *ROWS[2:]], "", {}, r"'day' does not increase: row 6 has 2024-01-03 after 2024-01-04"),
     "no time": ([*ROWS[:4], ",5,1", *ROWS[5:]], "", {}, r"row 6 has no time in column 'day'"),
     "no date": ([*ROWS[:4], "soon,5,1", *ROWS[5:]], "", {}, r"row 6, column 'day' is 'soon', expected a number or a"),

@@ -43,7 +43,7 @@ def near_names(name: str, names: Iterable[str]) -> str:
     known = list(names)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-    return f"{hint}There are: {', '.join(known)}"
+    return f"{hint}{'T' if hint else 't'}here are: {', '.join(known)}"
 
 
 def require_choice(name: str, value: str, allowed: Sequence[str]) -> None:

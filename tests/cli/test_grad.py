@@ -150,9 +150,9 @@ def broken(tmp_path: Path, change: Arrays, *drop: str) -> Path:
 @pytest.mark.parametrize(
     ("change", "drop", "message"),
     [
-        ({"W_hh": np.eye(4)}, ["weight_hh"], r"no array 'weight_hh': There are: W_hh"),
+        ({"W_hh": np.eye(4)}, ["weight_hh"], r"no array 'weight_hh': there are: W_hh"),
         ({"weigth_hh": np.eye(4)}, ["weight_hh"], r"no array 'weight_hh': did you mean 'weigth_hh'"),
-        ({}, ["x"], r"no array 'x'.*There are: weight_hh"),
+        ({}, ["x"], r"no array 'x'.*[Tt]here are: weight_hh"),
         ({"feedbck": np.ones(5, bool)}, [], r"array 'feedbck' is not known: did you mean 'feedback'"),
         ({"weight_ih": np.ones((4, 2))}, [], r"weight_ih has shape \(4, 2\), expected \(hidden, inputs\) = \(4, 3\)"),
         ({"weight_hh": np.ones((4, 3))}, [], r"weight_hh has shape \(4, 3\)"),

@@ -138,7 +138,7 @@ def test_a_panel_and_a_wide_table_of_the_same_series_say_the_same() -> None:
         np.testing.assert_allclose(tall.loc[name]["load"], wide[name], rtol=1e-9)
     windows = forecaster.backtest(panel.loc["load1"], start=400, instance="load1")
     assert windows.shape == (480 - 400 - 3 + 1, 3, 1)
-    with pytest.raises(InputError, match=r"instance is None: .* There are: load0, load1|instance is None: There are"):
+    with pytest.raises(InputError, match=r"instance is None: .* There are: load0, load1|instance is None: there are"):
         forecaster.backtest(panel.loc["load1"], start=400)
 
 
