@@ -177,6 +177,10 @@ def test_a_number_that_cannot_be_used_is_said_and_the_last_ones_are_kept(browser
         field.fill("1e200")
         assert page.locator("#overflow").is_visible()
         assert page.locator("#map .broken").count() > 0
+        # Nothing is said of numbers that are not there.
+        assert page.inner_text("#map-sum").endswith("is not finite, so there are no shares.")
+        assert re.search(r"entries cannot be checked", page.inner_text("#check-verdict"))
+        assert "differ by more" not in page.inner_text("#check-verdict")
         field.fill("0.3")
         assert page.locator("#overflow").is_hidden()
 

@@ -96,6 +96,10 @@ def test_the_focus_is_not_lost(browser: Browser, tmp_path: Path) -> None:
 def test_the_focus_is_seen_everywhere(browser: Browser, tmp_path: Path) -> None:
     with browser.open(write(tmp_path, Lesson.example())) as page:
         page.evaluate("document.querySelector('details').open = true")
+        # Of a number that cannot be used as well.
+        page.locator("[data-array=weight_ih] input").first.evaluate(
+            "(field) => { field.value = ''; field.dispatchEvent(new Event('input')); }"
+        )
         page.keyboard.press("Tab")
         reached: list[str] = []
         while page.evaluate("document.activeElement !== document.body") and len(reached) < 100:
@@ -190,9 +194,12 @@ def test_it_fits_every_screen(browser: Browser, tmp_path: Path, width: int, dark
         for position in range(len(positions(page))):
             go(page, position)
             assert page.evaluate("document.documentElement.scrollWidth") == width
-            tops.add(page.locator("#scene").bounding_box()["y"])
+            tops.add(page.locator("#scene .scroll").bounding_box()["y"])
             # Where the walk is stands above the drawing, in sight.
             title = page.locator("#title").bounding_box()
+            said, drawing = page.locator("#said").bounding_box(), page.locator("#drawing").bounding_box()
+            assert drawing["y"] + drawing["height"] < said["y"]
+            assert said["y"] - drawing["y"] - drawing["height"] < 70
             assert title["height"] < 60
             assert title["y"] + title["height"] <= min(tops)
         # Nothing jumps from one position to the next.
@@ -253,6 +260,37 @@ def test_the_cell_that_is_read_is_marked_on_any_shade(browser: Browser, tmp_path
         assert page.locator("#map [data-t='4'][data-k='2']").evaluate(ring) == "none"
         # Its matrix is read with it.
         assert page.locator("#map button[aria-describedby=map-part]").count() == 1
+
+
+def test_no_two_kinds_of_cells_look_alike(browser: Browser, tmp_path: Path) -> None:
+    """Also where the reader's own colours take the place of the page's: here the colours are numbers."""
+    with browser.open(write(tmp_path, Lesson.example(loss="squared-error"))) as page:
+        page.locator("[data-array=weight_hh] input").nth(1).fill("1e200")
+        for forced in ("none", "active"):
+            page.emulate_media(forced_colors=forced)
+            for where in ("#map button.", "#map td.", "i.swatch."):
+                kinds = ("zero", "broken", "size") if "button" in where else ("nothing",)
+                looks = [
+                    page.locator(f"{where}{kind}").first.evaluate(
+                        "(one) => { const s = getComputedStyle(one); return s.backgroundImage + s.backgroundColor; }"
+                    )
+                    for kind in (("zero", "broken", "nothing") if "swatch" in where else kinds)
+                ]
+                assert len(set(looks)) == len(looks), (forced, where)
+            edge = "(one) => getComputedStyle(one).borderTopStyle"
+            assert {page.locator(f"{of}.nothing").first.evaluate(edge) for of in ("#map td", "i")} == {"dotted"}
+
+
+def test_a_matrix_stands_in_brackets(browser: Browser, tmp_path: Path) -> None:
+    """Lines alone, as in a table whose borders collapse, are those of a determinant."""
+    with browser.open(write(tmp_path, Lesson.example())) as page:
+        go_to(page, "update")
+        for where in ("#said", "#results"):
+            style = page.locator(f"{where} .matrix").first.evaluate(
+                "(one) => { const s = getComputedStyle(one); return [s.borderCollapse, s.backgroundRepeat]; }"
+            )
+            assert style[0] == "separate"
+            assert "no-repeat" in style[1]
 
 
 def test_every_part_has_a_name(browser: Browser, tmp_path: Path) -> None:

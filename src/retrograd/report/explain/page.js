@@ -10,11 +10,14 @@ let timer = null;
 
 for (const one of document.querySelectorAll("[data-prose]")) one.replaceChildren(...prose(one.textContent).childNodes);
 
+// A title may take two lines, but t = 3 and ∂L/∂b are one word each.
+const unbroken = (text) => text.replaceAll(" = ", "\u00a0=\u00a0").replaceAll("/", "/\u2060");
+
 function showPosition() {
   const now = list[page.position], { title, said } = SAID[now.kind](page.problem, page.walk, say, now);
   byId("said").replaceChildren(...said);
   // Announced when it is another one, and not at every number that is typed.
-  if (page.title !== title) byId("title").replaceChildren(...prose(title.replaceAll(" = ", "\u00a0=\u00a0")).childNodes);
+  if (page.title !== title) byId("title").replaceChildren(...prose(unbroken(title)).childNodes);
   page.title = title;
   const where = fill(say.position, { position: page.position + 1, count: list.length });
   byId("slider").value = page.position;
@@ -68,7 +71,7 @@ document.addEventListener("keydown", (event) => {
   if (key in KEYS && !(nowhere && ["Home", "End"].includes(key))) {
     stop();
     go(MOVES[KEYS[key]]());
-  } else if (key === " " && target === byId("slider")) play();
+  } else if (key === " " && !nowhere && !target.closest("button")) play();
   else return;
   event.preventDefault();
 });
@@ -123,5 +126,5 @@ function changed(problem) {
 buildPanel(lesson.problem, say, changed);
 byId("reset").addEventListener("click", () => buildPanel(lesson.problem, say, changed));
 compare();
-new ResizeObserver(showDrawing).observe(byId("scene"));
+new ResizeObserver(showDrawing).observe(byId("drawing").parentElement);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => showMap(page.problem, page.walk, say));
