@@ -12,6 +12,8 @@ from retrograd.estimators.training import Trainer
 from retrograd.report.live import Pictures
 from retrograd.report.live.pictures import Snapshot
 
+DAY = np.timedelta64(1, "D")
+
 
 @dataclass(frozen=True)
 class Training:
@@ -38,6 +40,7 @@ def training(
     inputs: int = 0,
     closed_loop: int | None = None,
     dated: bool = False,
+    apart: np.timedelta64 = DAY,
     seed: int = 0,
 ) -> Training:
     """Two thirds are trained on, unless ``start`` says otherwise."""
@@ -46,7 +49,7 @@ def training(
     t = np.arange(steps)
     y = 20 + 5 * np.sin(t[:, None] / 3 + np.arange(targets)) + 0.3 * rng.normal(size=(steps, targets))
     z = rng.normal(size=(steps, inputs))
-    time = np.datetime64("2024-01-01", "ns") + t * np.timedelta64(1, "D") if dated else 1900 + t
+    time = np.datetime64("2024-01-01", "ns") + t * apart if dated else 1900 + t
     names = [f"y{k} <b>$$x$$" for k in range(targets)], [f"z{k}" for k in range(inputs)]
     table = Table("wave.csv", "day", time, names[0], y, names[1], z)
     model = Recurrent.untrained(y[:start], z[:start], hidden=4, target_names=names[0], input_names=names[1], seed=seed)

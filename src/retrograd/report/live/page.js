@@ -209,7 +209,7 @@ const TAKE = {
 // Whatever comes, the connection is there.
 const taken = Object.entries(TAKE).map(([kind, take]) => [kind, (content) => { take(content); lost = ""; showStatus(); }]);
 follow("events", Object.fromEntries(taken), (reason, final) => {
-  lost = (reason ? `refused: ${reason}` : LOST) + (final ? "" : "; trying again");
+  lost = (reason ? `refused (${reason})` : LOST) + (final ? "" : "; trying again");
   showStatus();
 });
 
