@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import retrograd as rg
+from retrograd.insight import Recorder
 
 EPS = torch.finfo(torch.float64).eps
 LENGTHS = [3, 6, 5]
@@ -124,3 +125,26 @@ def assert_recorded(records: Any, want: dict[tuple[int, str], tuple[list[float],
             assert record.cell_norm == pytest.approx(cells, rel=200 * EPS, abs=200 * EPS)
         assert record.total == pytest.approx(np.linalg.norm(delta))
         assert (record.first, record.last) == (record.delta_norm[0], record.delta_norm[-1])
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(3, 5)
+        self.encoder = nn.GRU(5, 4, batch_first=True)
+        self.decoder = rg.nn.LinearRNN(4, 4, batch_first=True)
+        self.head = nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.decoder(self.encoder(self.embed(x))[0])[0])
+
+
+def train(model: nn.Module, steps: int = 4, **options: Any) -> tuple[list[Tensor], Recorder | None]:
+    torch.manual_seed(1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    recorder = Recorder(model, optimizer=optimizer, **options) if options else None
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.randn(2, 7, 3)).square().mean().backward()
+        optimizer.step()
+    return [p.detach().clone() for p in model.parameters()], recorder

@@ -1,58 +1,23 @@
-"""What is recorded is what autograd says of every state, and recording changes nothing."""
+"""Records: when there are any, how many, under which names, and what the optimizer sees."""
 
 from __future__ import annotations
 
-import copy
 import gc
 import weakref
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import retrograd as rg
+from insight.loops import Model, train
 from retrograd.errors import InputError
 from retrograd.insight import Record, Recorder
 
-
-class Model(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Linear(3, 5)
-        self.encoder = nn.GRU(5, 4, batch_first=True)
-        self.decoder = rg.nn.LinearRNN(4, 4, batch_first=True)
-        self.head = nn.Linear(4, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.decoder(self.encoder(self.embed(x))[0])[0])
-
-
-def train(model: nn.Module, steps: int = 4, **options: Any) -> tuple[list[Tensor], Recorder | None]:
-    torch.manual_seed(1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    recorder = Recorder(model, optimizer=optimizer, **options) if options else None
-    for _ in range(steps):
-        optimizer.zero_grad()
-        model(torch.randn(2, 7, 3)).square().mean().backward()
-        optimizer.step()
-    return [p.detach().clone() for p in model.parameters()], recorder
-
-
-def test_training_is_the_same_bits() -> None:
-    torch.manual_seed(0)
-    model = Model()
-    plain, _ = train(copy.deepcopy(model))
-    watched, recorder = train(model, every=1)
-    assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))
-    assert recorder is not None
-    assert [(record.backward, record.module) for record in recorder.records] == [
-        (number, name) for number in range(4) for name in ("decoder", "encoder")
-    ]
-    assert len(recorder.gradient_norms) == 4
+ARRIVING = "gradient arriving at the output"
 
 
 def test_memory_is_bounded_and_the_graph_is_let_go() -> None:
@@ -111,6 +76,27 @@ def test_when_nothing_is_recorded() -> None:
     assert not model._forward_hooks
 
 
+def test_every_counts_passes_and_takes_all_calls_of_one() -> None:
+    torch.manual_seed(0)
+    model, x = nn.LSTM(2, 3), torch.randn(4, 1, 2)
+    with Recorder(model, every=2) as recorder:
+        for _ in range(4):
+            sum(scale * model(x)[0][-1].sum() for scale in (1, 10)).backward()
+    found = {(record.backward, record.call): record.total for record in recorder.records}
+    assert sorted(found) == [(0, 0), (0, 1), (2, 0), (2, 1)]
+    for number in (0, 2):
+        assert found[number, 1] == pytest.approx(10 * found[number, 0])
+    assert "LSTM, layer 0, forward, call 1: " in str(recorder)
+    other = Model()
+    with Recorder(other, every=2) as recorder:
+        for use in (True, False, True, False):  # the encoder takes part in every second pass only
+            output = other(torch.randn(2, 7, 3)) if use else other.decoder(torch.randn(2, 7, 4))[0]
+            output.sum().backward()
+    assert {(record.backward, record.module) for record in recorder.records} == {
+        (number, name) for number in (0, 2) for name in ("encoder", "decoder")
+    }
+
+
 def test_dropout_between_layers_leaves_what_arrives() -> None:
     model = nn.LSTM(2, 3, num_layers=2, dropout=0.5)
     with Recorder(model) as recorder:
@@ -121,7 +107,41 @@ def test_dropout_between_layers_leaves_what_arrives() -> None:
     assert first.delta_norm is None
     assert first.direct_norm == pytest.approx(np.full(4, np.sqrt(3)))
     assert "dropout" in first.note
+    assert (first.measured, rest[0].measured) == ("direct", "delta")
+    assert np.isnan(first.decades)
     assert [(record.layer, record.delta_norm is None) for record in rest] == [(0, False), (1, False)]
+
+
+def test_what_arrives_is_never_called_delta(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    model = nn.LSTM(2, 3, num_layers=2, dropout=0.5)
+    with Recorder(model, writer=tmp_path) as recorder:
+        model(torch.randn(4, 1, 2))[0][-1].sum().backward()
+        text = str(recorder)
+        model.eval()
+        model(torch.randn(4, 1, 2))[0][-1].sum().backward()
+    assert "‖dL/dh_t‖" not in text
+    assert "‖g_t‖, what arrives at its output, 0 at the first step, 1.73 at the last (3 zero" in text
+    assert "δ_t is not known: dropout between its layers" in text
+    log = accumulator.EventAccumulator(str(tmp_path)).Reload()
+    label = "LSTM/layer 1 forward/norm"
+    steps = [[event.step for event in log.Scalars(f"{what}/{label}")] for what in ("gradient", ARRIVING)]
+    assert steps == [[1], [0]]
+    assert recorder.to_frame()["measured"].tolist() == ["direct", "delta", "delta"]
+
+
+def test_decades_are_negative_where_the_gradient_vanishes_in_both_directions() -> None:
+    torch.manual_seed(0)
+    model = nn.RNN(2, 3, bidirectional=True)
+    with torch.no_grad():
+        model.weight_hh_l0.mul_(0.1)
+        model.weight_hh_l0_reverse.mul_(0.1)
+    with Recorder(model) as recorder:
+        model(torch.randn(8, 1, 2))[1].sum().backward()
+    forth, back = recorder.records
+    assert forth.decades == pytest.approx(np.log10(forth.first / forth.last))
+    assert back.decades == pytest.approx(np.log10(back.last / back.first))
+    assert max(forth.decades, back.decades) < -5
 
 
 def test_checkpointed_frozen_and_half_precision_layers() -> None:
@@ -177,6 +197,47 @@ def test_the_clipping_threshold_is_a_quantile() -> None:
     assert short is not None
     with pytest.raises(InputError, match="3 finite gradients were recorded, expected at least 10"):
         short.clip_threshold()
+
+
+def test_norms_before_and_after_clipping_and_unscaling() -> None:
+    torch.manual_seed(0)
+    model = nn.RNN(2, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    x = torch.randn(4, 1, 2)
+    with Recorder(model, optimizer=optimizer) as recorder:
+        for half in (1, 2):
+            optimizer.zero_grad()
+            for _ in range(half):  # accumulated
+                model(x)[0].sum().backward()
+            whole = torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            optimizer.step()
+        assert recorder.unclipped_norms[1] == pytest.approx(float(whole))
+        assert recorder.unclipped_norms[1] == pytest.approx(2 * recorder.unclipped_norms[0])
+        assert list(recorder.gradient_norms) == pytest.approx([0.5, 0.5], rel=1e-5)
+        optimizer.step()  # of a gradient that no pass was seen to bring
+        assert recorder.unclipped_norms[2] == recorder.gradient_norms[2]
+    plain = recorder.records[0]
+    first = recorder.unclipped_norms[0]
+    for fused in (False, True):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0, fused=fused)
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        with Recorder(model, optimizer=optimizer, scaler=scaler) as recorder:
+            for _ in range(2):
+                optimizer.zero_grad()
+                scaler.scale(model(x)[0].sum()).backward()
+                scaler.step(optimizer)
+                scaler.update()
+        assert recorder.records[1].delta_norm == pytest.approx(plain.delta_norm, rel=1e-5)
+        assert recorder.records[1].total == pytest.approx(plain.total, rel=1e-5)
+        for found in (recorder.gradient_norms, recorder.unclipped_norms):
+            assert list(found) == pytest.approx([first, first], rel=1e-5)
+    with Recorder(model, optimizer=optimizer) as recorder:
+        optimizer.zero_grad()
+        scaler.scale(model(x)[0].sum()).backward()
+        with pytest.warns(UserWarning, match="give it as scaler="):
+            scaler.step(optimizer)
+    assert recorder.records[0].total == pytest.approx(1024 * plain.total, rel=1e-5)
+    assert [*recorder.gradient_norms, *recorder.unclipped_norms] == pytest.approx([first, first], rel=1e-5)
 
 
 def test_tensorboard_reads_the_same_numbers(tmp_path: Path) -> None:

@@ -203,9 +203,9 @@ class Recorder:
         self._hook(module, partial(self._see_layer, name, computed))
 
     def _see_layer(self, name: str, computed: Any, module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
+        watched = LayerCall.watched(result)
         if _differentiable(result):
-            call = LayerCall(name, module, args, kwargs, result, computed)
-            self._await(call, dict(enumerate(LayerCall.watched(result))))
+            self._await(LayerCall(name, module, args, kwargs, result, computed), dict(enumerate(watched)))
 
     def _see_step(self, loops: Loops, module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
         if _differentiable(result):
