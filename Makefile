@@ -47,11 +47,15 @@ bench-table: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.table
 	$(BIN)/python -m benchmarks.plot
 
-EXAMPLES := random_walk vanishing_exploding truncation_bias binary_addition chirp
+# The pictures, and in figures.json the numbers that docs/gallery.md gives.
+EXAMPLES := cosine random_walk vanishing_exploding truncation_bias binary_addition chirp
+GALLERY := docs/images/gallery
 gallery: $(VENV)/.installed
-	$(BIN)/python examples/cosine.py --gif --out docs/images/gallery/cosine.png
+	rm -f $(GALLERY)/figures.json
 	set -e; for example in $(EXAMPLES); do \
-	  $(BIN)/python examples/$$example.py --out docs/images/gallery/$$example.png; \
+	  gif=$$(test $$example != cosine || echo --gif); \
+	  $(BIN)/python examples/$$example.py $$gif --overwrite \
+	    --out $(GALLERY)/$$example.png --figures $(GALLERY)/figures.json; \
 	done
 
 docs: $(VENV)/.installed

@@ -1,9 +1,12 @@
-"""What the examples share: how their pictures look, and where they go."""
+"""What the examples share: their options, how their pictures look, and where what they found goes."""
 
 from __future__ import annotations
 
 import argparse
-import io
+import json
+import os
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 from PIL import Image
 
+SUFFIXES = (".png", ".svg", ".pdf")
 STYLE = {
     "figure.dpi": 100,
     "savefig.dpi": 100,
@@ -24,15 +28,46 @@ STYLE = {
     "legend.frameon": False,
     "lines.linewidth": 1.6,
 }
+# What shades a part of the time axis, and what stands behind the subject.
+SHADE, GREY = "#eeeeea", "#8c8c86"
 
 
-def arguments(description: str, name: str, **options: Any) -> argparse.Namespace:
-    """Read ``--out``, and further switches given by name with their help."""
+def arguments(description: str, name: str, seed: int = 0, **options: str) -> argparse.Namespace:
+    """Read ``--out``, ``--seed`` and the like, and further switches given by name with their help.
+
+    What would stop the writing in the end stops here, before the work.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(name), help=f"where the picture goes (default: {name})")
+    parser.add_argument("--seed", type=int, default=seed, help=f"of all that is random (default: {seed})")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    parser.add_argument("--figures", type=Path, help="a JSON file that gets what was found, among that of others")
     for option, text in options.items():
         parser.add_argument(f"--{option}", action="store_true", help=text)
-    return parser.parse_args()
+    wanted = parser.parse_args()
+    written = [wanted.out, *([wanted.out.with_suffix(".gif")] if options.get("gif") and wanted.gif else [])]
+    for out in written:
+        if why := _why_not(out, (*SUFFIXES, ".gif") if out != wanted.out else SUFFIXES, wanted.overwrite):
+            parser.error(why)
+    return wanted
+
+
+def _why_not(out: Path, suffixes: tuple[str, ...], overwrite: bool) -> str | None:
+    """Return why a file cannot be written, if it cannot."""
+    if out.suffix not in suffixes:
+        return f"{out}: expected a name that ends in {', '.join(suffixes[:-1])} or {suffixes[-1]}"
+    if out.is_dir():
+        return f"{out} is a folder; expected a file"
+    if out.exists() and not overwrite:
+        return f"{out} exists; --overwrite replaces it"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # Whoever may do all still cannot write everywhere: so write.
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        return f"{out} cannot be written: {error.strerror}"
+    return None if not out.exists() or os.access(out, os.W_OK) else f"{out} cannot be written"
 
 
 def figure(rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (9.0, 3.6), **options: Any) -> Any:
@@ -42,13 +77,25 @@ def figure(rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (9.0,
 
 
 def save(drawn: Any, out: Path) -> None:
-    """Write a figure as PNG of 256 colours: a picture of lines needs no more."""
-    buffer = io.BytesIO()
-    drawn.savefig(buffer, format="png")
+    """Write a figure in the format that the name says; a PNG in 256 colours: lines need no more."""
+    drawn.savefig(out)
     plt.close(drawn)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(out, format="png", optimize=True)
+    if out.suffix == ".png":
+        with Image.open(out) as picture:
+            small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        small.save(out, optimize=True)
     print(f"Written: {out}")
+
+
+def note(numbers: Mapping[str, float], wanted: argparse.Namespace) -> None:
+    """Print what was found, and add it to the file of ``--figures`` under the example's name."""
+    for name, value in numbers.items():
+        print(f"{name}: {value:.4g}")
+    if wanted.figures is not None:
+        held = json.loads(wanted.figures.read_text()) if wanted.figures.exists() else {}
+        # Four digits: of what a machine computes, more are its own.
+        held[wanted.out.stem] = {name: float(f"{value:.4g}") for name, value in numbers.items()}
+        wanted.figures.write_text(json.dumps(held, indent=2, sort_keys=True) + "\n")
 
 
 def has_display() -> bool:

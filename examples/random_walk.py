@@ -1,4 +1,4 @@
-"""A random walk with drift: what a linear RNN can learn of it, and what nothing can.
+"""A random walk with drift: what a linear RNN can learn of it, what that costs, and what nothing can learn.
 
     y_t = y_{t-1} + drift + noise_t
 
@@ -8,7 +8,10 @@ that is trained one step ahead,
     h_t = w h_{t-1} + v y_t + b,    prediction of y_{t+1} = C h_t + c,
 
 has to find the eigenvalue 1 of its closed loop, w + v C, and the drift in its constants. Run freely, it then forecasts
-a straight line, whose error grows as √h over a horizon of h steps.
+a line that is all but straight. What is not known of a walk is worth giving: with w = 1 − v C, the eigenvalue is 1 from
+the beginning, only the drift is left to find, and that is found as well as by the mean step of the data, which is the
+best estimate there is. The network that has to find the eigenvalue too pays for it: 1 and 0.999 look alike one step
+ahead, and over a long horizon they part.
 
     python examples/random_walk.py
 """
@@ -21,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import pictures
 import retrograd as rg
@@ -28,117 +32,177 @@ from retrograd import palette
 
 DRIFT, NOISE = 0.15, 1.0
 STEPS, HORIZON, EPOCHS = 4000, 200, 300
-CONTINUATIONS = 2000
+CONTINUATIONS, SEEDS = 2000, 60
+LEARNED, FIXED, MEAN_STEP = "learned", "eigenvalue 1 given", "last value + mean step"
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Result:
-    """What was learned, beside what is true.
+class Fit:
+    """A network trained on a walk.
 
     Attributes:
-        walk: the training data.
-        losses: root mean square error one step ahead, at every evaluation of the optimizer.
+        error: root mean square error one step ahead.
         eigenvalue: of the closed loop; 1 is true.
-        step: how far the forecast goes on in a step, at the end of the data.
-        sample_drift: mean step of the data, the best estimate of the drift.
-        forecast: over the horizon, and
-        deviation: of its error, by the learned network.
-        covered: share of true continuations within ±1.96 deviations, by horizon.
-        continuations: a few true ones.
+        forecast: of the next ``HORIZON`` steps.
+        deviation: of its error by the network, which takes its own weights for the true ones.
     """
 
-    walk: Array
-    losses: list[float]
+    error: float
     eigenvalue: float
-    step: float
-    sample_drift: float
     forecast: Array
     deviation: Array
-    covered: Array
+
+
+@dataclass(frozen=True)
+class Result:
+    """Three forecasts of each of some walks.
+
+    Attributes:
+        walks: the training data, one a seed.
+        fits: "learned" and "eigenvalue 1 given", of each walk.
+        mean_step: of each walk.
+        off: how far each kind of forecast is from the best, y_T + drift h: ``(seeds, HORIZON)``.
+        covered: share of true continuations within ±1.96 deviations, likewise.
+        continuations: a few true ones of the first walk.
+    """
+
+    walks: Array
+    fits: dict[str, list[Fit]]
+    mean_step: Array
+    off: dict[str, Array]
+    covered: dict[str, Array]
     continuations: Array
 
 
-def compute(seed: int = 0) -> Result:
-    """Train one step ahead, forecast, and compare with true continuations."""
-    source = np.random.default_rng(seed)
-    walk = np.cumsum(DRIFT + NOISE * source.normal(size=STEPS + 1))
+def fit(walk: Array, fixed: bool) -> Fit:
+    """Train one step ahead, and forecast; ``fixed``: with the eigenvalue 1 given."""
     # Scaled as any series would be: by what is seen of it.
     center, scale = walk.mean(), walk.std()
     y = torch.from_numpy((walk - center) / scale)[:, None]
-    weights = {
-        "weight_hh": torch.tensor([[0.2]], dtype=torch.float64),
-        "weight_ih": torch.tensor([[0.5]], dtype=torch.float64),
-        "bias": torch.zeros(1, dtype=torch.float64),
-        "weight_out": torch.tensor([[0.5]], dtype=torch.float64),
-        "bias_out": torch.zeros(1, dtype=torch.float64),
-    }
-    parameters = [weight.requires_grad_() for weight in weights.values()]
-    optimizer = torch.optim.LBFGS(parameters, max_iter=EPOCHS, tolerance_change=1e-14, line_search_fn="strong_wolfe")
-    losses: list[float] = []
+    names = ("weight_ih", "weight_out", "bias", "bias_out", "weight_hh")[: 4 if fixed else 5]
+    starts = dict(zip(names, (0.5, 0.5, 0.0, 0.0, 0.2), strict=False))
+    shapes = {name: (1,) if "bias" in name else (1, 1) for name in names}
+    free = {name: torch.full(shapes[name], starts[name], dtype=torch.float64, requires_grad=True) for name in names}
+    optimizer = torch.optim.LBFGS(
+        list(free.values()), max_iter=EPOCHS, tolerance_change=1e-14, line_search_fn="strong_wolfe"
+    )
+
+    def weights() -> dict[str, Tensor]:
+        now = {name: weight.detach() for name, weight in free.items()}
+        return now | ({"weight_hh": 1 - now["weight_ih"] @ now["weight_out"]} if fixed else {})
 
     def closure() -> float:
         # The first steps, before the network has seen where the walk is, do not count.
-        g = rg.bptt(y[:-1], **weights, loss=lambda out: ((out - y[1:])[5:] ** 2).mean())
-        g.assign()
-        losses.append(float(scale) * math.sqrt(g.loss))
+        g = rg.bptt(y[:-1], **weights(), loss=lambda out: ((out - y[1:])[5:] ** 2).mean())
+        slopes = {name: getattr(g, name) for name in names}
+        if fixed:  # w = 1 − v C is moved by both
+            slopes["weight_ih"] = slopes["weight_ih"] - g.weight_hh * free["weight_out"].detach()
+            slopes["weight_out"] = slopes["weight_out"] - g.weight_hh * free["weight_ih"].detach()
+        for name, weight in free.items():
+            weight.grad = slopes[name]
         return float(g.loss)
 
     optimizer.step(closure)
-    held = {name: weight.detach() for name, weight in weights.items()}
+    error, held = float(scale) * math.sqrt(closure()), weights()
     eigenvalue = float(held["weight_hh"] + held["weight_ih"] @ held["weight_out"])
     # The forecast: the data, then the network's own outputs.
     x = torch.cat([y, torch.zeros(HORIZON - 1, 1, dtype=torch.float64)])
     outputs = rg.bptt(x, **held, feedback=torch.arange(len(x)) > STEPS).outputs
-    forecast = center + scale * outputs[STEPS:, 0].numpy()
     # An innovation at one step moves the forecast j steps later by ψ_j: the closed loop's answer to an impulse.
     gain = float(held["weight_out"] @ held["weight_ih"])
     impulse = np.concatenate([[1.0], gain * eigenvalue ** np.arange(HORIZON - 1)])
-    deviation = losses[-1] * np.sqrt(np.cumsum(impulse**2))
-    steps = DRIFT + NOISE * source.normal(size=(CONTINUATIONS, HORIZON))
-    continuations = walk[-1] + np.cumsum(steps, axis=1)
-    covered = (np.abs(continuations - forecast) < 1.96 * deviation).mean(0)
-    return Result(
-        walk,
-        losses,
-        eigenvalue,
-        float(forecast[0] - walk[-1]),
-        float((walk[-1] - walk[0]) / STEPS),
-        forecast,
-        deviation,
-        covered,
-        continuations[:12],
-    )
+    deviation = error * np.sqrt(np.cumsum(impulse**2))
+    return Fit(error, eigenvalue, center + scale * outputs[STEPS:, 0].numpy(), deviation)
+
+
+def compute(seed: int = 0, seeds: int = SEEDS) -> Result:
+    """Fit walks, forecast them, and compare with what is best and with true continuations."""
+    horizons = np.arange(1, HORIZON + 1)
+    walks, mean_step, continuations = [], [], []
+    fits: dict[str, list[Fit]] = {LEARNED: [], FIXED: []}
+    off: dict[str, list[Array]] = {LEARNED: [], FIXED: [], MEAN_STEP: []}
+    covered: dict[str, list[Array]] = {LEARNED: [], FIXED: []}
+    for number in range(seed, seed + seeds):
+        source = np.random.default_rng(number)
+        walk = np.cumsum(DRIFT + NOISE * source.normal(size=STEPS + 1))
+        steps = DRIFT + NOISE * source.normal(size=(CONTINUATIONS, HORIZON))
+        ways = walk[-1] + np.cumsum(steps, axis=1)
+        walks.append(walk)
+        continuations.append(ways[:12])
+        mean_step.append((walk[-1] - walk[0]) / STEPS)
+        off[MEAN_STEP].append((mean_step[-1] - DRIFT) * horizons)
+        for kind, fixed in ((LEARNED, False), (FIXED, True)):
+            one = fit(walk, fixed)
+            fits[kind].append(one)
+            off[kind].append(one.forecast - (walk[-1] + DRIFT * horizons))
+            covered[kind].append((np.abs(ways - one.forecast) < 1.96 * one.deviation).mean(0))
+
+    def stacked(held: dict[str, list[Array]]) -> dict[str, Array]:
+        return {kind: np.stack(values) for kind, values in held.items()}
+
+    return Result(np.stack(walks), fits, np.array(mean_step), stacked(off), stacked(covered), continuations[0])
+
+
+def size(off: Array) -> Array:
+    """Return root mean squares over the walks."""
+    return np.sqrt((off**2).mean(0))
+
+
+def figures(result: Result) -> dict[str, float]:
+    """Return the numbers that docs/gallery.md gives."""
+    far = -1  # the longest horizon
+    return {
+        "walks": len(result.walks),
+        "error one step ahead": float(np.mean([one.error for one in result.fits[LEARNED]])),
+        "smallest eigenvalue": min(one.eigenvalue for one in result.fits[LEARNED]),
+        "largest eigenvalue": max(one.eigenvalue for one in result.fits[LEARNED]),
+        "noise ahead": NOISE * math.sqrt(HORIZON),
+        **{f"off, {kind}": float(size(off)[far]) for kind, off in result.off.items()},
+        **{f"covered, {kind}": 100 * float(share[:, far].mean()) for kind, share in result.covered.items()},
+        **{f"least covered, {kind}": 100 * float(share[:, far].min()) for kind, share in result.covered.items()},
+    }
+
+
+LOOKS = {
+    LEARNED: {"color": palette.VERMILLION},
+    FIXED: {"color": palette.BLUE, "ls": "--"},
+    MEAN_STEP: {"color": palette.ORANGE, "ls": ":", "lw": 2.6},
+}
 
 
 def draw(result: Result) -> Any:
-    """Draw the forecast, and its deviation against √h."""
-    drawn, (left, right) = pictures.figure(1, 2, width_ratios=(1.6, 1))
-    past, future = np.arange(-300, 1), np.arange(1, HORIZON + 1)
-    left.plot(past, result.walk[-301:], color=palette.BLACK, lw=1, label="the walk")
+    """Draw the forecasts of one walk, and how far off they are over all."""
+    drawn, (left, right) = pictures.figure(1, 2, size=(9.6, 4.4), width_ratios=(1.5, 1))
+    walk, horizons = result.walks[0], np.arange(1, HORIZON + 1)
+    left.plot(np.arange(-300, 1), walk[-301:], color=palette.BLACK, lw=1, label="the walk")
     for k, one in enumerate(result.continuations):
-        left.plot(future, one, color="#a8a8a2", lw=0.6, label="how it might go on" if k == 0 else None)
-    left.plot(future, result.forecast, color=palette.BLUE, label="forecast")
+        left.plot(horizons, one, color="#a8a8a2", lw=0.6, label="how it might go on" if k == 0 else None)
+    right.loglog(horizons, NOISE * np.sqrt(horizons), color=palette.BLACK, lw=1, label="noise to come: σ √h")
+    for kind, look in LOOKS.items():
+        forecast = result.off[kind][0] + walk[-1] + DRIFT * horizons
+        left.plot(horizons, forecast, label=kind, zorder=4 if kind == MEAN_STEP else 3, **look)
+        right.loglog(horizons, size(result.off[kind]), label=kind, zorder=4 if kind == MEAN_STEP else 3, **look)
+    learned = result.fits[LEARNED][0]
     for sign in (-1, 1):
-        label = "95 % interval" if sign > 0 else None
-        left.plot(future, result.forecast + sign * 1.96 * result.deviation, color=palette.BLUE, ls="--", label=label)
-    left.set(xlabel="step (0: end of the data)", ylabel="value", title="A straight line, and how wrong it may be")
-    left.legend(loc="upper left")
-    right.loglog(future, result.deviation, color=palette.BLUE, label="learned")
-    right.loglog(future, NOISE * np.sqrt(future), color=palette.BLACK, ls=":", lw=2.4, label="exact: σ √h")
-    right.set(xlabel="horizon h, steps", ylabel="deviation of the forecast's error", title="It grows as √h")
-    right.legend(loc="upper left")
+        edge = learned.forecast + sign * 1.96 * learned.deviation
+        left.plot(horizons, edge, color=palette.VERMILLION, lw=0.9, label="95 % interval" if sign > 0 else None)
+    left.set(xlabel="step (0: end of the data)", ylabel="value", title="One walk, and three forecasts")
+    left.legend(loc="upper left", fontsize=8)
+    right.set(
+        xlabel="horizon h, steps",
+        ylabel="off the best forecast,\nroot mean square (units of y)",
+        title=f"The price of learning it: {len(result.walks)} walks",
+    )
+    right.legend(loc="upper left", fontsize=8)
     return drawn
 
 
 def main() -> None:
-    """Train, say what was found, draw."""
+    """Fit, say what was found, draw."""
     wanted = pictures.arguments(__doc__, "random_walk.png")
-    result = compute()
-    print(f"One step ahead: RMSE {result.losses[-1]:.4f}; the noise is {NOISE}.")
-    print(f"Eigenvalue of the closed loop: {result.eigenvalue:.5f} (1 is true).")
-    print(f"Drift of the forecast: {result.step:.4f}; of the data: {result.sample_drift:.4f}; true: {DRIFT}.")
-    print(f"True continuations within the 95 % intervals: {100 * result.covered.mean():.1f} %.")
+    result = compute(wanted.seed)
+    pictures.note(figures(result), wanted)
     pictures.save(draw(result), wanted.out)
 
 
