@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 import browser as browsers
+
+# No test asserts a time, and the same examples are drawn on every run.
+settings.register_profile("retrograd", deadline=None, derandomize=True)
+settings.load_profile("retrograd")
 
 
 @pytest.fixture(scope="session")

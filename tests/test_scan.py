@@ -11,9 +11,6 @@ from torch import Tensor
 import retrograd as rg
 from oracle import assert_close, loop_adjoint, loop_scan, mp_gradient, reduce_to
 
-settings.register_profile("retrograd", deadline=None, derandomize=True)
-settings.load_profile("retrograd")
-
 CASES = {
     "diagonal": [(0,), (1, 0), (2, 3, 0), (2, 1, 0)],
     "dense": [(0, 0), (1, 0, 0), (2, 3, 0, 0), (2, 1, 0, 0)],
