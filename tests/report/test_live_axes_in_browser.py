@@ -104,6 +104,19 @@ def test_a_dated_axis_says_when(browser: Browser, width: int, apart: Any, ticks:
             assert boxes[-1]["x"] + boxes[-1]["width"] <= width
 
 
+@pytest.mark.parametrize("closed_loop", [None, 7])
+def test_a_loss_says_what_it_is_of(browser: Browser, closed_loop: int | None) -> None:
+    run = training(closed_loop=closed_loop)
+    run.trainer.step()
+    with LiveView(run.pictures, epochs=9, title="wave") as view, browser.open(view.url) as page:
+        view.observe(run.trainer)
+        wait_until(page, DRAWN)
+        loss, flow = (page.inner_text(f"#{figure}-reading") for figure in ("loss", "flow"))
+        of = "free runs of 7 steps, all along the training part" if closed_loop else "predictions one step ahead"
+        assert loss.startswith(f"Of {of}: ")
+        assert ("L is the loss of the free runs" in flow) is bool(closed_loop)
+
+
 def test_marks_at_the_edges_are_whole(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     computed = Pictures.of
 

@@ -23,7 +23,10 @@ function drawLoss({ epoch, loss, thinned }) {
   );
   line(figure, "model", epoch, values);
   const lowest = loss.reduce((best, value, k) => (value < loss[best] ? k : best), 0);
+  const runs = frame.closed_loop;
+  const of = runs === null ? "predictions one step ahead" : `free runs of ${runs} steps, all along the training part`;
   say("loss-reading",
+    `Of ${of}: ` +
     `${short(loss.at(-1))} before the update of epoch ${epoch.at(-1)}; ${short(loss[0])} before the first; lowest: ` +
     `${short(loss[lowest])} before that of epoch ${epoch[lowest]}.` +
     (log ? " The axis is logarithmic." : "") +
@@ -101,6 +104,7 @@ function drawFlow({ at, norm, zero, broken, steps, first, last, thinned }) {
   markers(edge, "triangle", "second solid", broken.at.map((time) => [figure.X(time), figure.top + 7]));
   say("flow-reading",
     `${short(first)} at the first training step, ${short(last)} at the last; the axis is logarithmic.` +
+    (frame.closed_loop === null ? "" : " L is the loss of the free runs, h_t the states that they start from.") +
     (zero.count ? ` Exactly zero at ${zero.count} of ${steps} steps: × at the bottom.` : "") +
     (broken.count ? ` Not finite at ${broken.count} of ${steps} steps: ▼ at the top.` : "") +
     (thinned ? " The smallest and largest of every few steps are drawn." : ""));
@@ -207,8 +211,13 @@ const TAKE = {
   },
 };
 // Whatever comes, the connection is there.
-const taken = Object.entries(TAKE).map(([kind, take]) => [kind, (content) => { take(content); lost = ""; showStatus(); }]);
-follow("events", Object.fromEntries(taken), (reason, final) => {
+const noted = (take) => (content) => {
+  take(content);
+  lost = "";
+  showStatus();
+};
+const taken = Object.fromEntries(Object.entries(TAKE).map(([kind, take]) => [kind, noted(take)]));
+follow("events", taken, (reason, final) => {
   lost = (reason ? `refused (${reason})` : LOST) + (final ? "" : "; trying again");
   showStatus();
 });

@@ -91,6 +91,8 @@ class Pictures:
             "target_count": len(table.target_names),
             "time_label": table.time_label,
             "dated": is_dated(table.time),
+            # Steps of the free runs that are trained on; None where each step is predicted from true values.
+            "closed_loop": self._closed_loop,
             "time": numbers(table.time[shown]).tolist(),
             "observed": [_plain(table.targets[shown, column]) for column in range(len(names))],
             # Where the held-out end begins, in the steps shown.
