@@ -6,13 +6,15 @@ What the loss sends into step t reaches the use of W_hh at step t − k through 
 
 :func:`lag_parts` gives these matrices, for short sequences. :func:`lag_map` gives, for any length, the part of each
 along G, ⟨G(t, k), G⟩ / ‖G‖²: shares that are exact and sum to 1. With q_s = G h_{s-1} they are
-Re g_t^H Φ(t, t−k) q_{t−k}, and the sum over a range of lags is a sliding window over q, made by doubling: no difference
-of large sums is ever taken.
+Re g_t^H Φ(t, t−k) q_{t−k}, and the sum over a range of lags is a sliding window over q, made of smaller ones: no
+difference of large sums is ever taken.
 """
 
 from __future__ import annotations
 
+import bisect
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,10 +24,10 @@ import torch
 from torch import Tensor
 
 from retrograd.errors import InputError
-from retrograd.insight.products import carry, combine, from_steps, lag_grid, windows
+from retrograd.insight.halves import halves_of
+from retrograd.insight.products import act, bin_sums, lag_grid, one_by_one, pieces, steps_between
 from retrograd.insight.sweep import Sweep, outer
 from retrograd.norms import norm
-from retrograd.transition import apply_adjoint
 
 __all__ = ["LagMap", "lag_map", "lag_parts"]
 
@@ -33,8 +35,6 @@ Array = np.ndarray[Any, Any]
 
 # Bytes of all G(t, k) beyond which lag_parts refuses.
 _MOST_PARTS = 1 << 28
-# Elements worked on at a time: fresh memory costs more than the arithmetic.
-_PIECE = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class LagMap:
 
     Attributes:
         edges: ``(K + 1,)``: bin j holds the lags from ``edges[j]`` up to, not with, ``edges[j + 1]``.
-        share: ⟨part, G⟩ / ‖G‖², ``(T, K)``; sums to 1. Negative where a part points against the gradient. NaN if G = 0.
+        share: ⟨part, G⟩ / ‖G‖², ``(T, K)``; sums to 1. Negative where a part points against the gradient. NaN
+            where G is zero or not finite.
         gradient_norm: ‖G‖.
     """
 
@@ -78,10 +79,17 @@ class LagMap:
 def lag_map(sweep: Sweep, edges: Sequence[int] | str | None = None) -> LagMap:
     """Split ∂L/∂W_hh by source step and lag.
 
+    It costs about a matrix product over all steps a bin; of dense transitions that change with time, which are
+    multiplied with one another once, some runs forward and backward. Where products of transitions overflow or
+    underflow, though the gradient does not, lags are gone through one by one.
+
     Args:
         sweep: the forward and backward run.
         edges: lags that bound the bins, within 0 and T, both added; ``"all"``: one bin a lag; or None: one bin a lag up
             to T = 256, of a longer sequence up to lag 8, then two bins an octave up to 64 and one beyond.
+
+    Raises:
+        InputError: an edge is no whole number from 0 to T.
 
     Examples:
         >>> from retrograd import Diagonal
@@ -91,96 +99,77 @@ def lag_map(sweep: Sweep, edges: Sequence[int] | str | None = None) -> LagMap:
     """
     time = sweep.time
     if edges is not None and not isinstance(edges, str):
-        edges = sorted({0, time, *edges})
-    found = lag_grid(time, edges, 0)
+        edges = [0, time, *edges]
+    found = lag_grid(time, edges, 0, "edges")
     G = sweep.gradient
     size = norm(G.flatten()).item()
+    if not 0 < size < math.inf:
+        return LagMap(np.array(found), np.full((time, len(found) - 1), np.nan), size)
     # Of length 1: a gradient that has exploded or vanished has no square.
-    G = G / size if size > 0 else G
-    share = torch.zeros(len(found) - 1, time, dtype=torch.float64)
-    previous, sources = sweep.previous, sweep.sources
-    if len(sources) == 1:
-        _add_shares_of_one_source(share, sweep, G, sources[0], found)
-        return _shared(share, found, size)
-    batch, _, width = previous.shape
-    rows = max(1, _PIECE // (time * width))
-    for begin in range(0, batch, rows):
-        part = slice(begin, begin + rows)
-        A = sweep.A if sweep.A.shape[0] == 1 else sweep.A[part]
-        _add_shares(share, A, sweep.direct[part], previous[part], G, found)
-    return _shared(share, found, size)
+    G = G / size
+    if len(sweep.sources) == 1:
+        share = _shares_of_one_source(sweep, G, sweep.sources[0], found) / size
+    else:
+        share = _shares(sweep, G, found) / size
+        if not _holds(share):
+            share = _shares_one_by_one(sweep, G, found) / size
+    return LagMap(np.array(found), share.mT.contiguous().cpu().numpy(), size)
 
 
-def _shared(share: Tensor, edges: list[int], size: float) -> LagMap:
-    share = share / size if size > 0 else share * float("nan")
-    return LagMap(np.array(edges), share.mT.contiguous().numpy(), size)
+def _holds(share: Tensor) -> bool:
+    """Whether the shares sum to 1: they do not where a product overflowed, or lost what it should have carried."""
+    return bool((share.sum() - 1).abs() <= 1e-6 * share.abs().sum())
 
 
-def _add_shares_of_one_source(share: Tensor, sweep: Sweep, G: Tensor, source: int, edges: list[int]) -> None:
-    """Add ⟨part, G⟩ where the loss looks at one step: δ_t is what that one sends back, and all lags come at once."""
-    previous, delta = sweep.previous[:, : source + 1], sweep.delta[:, : source + 1]
-    by_lag = _dots(delta, previous * G if sweep.diagonal else previous @ G.mT).flip(0)
+def _new_shares(sweep: Sweep, edges: list[int]) -> Tensor:
+    return torch.zeros(len(edges) - 1, sweep.time, dtype=torch.float64, device=sweep.delta.device)
+
+
+def _times(G: Tensor, x: Tensor) -> Tensor:
+    """Return G x_t for every step."""
+    return act(G[None, None], x)
+
+
+def _shares_of_one_source(sweep: Sweep, G: Tensor, source: int, edges: list[int]) -> Tensor:
+    """Return ⟨part, G⟩ where the loss looks at one step: δ_t is what that one sends back, and all lags come at once."""
+    share = _new_shares(sweep, edges)
+    by_lag = _dots(sweep.delta[:, : source + 1], _times(G, sweep.previous[:, : source + 1])).flip(0)
     for bin_, (first, last) in enumerate(itertools.pairwise(edges)):
         share[bin_, source] = by_lag[first:last].sum()
+    return share
 
 
-def _add_shares(share: Tensor, A: Tensor, direct: Tensor, previous: Tensor, G: Tensor, edges: list[int]) -> None:
-    """Add what some sequences contribute, ⟨part, G⟩, to ``share (K, T)``.
+def _shares(sweep: Sweep, G: Tensor, edges: list[int]) -> Tensor:
+    """Return ⟨part, G⟩, ``(K, T)``."""
+    share = _new_shares(sweep, edges)
+    direct, previous, batch = sweep.direct, sweep.previous, len(sweep.states)
+    if not (sweep.diagonal or sweep.invariant):
+        for rows, halves in halves_of(sweep.A, batch):
+            share += halves.shares(direct[rows], _times(G, previous[rows]), edges)
+        return share
+    for rows, products in pieces(sweep.A, batch, sweep.time):
+        sums = bin_sums(products, _times(G, previous[rows]), edges)
+        for bin_, (first, moved) in enumerate(zip(edges, sums, strict=False)):
+            share[bin_, first:] += _dots(direct[rows, first:], moved)
+    return share
 
-    With Y_m(t) = Σ_{j<m} Φ(t, t−j) q_{t-j}, the lags of a bin [k, k + m) sum to Φ(t, t−k) Y_m(t−k), which is also what
-    makes Y_{k+m} of Y_k: the windows that later, wider bins need come for free.
-    """
-    time = previous.shape[1]
-    q = previous * G if A.ndim == 3 else previous @ G.mT
-    widths = [last - first for first, last in itertools.pairwise(edges)]
-    sums, known, memory = q, {1: q}, torch.empty_like(q[:1])
-    free: list[Tensor] = []
-    for bin_, (first, product) in enumerate(windows(A, time, edges[:-1])):
-        width = widths[bin_]
-        within = known[width] if width in known else _window_sums(A, q, width)
-        moved = carry(from_steps(product), within[:, : time - first], memory)
-        share[bin_, first:] += _dots(direct[:, first:], moved)
-        if first == 0:
-            sums = within.clone()
-        else:
-            sums[:, first:] += moved
-        ahead = widths[bin_ + 1 :]
-        free += [known.pop(size) for size in list(known) if size not in (1, *ahead)]
-        if edges[bin_ + 1] in ahead:
-            # Memory that was used before: fresh pages cost more than the copy.
-            known[edges[bin_ + 1]] = (free.pop() if free else torch.empty_like(q)).copy_(sums)
+
+def _shares_one_by_one(sweep: Sweep, G: Tensor, edges: list[int]) -> Tensor:
+    """Return ⟨part, G⟩ by carrying every g_t back to every step."""
+    share = _new_shares(sweep, edges)
+    q = _times(G, sweep.previous)
+    for lag, carried in enumerate(one_by_one(steps_between(sweep.A), sweep.direct)):
+        bin_ = bisect.bisect(edges, lag) - 1
+        share[bin_, lag:] += _dots(carried, q[:, : sweep.time - lag])
+    return share
 
 
 def _dots(a: Tensor, b: Tensor) -> Tensor:
     """Return Re Σ a_t^H b_t over batch and states, ``(T,)``."""
-    return torch.einsum("bth,bth->t", a.conj(), b).real
-
-
-def _window_sums(A: Tensor, q: Tensor, length: int) -> Tensor:
-    """Return Y_length, ``(B, T, H)``, by doubling: Y_{a+b}(t) = Y_b(t) + Φ(t, t−b) Y_a(t−b)."""
-    result: Tensor | None = None
-    size, sums, product = 1, q, A
-    while True:
-        if length & size:
-            result = sums if result is None else _appended(sums, product, size, result)
-        if size * 2 > length:
-            assert result is not None  # the highest bit of length set it
-            return result
-        sums = _appended(sums, product, size, sums)
-        if product.shape[1] == 1:
-            product = combine(product, product, product)
-        else:
-            product = combine(product, product[:, size:], product[:, : max(product.shape[1] - size, 0)])
-        size *= 2
-
-
-def _appended(recent: Tensor, product: Tensor, size: int, older: Tensor) -> Tensor:
-    """Return the window of both: ``older`` begins ``size`` lags back."""
-    result = recent.clone()
-    count = recent.shape[1] - size
-    if count > 0:
-        result[:, size:] += carry(from_steps(product), older[:, :count])
-    return result
+    if a.is_complex():  # the sum of the products of their parts
+        a, b = torch.view_as_real(a).flatten(-2), torch.view_as_real(b).flatten(-2)
+    found: Tensor = torch.linalg.vecdot(a, b)
+    return found.sum(0)
 
 
 def lag_parts(sweep: Sweep) -> Tensor:
@@ -208,11 +197,7 @@ def lag_parts(sweep: Sweep) -> Tensor:
         )
     previous = sweep.previous
     parts = sweep.states.new_zeros((time, time, *(width,) * (1 if sweep.diagonal else 2)))
-    carried = sweep.direct
-    for lag in range(time):
-        if lag:
-            A = sweep.A if sweep.invariant else sweep.A[:, 1 : time - lag + 1]
-            carried = apply_adjoint(A, carried[:, 1:])
+    for lag, carried in enumerate(one_by_one(steps_between(sweep.A), sweep.direct)):
         # carried[:, s] stands at step s and came from step s + lag.
         for step in range(time - lag):
             at = slice(step, step + 1)

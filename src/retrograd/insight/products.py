@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from retrograd.backends import select
 from retrograd.errors import InputError
-from retrograd.transition import apply_transition
+from retrograd.pool import empty
+from retrograd.transition import apply_adjoint, apply_transition
 
-__all__ = ["carry", "chain", "combine", "from_steps", "identity", "lag_grid", "windows"]
+__all__ = [
+    "Sliding",
+    "Windows",
+    "act",
+    "bin_sums",
+    "chain",
+    "combine",
+    "identity",
+    "lag_grid",
+    "one_by_one",
+    "pieces",
+    "steps_between",
+]
 
 # Lags up to FINE one by one, up to HALVED two an octave, then one.
 FINE, HALVED = 8, 64
+# Elements worked on at a time: fresh memory costs more than the arithmetic.
+_PIECE = 1 << 17
 # Where a curve is asked for at every lag by default.
 EVERY = 256
 
 
-def lag_grid(longest: int, lags: Sequence[int] | str | None, least: int) -> list[int]:
+def lag_grid(longest: int, lags: Sequence[int] | str | None, least: int, name: str = "lags") -> list[int]:
     """Return ascending lags from ``least`` to ``longest``.
 
     Args:
@@ -26,22 +43,23 @@ def lag_grid(longest: int, lags: Sequence[int] | str | None, least: int) -> list
         lags: those wanted; ``"all"``; or None: all up to 256, else 0 to 8, two an octave up to
             64 and one beyond.
         least: the smallest one.
+        name: what the caller calls them.
 
     Raises:
-        InputError: a lag is outside.
+        InputError: a lag is outside, or no whole number.
 
     >>> lag_grid(3, None, 0), lag_grid(1000, None, 0)[8:]
     ([0, 1, 2, 3], [8, 12, 16, 24, 32, 48, 64, 128, 256, 512, 1000])
     """
     if isinstance(lags, str) and lags != "all":
-        raise InputError(f"lags are {lags!r}, expected whole numbers, 'all' or None")
+        raise InputError(f"{name} are {lags!r}, expected whole numbers, 'all' or None")
     if lags == "all" or (lags is None and longest <= EVERY):
         return list(range(least, longest + 1))
     if lags is not None:
-        found = sorted({int(lag) for lag in lags})
-        if not found or found[0] < least or found[-1] > longest:
-            raise InputError(f"lags are {list(lags)}, expected whole numbers from {least} to {longest}")
-        return found
+        wrong = [lag for lag in lags if not (float(lag).is_integer() and least <= float(lag) <= longest)]
+        if wrong or not len(lags):
+            raise InputError(f"{name} are {wrong or 'empty'}, expected whole numbers from {least} to {longest}")
+        return sorted({int(lag) for lag in lags})
     octaves = [HALVED << octave for octave in range(longest.bit_length())]
     grid = {*range(FINE + 1), *(3 * lag // 2 for lag in (8, 16, 32)), 16, 32, *octaves}
     return sorted({lag for lag in grid if least <= lag < longest} | {longest})
@@ -59,64 +77,6 @@ def identity(A: Tensor) -> Tensor:
     return one[None, None]
 
 
-def windows(A: Tensor, time: int, lags: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
-    """Yield (k, Φ(t, t − k) for every t from k to ``time``) for ascending lags.
-
-    Of a time-invariant A that is A^k alone, ``(groups, 1, ...)``; else ``(groups, time − k + 1, ...)``, whose element
-    i goes from the state after i steps to the one after i + k.
-    """
-    product, length = identity(A), 0
-    if A.shape[1] != 1:
-        product = product.expand(A.shape[0], time + 1, *product.shape[2:])
-    for lag in lags:
-        if lag > length:
-            product = combine(A, _part(_window(A, lag - length), length, None), _part(product, 0, time - lag + 1))
-            length = lag
-        yield lag, product
-
-
-def from_steps(product: Tensor) -> Tensor:
-    """Return those of :func:`windows` that begin after step 1, 2, ...: what enters there passes through them."""
-    return _part(product, 1, None)
-
-
-def carry(product: Tensor, x: Tensor, memory: Tensor | None = None) -> Tensor:
-    """Return Φ x for every step of x ``(batch, time, H)``: of one matrix for all, one product.
-
-    ``memory`` ``(1, at least time, H)`` may take the result of one sequence.
-    """
-    if product.ndim == 4 and product.shape[:2] == (1, 1):
-        if memory is not None and len(x) == 1:
-            out = memory[:, : x.shape[1]]
-            torch.mm(x[0], product[0, 0].mT, out=out[0])
-            return out
-        return x @ product[0, 0].mT
-    return apply_transition(product, x)
-
-
-def _window(A: Tensor, length: int) -> Tensor:
-    """Return the products of every ``length`` successive transitions, by repeated doubling."""
-    result: Tensor | None = None
-    have, power, size = 0, A, 1
-    while True:
-        if length & size:
-            if result is None:
-                result, have = power, size
-            else:
-                count = A.shape[1] - have - size + 1
-                result = combine(A, _part(result, size, size + count), _part(power, 0, count))
-                have += size
-        if have == length:
-            return result  # type: ignore[return-value]  # the highest bit of length set it
-        count = A.shape[1] - 2 * size + 1
-        power = combine(A, _part(power, size, size + count), _part(power, 0, count))
-        size *= 2
-
-
-def _part(product: Tensor, start: int, stop: int | None) -> Tensor:
-    return product if product.shape[1] == 1 else product[:, start:stop]
-
-
 def chain(A: Tensor, start: int, stop: int) -> Tensor:
     """Return Φ(stop, start), ``(groups, ...)``, of transitions that change with time: pairs first, then their pairs."""
     product = A[:, start:stop]
@@ -125,3 +85,174 @@ def chain(A: Tensor, start: int, stop: int) -> Tensor:
         paired = combine(A, product[:, 1:even:2], product[:, 0:even:2])
         product = torch.cat([paired, product[:, even:]], 1) if even < product.shape[1] else paired
     return product[:, 0]
+
+
+def steps_between(A: Tensor) -> Tensor:
+    """Return what leads from every step to the next, A_2 ... A_T; of a time-invariant A that itself."""
+    return A if A.shape[1] == 1 else A[:, 1:]
+
+
+def act(product: Tensor, x: Tensor, adjoint: bool = False) -> Tensor:
+    """Return Φ x, or Φ^H x, for every step of x ``(batch, time, H)``."""
+    if product.ndim == 3 and product.shape[0] in (1, len(x)):
+        # Memory of the pool: a fresh page costs more than the product.
+        return torch.mul((product.conj() if adjoint else product).resolve_conj(), x, out=empty(x.shape, x))
+    if product.ndim == 3 or product.shape[1] != 1 or x.shape[1] == 1:
+        return apply_adjoint(product, x) if adjoint else apply_transition(product, x)
+    # One matrix for all steps: a scan of one step, each row starting at its own x, which is the fastest product here.
+    A, rows = product.mH if adjoint else product, x.reshape(-1, x.shape[2])
+    nothing = x.new_zeros(1, 1, x.shape[2]).expand(len(rows), 1, -1)
+    return select("auto", A, nothing).scan(A, nothing, rows, False).view(x.shape)
+
+
+class Windows:
+    """Φ(t, t − k) for every t, by repeated doubling; M as :func:`steps_between` gives them.
+
+    Of a time-invariant M that is M^k alone, ``(groups, 1, ...)``; else ``(groups, T − k, ...)``, whose element i begins
+    at step i, counted from 0.
+    """
+
+    def __init__(self, M: Tensor) -> None:
+        self._powers = [M]
+        self._length, self._product = 0, M
+
+    def over(self, length: int) -> Tensor:
+        """Return those of ``length`` ≥ 1 steps; asked for in ascending order, each is made of the one before."""
+        if self._length and length > self._length:
+            self._product = self._joined(self._fresh(length - self._length), self._product, self._length)
+        elif length != self._length:
+            self._product = self._fresh(length)
+        self._length = length
+        return self._product
+
+    def power(self, octave: int) -> Tensor:
+        """Return those of 2^octave steps."""
+        while len(self._powers) <= octave:
+            last = self._powers[-1]
+            self._powers.append(self._joined(last, last, 1 << (len(self._powers) - 1)))
+        return self._powers[octave]
+
+    def _fresh(self, length: int) -> Tensor:
+        result, have = None, 0
+        for octave in range(length.bit_length()):
+            if length >> octave & 1:
+                power = self.power(octave)
+                result = power if result is None else self._joined(power, result, have)
+                have += 1 << octave
+        assert result is not None
+        return result
+
+    def _joined(self, later: Tensor, earlier: Tensor, between: int) -> Tensor:
+        """Return later · earlier, the later one beginning ``between`` steps after the earlier."""
+        if later.shape[1] > 1 or earlier.shape[1] > 1 or self._powers[0].shape[1] > 1:
+            later = later[:, between:]
+            earlier = earlier[:, : later.shape[1]]
+        return combine(self._powers[0], later, earlier)
+
+
+class Sliding:
+    """Sums of x over windows of lags, carried to one end of the window; no difference is ever taken.
+
+    Forward, that of the lags below m at step t is Y_m(t) = Σ_{j<m} Φ(t, t−j) x_{t-j}; ``adjoint``, at step s,
+    Σ_{j<m} Φ(s+j, s)^H x_{s+j}.
+
+    Args:
+        products: of the transitions of x's sequences.
+        x: ``(batch, time, H)``.
+        adjoint: the direction.
+    """
+
+    def __init__(self, products: Windows, x: Tensor, adjoint: bool = False) -> None:
+        self.products, self.adjoint = products, adjoint
+        self._doubled = [x]
+
+    def carried(self, x: Tensor, lag: int, product: Tensor | None = None) -> Tensor:
+        """Return what x becomes over a lag, for the steps that have it; not to be written to."""
+        if lag == 0:
+            return x
+        return act(self.products.over(lag) if product is None else product, self.from_(x, lag), self.adjoint)
+
+    def from_(self, x: Tensor, lag: int) -> Tensor:
+        """Return the steps from which a lag leads to a step."""
+        return x[:, lag:] if self.adjoint else x[:, : x.shape[1] - lag]
+
+    def to(self, x: Tensor, lag: int) -> Tensor:
+        """Return the steps to which a lag leads."""
+        return x[:, : x.shape[1] - lag] if self.adjoint else x[:, lag:]
+
+    def below(self, width: int) -> Tensor:
+        """Return Y_width, ``(batch, time, H)``, by doubling: Y_{a+b}(t) = Y_b(t) + Φ(t, t−b) Y_a(t−b)."""
+        result: Tensor | None = None
+        for octave in range(width.bit_length()):
+            if octave == len(self._doubled):
+                last = self._doubled[-1]
+                self._doubled.append(self._appended(last, last, octave - 1))
+            if width >> octave & 1:
+                sums = self._doubled[octave]
+                result = sums if result is None else self._appended(sums, result, octave)
+        assert result is not None  # the highest bit of width set it
+        return result
+
+    def _appended(self, recent: Tensor, older: Tensor, octave: int) -> Tensor:
+        """Return the window of both: ``older`` begins 2^octave lags back."""
+        result, lag = _copy(recent), 1 << octave
+        if lag < recent.shape[1]:
+            self.to(result, lag).add_(self.carried(older, lag, self.products.power(octave)))
+        return result
+
+
+def bin_sums(products: Windows, x: Tensor, edges: Sequence[int]) -> Iterator[Tensor]:
+    """Yield for every bin [k, k + m) of lags, bounded by ascending edges from 0, Σ_{k ≤ j < k+m} Φ(t, t−j) x_{t-j}.
+
+    That is Φ(t, t−k) Y_m(t−k), which is also what makes Y_{k+m} of Y_k: the windows that later, wider bins need come
+    for free.
+
+    Args:
+        products: of the transitions of x's sequences.
+        x: ``(batch, time, H)``.
+        edges: of the bins.
+
+    Yields:
+        For the steps t from k on, ``(batch, time − k, H)``, not to be written to.
+    """
+    sliding, sums, known = Sliding(products, x), x, {1: x}
+    bins = list(itertools.pairwise(edges))
+    for number, (first, last) in enumerate(bins):
+        width = last - first
+        moved = sliding.carried(known[width] if width in known else sliding.below(width), first)
+        yield moved
+        ahead = {later - earlier for earlier, later in bins[number + 1 :]}
+        if ahead.isdisjoint(edges[number + 1 :]):
+            continue
+        if first == 0:
+            sums = _copy(moved)
+        else:
+            sliding.to(sums, first).add_(moved)
+        known = {length: there for length, there in known.items() if length in ahead}
+        if last in ahead:
+            known[last] = _copy(sums)
+
+
+def _copy(x: Tensor) -> Tensor:
+    return empty(x.shape, x).copy_(x)
+
+
+def one_by_one(M: Tensor, x: Tensor) -> Iterator[Tensor]:
+    """Yield Φ(s+k, s)^H x_{s+k} for every step s that has it, ``(batch, time − k, H)``, for k = 0, 1, ... time − 1.
+
+    One transition a lag, no products: the way of the recurrence itself, where products overflow or underflow.
+    """
+    carried, time = x, x.shape[1]
+    yield carried
+    for lag in range(1, time):
+        carried = act(M if M.shape[1] == 1 else M[:, : time - lag], carried[:, 1:], adjoint=True)
+        yield carried
+
+
+def pieces(A: Tensor, batch: int, time: int) -> Iterator[tuple[slice, Windows]]:
+    """Yield the sequences some at a time, as many as a cache holds, with the products of their transitions."""
+    rows = max(1, _PIECE // (time * A.shape[-1]))
+    shared = Windows(steps_between(A)) if A.shape[0] == 1 else None
+    for begin in range(0, batch, rows):
+        part = slice(begin, begin + rows)
+        yield part, shared or Windows(steps_between(A[part]))

@@ -1,14 +1,19 @@
 """How much of ∂L/∂W_hh does a window of k steps keep?
 
-Truncated backpropagation lets each step's loss go back through its last k uses of W_hh: G_k = Σ_t Σ_{j<k} G(t, j). What
-it leaves out is carried whole, not as a difference:
+Truncated backpropagation lets each step's loss go back through its last k uses of W_hh: with G(t, j) as in
+:mod:`retrograd.insight.lags`, it keeps G_k = Σ_t Σ_{j<k} G(t, j) and leaves out
 
     E_k = G − G_k = Σ_t (Φ(t, t−k)^H δ_t) h_{t-k-1}^H
+
+Of these two the smaller one is summed, whatever its size, and the other is the difference: both are exact to rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import bisect
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrograd.insight.products import from_steps, lag_grid, windows
-from retrograd.insight.sweep import Sweep, outer
+from retrograd.backends import outer_sum
+from retrograd.errors import InputError
+from retrograd.insight.halves import halves_of
+from retrograd.insight.products import Sliding, lag_grid, one_by_one, pieces, steps_between
+from retrograd.insight.sweep import Sweep
 from retrograd.norms import norm
-from retrograd.transition import apply_adjoint
+from retrograd.pool import empty
 
 __all__ = ["Truncation", "truncation"]
 
@@ -28,7 +36,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Truncation:
-    """The gradient of W_hh through windows of k steps, beside the whole one. All NaN where that is zero.
+    """The gradient of W_hh through windows of k steps, beside the whole one. All NaN where that is zero or not finite.
 
     Attributes:
         windows: k, ``(K,)``, from 1 (a loss reaches only the use of W_hh at its own step) to T (the whole gradient).
@@ -43,20 +51,51 @@ class Truncation:
     angle: Array
 
     def window_for(self, relative_error: float) -> int:
-        """Return the smallest window measured from which on the error is at most this."""
-        over = np.flatnonzero(~(self.relative_error <= relative_error))
-        return int(self.windows[min(over[-1] + 1, len(self.windows) - 1)] if len(over) else self.windows[0])
+        """Return the smallest window measured from which on the error is at most this.
+
+        Raises:
+            InputError: no window measured is such; or there is no error, the gradient being zero or not finite.
+
+        Examples:
+            >>> nan = np.full(3, np.nan)
+            >>> found = Truncation(np.array([1, 2, 4]), nan, np.array([0.5, 0.1, 0.02]), nan)
+            >>> found.window_for(0.1)
+            2
+            >>> found.window_for(0.01)
+            Traceback (most recent call last):
+                ...
+            retrograd.errors.InputError: no window measured keeps the gradient to 0.01: the longest, 4, to 0.02...
+        """
+        if not relative_error >= 0:
+            raise InputError(f"relative_error is {relative_error}, expected a number from 0 on")
+        if np.isnan(self.relative_error).any():
+            raise InputError("the gradient is zero or not finite: no window keeps a part of it")
+        over = np.flatnonzero(self.relative_error > relative_error)
+        if not len(over):
+            return int(self.windows[0])
+        if over[-1] == len(self.windows) - 1:
+            raise InputError(
+                f"no window measured keeps the gradient to {relative_error:g}: the longest, {self.windows[-1]}, to "
+                f"{self.relative_error[-1]:.3g}; measure longer ones, up to all the steps"
+            )
+        return int(self.windows[over[-1] + 1])
 
 
 def truncation(sweep: Sweep, windows_: Sequence[int] | str | None = None) -> Truncation:
     """Return what truncation to each window keeps of the gradient of W_hh, and at which angle.
 
-    :func:`retrograd.truncation_error` measures all weights together, for chosen windows and strides.
+    It costs about a weight gradient a window; of dense transitions that change with time, which are multiplied with one
+    another once, some runs forward and backward. Where products of transitions overflow, though the gradient does not,
+    lags are gone through one by one. :func:`retrograd.truncation_error` measures all weights together, for chosen
+    windows and strides.
 
     Args:
         sweep: the forward and backward run.
         windows_: windows from 1 to T; ``"all"``; or None: all up to T = 256, of a longer sequence 1 to 8, then two
             an octave up to 64 and one beyond.
+
+    Raises:
+        InputError: a window is no whole number from 1 to T.
 
     Examples:
         >>> from retrograd import Diagonal
@@ -65,46 +104,125 @@ def truncation(sweep: Sweep, windows_: Sequence[int] | str | None = None) -> Tru
         [0.261, 0.043, 0.0, 0.0]
     """
     time = sweep.time
-    wanted = lag_grid(time, windows_, 1)
-    G, previous = sweep.gradient, sweep.previous
-    size = norm(G.flatten())
-    # Of length 1: a gradient that has exploded or vanished has no square.
-    unit = G / size
-    shares, errors, angles = [], [], []
-    for lost in _lost(sweep, previous, [window for window in wanted if window < time]):
-        lost = lost / size
-        along = (lost.conj() * unit).real.sum().item()
-        across = norm((lost - along * unit).flatten()).item()
-        shares.append(1 - along)
-        errors.append(norm(lost.flatten()).item())
-        kept = 1 - along
-        # A window that keeps nothing has no direction; one that keeps a rounding error has a meaningless one.
-        nothing = not np.hypot(kept, across) > 4 * np.finfo(float).eps
-        angles.append(float("nan") if nothing else float(np.degrees(np.arctan2(across, kept))))
+    wanted = lag_grid(time, windows_, 1, "windows")
+    size = norm(sweep.gradient.flatten()).item()
+    if not 0 < size < math.inf:
+        return Truncation(np.array(wanted), *np.full((3, len(wanted)), np.nan))
+    below = [window for window in wanted if window < time]
+    found = [_measured(part, kept, sweep.gradient, size) for part, kept in _parts(sweep, below)] if below else []
+    if not np.isfinite([of_window[:2] for of_window in found]).all():
+        parts = _nearer(_parts_one_by_one(sweep, [0, *below, time]))
+        found = [_measured(part, kept, sweep.gradient, size) for part, kept in parts]
     if wanted[-1] == time:
-        whole = (1.0, 0.0, 0.0) if size > 0 else (float("nan"),) * 3
-        for found, value in zip((shares, errors, angles), whole, strict=True):
-            found.append(value)
-    return Truncation(np.array(wanted), np.array(shares), np.array(errors), np.array(angles))
+        found.append((1.0, 0.0, 0.0))
+    return Truncation(np.array(wanted), *np.array(found).T)
 
 
-def _lost(sweep: Sweep, previous: Tensor, wanted: list[int]) -> Iterator[Tensor]:
-    """Yield E_k for every window."""
-    sources, time = sweep.sources, sweep.time
-    if len(sources) == 1:
-        # All that δ_t holds comes from this one step: E_k is the sum over the steps k or more before it.
-        lost, begin, found = torch.zeros_like(sweep.gradient), 0, []
-        for window in reversed(wanted):
-            part = slice(begin, max(sources[0] + 1 - window, begin))
-            lost = lost + outer(sweep.delta[:, part], previous[:, part], sweep.diagonal)
-            begin = part.stop
-            found.append(lost)
-        yield from reversed(found)
-        return
-    shared = sweep.invariant and sweep.A.shape[0] == 1 and not sweep.diagonal
-    for window, product in windows(sweep.A, time, wanted):
-        later, earlier = sweep.delta[:, window:], previous[:, : time - window]
-        if shared:  # one product of H × H in place of one for every step
-            yield product[0, 0].mH @ outer(later, earlier, False)
-        else:
-            yield outer(apply_adjoint(from_steps(product), later), earlier, sweep.diagonal)
+def _measured(part: Tensor, kept: bool, G: Tensor, size: float) -> tuple[float, float, float]:
+    """Return share, relative error and angle in degrees from G_k, or from E_k."""
+    length = norm(part.flatten()).item()
+    if length == 0:
+        return (0.0, 1.0, float("nan")) if kept else (1.0, 0.0, 0.0)
+    # Both of length 1: what has exploded or vanished has no square.
+    unit, direction = G / size, part / length
+    cosine = (direction.conj() * unit).real.sum().item()
+    sine = norm((direction - cosine * unit).flatten()).item()
+    along = length / size * cosine
+    if kept:
+        return along, norm((unit - part / size).flatten()).item(), math.degrees(math.atan2(sine, cosine))
+    return 1 - along, length / size, math.degrees(math.atan2(length / size * sine, 1 - along))
+
+
+def _parts(sweep: Sweep, below: list[int]) -> Iterator[tuple[Tensor, bool]]:
+    """Yield for every window below T the smaller one of G_k and E_k, and whether it is G_k."""
+    edges = [0, *below, sweep.time]
+    if len(sweep.sources) == 1:
+        yield from _nearer(_parts_of_one_source(sweep, edges))
+    elif not (sweep.diagonal or sweep.invariant):
+        yield from _nearer(_parts_by_halves(sweep, edges))
+    else:
+        # What is kept grows: once it is more than half, what is lost is the smaller, and needs no sums over windows.
+        found, half = 0, norm(sweep.gradient.flatten()) / 2
+        for part in itertools.accumulate(_parts_by_bins(sweep, edges[:-1])):
+            if not norm(part.flatten()) <= half:
+                break
+            yield part, True
+            found += 1
+        for part in _lost(sweep, below[found:]):
+            yield part, False
+
+
+def _nearer(parts: Tensor) -> Iterator[tuple[Tensor, bool]]:
+    """Yield the smaller one of the sums of the parts up to each border between them, and of those beyond it."""
+    kept, lost = parts.cumsum(0)[:-1], parts.flip(0).cumsum(0).flip(0)[1:]
+    smaller = norm(kept.flatten(1)) <= norm(lost.flatten(1))
+    for k, e, is_smaller in zip(kept, lost, smaller.tolist(), strict=True):
+        yield (k, True) if is_smaller else (e, False)
+
+
+def _parts_of_one_source(sweep: Sweep, edges: list[int]) -> Tensor:
+    """Return the gradient by bins of lags where all that δ_t holds comes from one step: it is what that sends back."""
+    end, previous = sweep.sources[0] + 1, sweep.previous
+    parts = sweep.gradient.new_zeros(len(edges) - 1, *sweep.gradient.shape)
+    for bin_, (first, last) in enumerate(itertools.pairwise(edges)):
+        lags = slice(max(end - last, 0), max(end - first, 0))
+        parts[bin_] = _outer(sweep.delta[:, lags], previous[:, lags], sweep.diagonal)
+    return parts
+
+
+def _parts_by_halves(sweep: Sweep, edges: list[int]) -> Tensor:
+    """Return the gradient by bins of lags, of dense transitions that change with time."""
+    width = sweep.A.shape[-1]
+    parts = sweep.gradient.new_zeros(len(edges) - 1, width, width)
+    for rows, halves in halves_of(sweep.A, len(sweep.states)):
+        bin_ = 0
+        for carried in halves.carried(sweep.direct[rows], edges):
+            some = slice(bin_, bin_ + carried.shape[2])
+            for x, h in zip(carried.unbind(1), sweep.previous[rows].conj(), strict=True):
+                parts[some].flatten(0, 1).addmm_(x.flatten(1).mT, h)
+            bin_ = some.stop
+    return parts
+
+
+def _parts_by_bins(sweep: Sweep, edges: list[int]) -> Iterator[Tensor]:
+    """Yield the gradient by bins of lags, of transitions that are diagonal or the same at every step."""
+    return _carried(sweep, sweep.direct, ((first, last - first) for first, last in itertools.pairwise(edges)))
+
+
+def _lost(sweep: Sweep, windows: list[int]) -> Iterator[Tensor]:
+    """Yield E_k, likewise."""
+    return _carried(sweep, sweep.delta, ((window, 1) for window in windows))
+
+
+def _carried(sweep: Sweep, x: Tensor, bins: Iterable[tuple[int, int]]) -> Iterator[Tensor]:
+    """Yield Σ_{k ≤ j < k+m} Σ_s (Φ(s+j, s)^H x_{s+j}) h_{s-1}^H for pairs of k and m, ascending in k."""
+    A, batch, time, previous = sweep.A, len(sweep.states), sweep.time, sweep.previous
+    shared = A.shape[:2] == (1, 1)  # Φ leaves the sum over steps
+    each = [(rows, Sliding(products, x[rows], adjoint=True)) for rows, products in pieces(A, batch, time)]
+    for lag, width in bins:
+        part = torch.zeros_like(sweep.gradient)
+        for rows, sums in each:
+            within = sums.below(width)
+            carried = sums.from_(within, lag) if shared else sums.carried(within, lag)
+            part += _outer(carried, previous[rows, : time - lag], sweep.diagonal)
+        yield _after(each[0][1].products.over(lag)[0, 0], part) if shared and lag else part
+
+
+def _parts_one_by_one(sweep: Sweep, edges: list[int]) -> Tensor:
+    """Return the gradient by bins of lags, every g_t carried back to every step."""
+    parts = sweep.gradient.new_zeros(len(edges) - 1, *sweep.gradient.shape)
+    for lag, carried in enumerate(one_by_one(steps_between(sweep.A), sweep.direct)):
+        parts[bisect.bisect(edges, lag) - 1] += _outer(carried, sweep.previous[:, : sweep.time - lag], sweep.diagonal)
+    return parts
+
+
+def _after(product: Tensor, part: Tensor) -> Tensor:
+    """Return Φ^H · part."""
+    return product.conj() * part if product.ndim == 1 else product.mH @ part
+
+
+def _outer(gradient: Tensor, factor: Tensor, diagonal: bool) -> Tensor:
+    """Return Σ gradient_t factor_t^H over batch and time; of a diagonal A its diagonal."""
+    if not diagonal:
+        return outer_sum(gradient, factor)
+    return torch.mul(gradient, factor.conj(), out=empty(gradient.shape, gradient)).sum((0, 1))
