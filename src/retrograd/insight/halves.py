@@ -85,6 +85,7 @@ class Halves:
         gamma, kappa = self._padded(direct), self._padded(q)
         share = torch.zeros(len(edges) - 1, len(gamma), dtype=torch.float64, device=q.device)
         share[0] = _dots(gamma, kappa)
+        _pass(kappa[: self.time - 1].unsqueeze(1), self.M.mT)
         for level in self.levels:
             earlier, later = level.halves(kappa)[0].flip(1), level.halves(gamma)[1]
             for bin_, first, last in _lags_at(level, edges):
