@@ -183,23 +183,16 @@ def worst(length: int) -> tuple[Tensor, Tensor]:
 def figures(result: Result) -> dict[str, float]:
     """Return the numbers that docs/gallery.md gives."""
     with torch.no_grad():
-        (p10, v10), (p01, v01) = torch.sigmoid(result.adder.gates)[1:3].tolist()
+        p10, v10 = torch.sigmoid(result.adder.gates)[1].tolist()
+    soft = np.maximum(result.wrong["soft"]["+ 1"], result.wrong["soft"]["+ 0"])
     return {
         "exact adders": sum(adder.exact() for adder in result.adders),
         "seeds": len(result.adders),
         "p of 10": p10,
-        "p of 01": p01,
         "v of 10": v10,
-        "v of 01": v01,
-        "random bits": PAIRS * (LENGTHS[-1] + 1),
         **{f"{kind}, {numbers}": share[-1] for kind in result.wrong for numbers, share in result.wrong[kind].items()},
-        "last right length": LENGTHS[int((worst_of(result, "soft") == 0).sum()) - 1],
+        "last right length": LENGTHS[int((soft == 0).sum()) - 1],
     }
-
-
-def worst_of(result: Result, kind: str) -> Array:
-    """Return the larger share of wrong bits, of 11…1 + 1 and 11…1 + 0."""
-    return np.maximum(result.wrong[kind]["+ 1"], result.wrong[kind]["+ 0"])
 
 
 def draw(result: Result) -> Any:

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 from torch import Tensor
+from torch.nn.utils import vector_to_parameters
 
 import pictures
 import retrograd as rg
@@ -44,7 +45,7 @@ EPOCHS = len(STAGES) * EACH
 SHOWN = (1, 5, 10, 20, 40, EPOCHS)
 SEEDS, GOOD = 20, 0.05
 Array = np.ndarray[Any, Any]
-Watcher = Callable[["Epoch"], None]
+Watcher = Callable[["Epoch"], object]
 
 
 @dataclass(frozen=True)
@@ -92,23 +93,23 @@ def start(seed: int) -> dict[str, Tensor]:
 def train(seed: int = 0, stages: tuple[int, ...] = STAGES, watcher: Watcher | None = None) -> list[Epoch]:
     """Fit stage by stage; return the state of things after every epoch."""
     weights, epochs = start(seed), []
-    shapes = [weight.shape for weight in weights.values()]
     y = torch.from_numpy(truth())[: STEPS + 1, None]
 
-    def unpacked(numbers: Array) -> dict[str, Tensor]:
-        parts = torch.from_numpy(numbers.copy()).split([shape.numel() for shape in shapes])
-        return {name: part.reshape(shape) for name, part, shape in zip(weights, parts, shapes, strict=True)}
+    def set_to(numbers: Array) -> dict[str, Tensor]:
+        vector_to_parameters(torch.from_numpy(numbers.copy()), weights.values())
+        return weights
 
     def loss(numbers: Array, stage: int) -> tuple[float, Array]:
-        g = rg.bptt(y[:-1], **unpacked(numbers), feedback=fed_back(stage), loss=lambda out: ((out - y[1:]) ** 2).mean())
+        fed = fed_back(stage)
+        g = rg.bptt(y[:-1], **set_to(numbers), feedback=fed, loss=lambda out: ((out - y[1:]) ** 2).mean())
         slope = torch.cat([getattr(g, name).flatten() for name in weights]).numpy()
         # A step that runs away: to the line search, a wall.
         return (float(g.loss), slope) if np.isfinite(slope).all() else (1e10, np.zeros_like(slope))
 
     def fit(numbers: Array, stage: int) -> Array:
         def after(intermediate_result: Any) -> None:  # scipy knows it by this name
-            now = unpacked(intermediate_result.x)
-            epochs.append(Epoch(len(epochs) + 1, stage, float(intermediate_result.fun), *run_freely(now)))
+            free = run_freely(set_to(intermediate_result.x))
+            epochs.append(Epoch(len(epochs) + 1, stage, float(intermediate_result.fun), *free))
             if watcher is not None:
                 watcher(epochs[-1])
 
@@ -141,7 +142,7 @@ def figures(epochs: list[Epoch]) -> dict[str, float]:
     return {
         "within": float(np.abs(last.free_run - truth()[1:])[GIVEN:STEPS].max()),
         "beyond": last.error(STEPS),
-        "eigenvalue off the circle": abs(abs(largest) - 1),
+        "eigenvalue": abs(largest),
         "period": 2 * math.pi / abs(np.angle(largest)),
     }
 
@@ -213,12 +214,7 @@ def animate(epochs: list[Epoch], out: Path) -> None:
 def watch(seed: int) -> list[Epoch]:
     """Train in front of a window that follows."""
     drawn, axis = pictures.figure(size=(8.0, 3.5))
-
-    def show(epoch: Epoch) -> None:
-        watched(axis, epoch)
-        plt.pause(0.05)
-
-    epochs = train(seed, watcher=show)
+    epochs = train(seed, watcher=lambda epoch: (watched(axis, epoch), plt.pause(0.05)))
     plt.show()
     plt.close(drawn)
     return epochs

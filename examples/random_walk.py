@@ -186,7 +186,9 @@ def draw(result: Result) -> Any:
     learned = result.fits[LEARNED][0]
     for sign in (-1, 1):
         edge = learned.forecast + sign * 1.96 * learned.deviation
-        left.plot(horizons, edge, color=palette.VERMILLION, lw=0.9, label="95 % interval" if sign > 0 else None)
+        left.plot(
+            horizons, edge, color=palette.VERMILLION, lw=0.9, label="learned: 95 % interval" if sign > 0 else None
+        )
     left.set(xlabel="step (0: end of the data)", ylabel="value", title="One walk, and three forecasts")
     left.legend(loc="upper left", fontsize=8)
     right.set(
