@@ -197,6 +197,20 @@ def test_weights_changed_between_forward_and_record_leave_what_arrives(kind: str
     assert ("other states" if through_data else "weights changed in place") in record.note
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "projected lstm"])
+@pytest.mark.parametrize(("half", "factor"), [(False, 1.001), (True, 2)])
+def test_other_weights_are_told_from_rounding(kind: str, half: bool, factor: float) -> None:
+    torch.manual_seed(0)
+    module = KINDS[kind](16, 64)
+    for changed in (1, factor):
+        with Recorder(module) as recorder:
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                output = module(torch.randn(200, 4, 16))[0].float()
+            module.weight_hh_l0.data.mul_(changed)
+            output.sum().backward()
+        assert recorder.records[0].measured == ("delta" if changed == 1 else "direct")
+
+
 def test_an_input_changed_in_place_leaves_what_arrives() -> None:
     module, _, _ = problem("gru")
     module.requires_grad_(False)
