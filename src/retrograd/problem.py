@@ -93,8 +93,8 @@ class Problem:
         self.closed = bool(self.feedback.any())
         if self.closed and not 0 < self.outputs <= inputs:
             raise ValueError(
-                f"feedback needs weight_out with at most {inputs} output{'s' if inputs > 1 else ''} (the features of x), "
-                f"it has {self.outputs}: x_t = C h_(t-1) + c takes the place of x's first features"
+                f"feedback needs weight_out with at most {inputs} output{'s' if inputs > 1 else ''} (the features of "
+                f"x), it has {self.outputs}: x_t = C h_(t-1) + c takes the place of x's first features"
             )
         consumed = self.x
         if self.closed:
