@@ -10,19 +10,21 @@ from retrograd.insight import Sweep
 from retrograd.problem import Loss
 
 EPS = torch.finfo(torch.float64).eps
+# Transitions of each sequence's own, besides.
+OF_SEQUENCES = ("dense sequences", "diagonal sequences", "diagonal rows")
 BATCH, TIME, WIDTH = 3, 12, 4
 STRUCTURES = ("dense", "dense complex", "dense steps", "dense rows", "diagonal", "diagonal complex", "diagonal steps")
 
 
 def draw(structure: str, time: int = TIME, size: float = 0.5) -> tuple[Dense | Diagonal, Tensor, Tensor]:
     """Return A, u and h0 of a structure."""
-    source = torch.Generator().manual_seed(STRUCTURES.index(structure))
+    source = torch.Generator().manual_seed((*STRUCTURES, *OF_SEQUENCES).index(structure))
     dtype = torch.complex128 if "complex" in structure else torch.float64
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=source, dtype=dtype)
 
-    leading = {"steps": (time,), "rows": (BATCH, time)}.get(structure.split()[-1], ())
+    leading = {"steps": (time,), "rows": (BATCH, time), "sequences": (BATCH, 1)}.get(structure.split()[-1], ())
     if structure.startswith("dense"):
         A: Dense | Diagonal = Dense(size * normal(*leading, WIDTH, WIDTH))
     else:
@@ -73,3 +75,11 @@ def sweep_of(structure: str, loss: Loss = square) -> Sweep:
     """Return the sweep of a structure."""
     A, u, h0 = draw(structure)
     return Sweep.of_scan(A, u, h0, loss=loss)
+
+
+def unexcited(structure: str, time: int = 1200) -> Sweep:
+    """Return a sweep whose first mode, 2, is never excited: its powers overflow, states and gradients do not."""
+    a = torch.tensor([2.0, 0.5], dtype=torch.float64)
+    a = a.expand(time, 2) if structure.endswith("steps") else a
+    u = torch.tensor([0.0, 1.0], dtype=torch.float64).expand(1, time, 2)
+    return Sweep.of_scan(Dense(torch.diag_embed(a)) if structure.startswith("dense") else Diagonal(a), u, loss=square)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from insight.sweeps import EPS, STRUCTURES, brute_parts, draw, square, sweep_of, tenth
+from insight.sweeps import EPS, OF_SEQUENCES, STRUCTURES, brute_parts, draw, square, sweep_of, tenth, unexcited
 from retrograd import Diagonal
 from retrograd.errors import InputError
-from retrograd.insight import Sweep, lag_map, lag_parts
+from retrograd.insight import Sweep, lag_map, lag_parts, truncation
 from retrograd.insight.products import lag_grid
 from retrograd.problem import Loss
 
@@ -26,8 +26,15 @@ def test_parts_are_those_of_brute_force_and_sum_to_the_gradient(structure: str, 
     assert (parts == 0)[torch.ones(12, 12).triu(1).bool()].all()
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
-@pytest.mark.parametrize("edges", [None, "all", [3, 5, 6, 11], [1, 2, 4, 8], [7]])
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forbid the way lag by lag: it would hide an error of the quick one."""
+    monkeypatch.setattr("retrograd.insight.lags.one_by_one", None)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("structure", [*STRUCTURES, *OF_SEQUENCES])
+@pytest.mark.parametrize("edges", [None, "all", [3, 5, 6, 11], [1, 2, 4, 8], [7], []])
 @pytest.mark.parametrize("loss", [square, tenth])
 def test_shares_are_those_of_the_parts(structure: str, edges: list[int] | str | None, loss: Loss) -> None:
     sweep, parts = sweep_of(structure, loss), brute_parts(*draw(structure), loss)
@@ -49,16 +56,56 @@ def test_small_shares_are_right_too_not_differences_of_large_ones() -> None:
     assert found[12] / found[0] == pytest.approx(1e-48, rel=0.1)  # lags from 16 on
 
 
+@pytest.mark.parametrize("structure", ["dense", "dense steps", "diagonal", "diagonal complex", "diagonal steps"])
+@pytest.mark.parametrize("time", [2, 3, 5, 64, 65, 300])
+def test_long_bins_are_sums_of_the_lags_in_them(structure: str, time: int, quick: None) -> None:
+    A, u, h0 = draw(structure, time, 0.4)
+    sweep = Sweep.of_scan(A, u, h0, loss=square)
+    each, few = lag_map(sweep, "all"), lag_map(sweep, [edge for edge in (1, 7, 17, 50, 64, 201) if edge < time])
+    want, scale = (np.add.reduceat(share, few.edges[:-1], axis=1) for share in (each.share, np.abs(each.share)))
+    assert np.abs(few.share - want).max() <= 100 * EPS * scale.max()
+    assert few.share.sum() == pytest.approx(1, abs=100 * EPS)
+    # What windows keep is what the lags below them give.
+    kept = truncation(sweep, "all").share
+    assert np.abs(kept - each.by_lag.cumsum()).max() <= 200 * EPS * np.abs(each.share).sum()
+
+
+@pytest.mark.parametrize("structure", ["dense", "dense steps", "diagonal", "diagonal steps"])
+def test_powers_that_overflow_where_the_gradient_does_not(structure: str) -> None:
+    sweep = unexcited(structure)
+    found = lag_map(sweep)
+    assert np.isfinite(found.share).all()
+    assert found.share.sum() == pytest.approx(1, abs=100 * EPS)
+    alone = lag_map(Sweep.of_scan(Diagonal(torch.tensor([0.5]).double()), torch.ones(1200, 1), loss=square))
+    np.testing.assert_allclose(found.share, alone.share, rtol=1e-10, atol=1e-300)
+
+
+def test_what_a_product_loses_by_underflow_is_not_lost() -> None:
+    # A gate of 1e-200 and, ten steps on, one of 1e200; the input is as large as the first is small.
+    a = torch.ones(40, 1, dtype=torch.float64)
+    a[10:12], a[20:22] = 1e-200, 1e200
+    u, g = torch.zeros(40, 1).double(), torch.zeros(40, 1).double()
+    u[0], g[30], g[39] = 1e250, 1e-240, 1e-240
+    sweep = Sweep.of_scan(Diagonal(a), u, grad_states=g)
+    found = lag_map(sweep)
+    assert found.share.sum() == pytest.approx(1, abs=100 * EPS)
+
+
 def test_a_gradient_of_zero_has_no_shares() -> None:
     sweep = Sweep.of_scan(Diagonal(torch.tensor([0.5])), torch.zeros(4, 1))
     assert np.isnan(lag_map(sweep).share).all()
     assert lag_map(sweep).gradient_norm == 0
+    exploded = Sweep.of_scan(Diagonal(torch.tensor([4.0])), torch.ones(700, 1), loss=square)
+    assert np.isnan(lag_map(exploded).share).all()
+    assert not np.isfinite(lag_map(exploded).gradient_norm)
 
 
 def test_what_cannot_be_asked_for() -> None:
     sweep = sweep_of("dense")
     with pytest.raises(InputError, match="from 0 to 12"):
         lag_map(sweep, [13])
+    with pytest.raises(InputError, match=r"edges are \[1.7\], expected whole numbers from 0 to 12"):
+        lag_map(sweep, [1.7])  # type: ignore[list-item]
     with pytest.raises(InputError, match="'all' or None"):
         lag_map(sweep, "every")
     long = Sweep.of_scan(Diagonal(torch.tensor([0.5])), torch.ones(9000, 1))

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 
-from insight.sweeps import EPS, STRUCTURES, brute_parts, draw, square, sweep_of, tenth
+from insight.sweeps import EPS, OF_SEQUENCES, STRUCTURES, brute_parts, draw, square, sweep_of, tenth, unexcited
 from retrograd import Dense, Diagonal, Stream
-from retrograd.insight import Sweep, truncation
+from retrograd.errors import InputError
+from retrograd.insight import Sweep, lag_parts, truncation
 from retrograd.problem import Loss
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forbid the way lag by lag: it would hide an error of the quick one."""
+    monkeypatch.setattr(sys.modules["retrograd.insight.truncation"], "one_by_one", None)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("structure", [*STRUCTURES, *OF_SEQUENCES])
 @pytest.mark.parametrize("wanted", [None, [1, 2, 5, 12], [3, 4, 9]])
 @pytest.mark.parametrize("loss", [square, tenth])
 def test_every_window_keeps_the_lags_below_it(structure: str, wanted: list[int] | None, loss: Loss) -> None:
@@ -47,6 +57,56 @@ def test_the_window_for_an_error() -> None:
     assert [found.window_for(error) for error in (0.5, 0.2, 0.01, 0)] == [1, 2, 3, 3]
 
 
+def test_no_window_is_named_that_does_not_satisfy_it() -> None:
+    u = torch.ones(40, 1, dtype=torch.float64)
+    found = truncation(Sweep.of_scan(Diagonal(torch.tensor([0.9])), u, loss=square), [1, 2, 4])
+    with pytest.raises(InputError, match=r"no window measured keeps the gradient to 0.01: the longest, 4, to 0\."):
+        found.window_for(0.01)
+    assert found.window_for(found.relative_error[-1]) == 4
+    for wrong in (float("nan"), -0.1):
+        with pytest.raises(InputError, match="expected a number from 0 on"):
+            found.window_for(wrong)
+    nothing = truncation(Sweep.of_scan(Diagonal(torch.tensor([0.5])), torch.zeros(4, 1)))
+    with pytest.raises(InputError, match="zero or not finite"):
+        nothing.window_for(0.1)
+
+
+@pytest.mark.parametrize("wrong", [[0], [13], [1.5], [float("nan")], []])
+def test_windows_are_called_windows(wrong: list[int]) -> None:
+    with pytest.raises(InputError, match=r"windows are .*, expected whole numbers from 1 to 12"):
+        truncation(sweep_of("dense"), wrong)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("structure", ["dense", "dense steps", "diagonal steps"])
+@pytest.mark.parametrize("sources", [1, 2])
+def test_windows_that_keep_next_to_nothing_have_an_angle(structure: str, sources: int) -> None:
+    time, source = 120, torch.Generator().manual_seed(5)
+    u, g = torch.zeros(time, 4).double(), torch.zeros(time, 4).double()
+    if structure.startswith("dense"):
+        # States decay, in two modes; the gradient grows backward, in two others: the longest lags are nearly all.
+        spins = torch.linalg.qr(torch.randn(2, 2, 2, generator=source).double()).Q
+        W = torch.block_diag(1.3 * spins[0], 0.7 * spins[1])
+        A: Dense | Diagonal = Dense(W.expand(time, 4, 4) if structure == "dense steps" else W)
+        u[0, 2:], g[time - sources :, :2] = torch.randn(2, generator=source), torch.randn(sources, 2, generator=source)
+    else:
+        # A gate's own gradient is what passes all others: that of the nearly closed one is nearly all.
+        gates = torch.rand(time, 4, generator=source).double() + 0.5
+        gates[7] *= 1e-18
+        A = Diagonal(gates)
+        u[0], g[time - sources :] = torch.randn(4, generator=source), torch.randn(sources, 4, generator=source)
+    sweep = Sweep.of_scan(A, u, grad_states=g)
+    found = truncation(sweep, "all")
+    kept = lag_parts(sweep).sum(0).flatten(1).cumsum(0)
+    unit, lengths = kept[-1] / kept[-1].norm(), kept.norm(dim=1)
+    along = kept @ unit
+    want = torch.rad2deg(torch.atan2((kept - along[:, None] * unit).norm(dim=1), along))
+    assert 0 < lengths[0] < 1e-15 * lengths[-1]
+    assert not np.isnan(found.angle).any()
+    assert np.abs(found.angle - want.numpy()).max() <= 90 * 100 * EPS
+    np.testing.assert_allclose(found.share, along / lengths[-1], rtol=1000 * EPS)
+
+
 def test_where_there_is_no_gradient_or_nothing_is_kept() -> None:
     nothing = truncation(Sweep.of_scan(Diagonal(torch.tensor([0.5])), torch.zeros(4, 1)))
     assert np.isnan([nothing.share, nothing.relative_error, nothing.angle]).all()
@@ -76,3 +136,16 @@ def test_the_size_of_the_loss_changes_nothing(structure: str, scale: float) -> N
     found = truncation(Sweep.of_scan(A, u, h0, loss=lambda states: scale * square(states)))
     for name in ("share", "relative_error", "angle"):
         np.testing.assert_allclose(getattr(found, name), getattr(plain, name), atol=1000 * EPS)
+
+
+@pytest.mark.parametrize("structure", ["dense", "dense steps", "diagonal", "diagonal steps"])
+def test_powers_that_overflow_where_the_gradient_does_not(structure: str) -> None:
+    sweep = unexcited(structure)
+    found = truncation(sweep)
+    assert np.isfinite([found.share, found.relative_error, found.angle]).all()
+    # The quiet mode alone is the gradient.
+    alone = truncation(
+        Sweep.of_scan(Diagonal(torch.tensor([0.5]).double()), sweep.states.new_ones(1200, 1), loss=square)
+    )
+    np.testing.assert_allclose(found.relative_error, alone.relative_error, rtol=1e-10, atol=1e-300)
+    np.testing.assert_allclose(found.share, alone.share, rtol=100 * EPS)
