@@ -99,10 +99,6 @@ def _summary(model: Forecaster) -> TextTable:
         (),
         (
             ("look-back, steps", str(states.length)),
-            (
-                "read-out",
-                "one map a step ahead" if model.readout == "direct" else "one step ahead, and again from there",
-            ),
             ("ridge penalty, relative", ", ".join(f"{penalty:.3g}" for penalty in model.ridge_)),
         ),
     )
