@@ -303,6 +303,16 @@ def test_training_axes_are_logarithmic_only_where_that_is_right() -> None:
     assert scales(loss=[10.0, float("nan")], gradient_norm=[1e-3, 1e3]) == ["LinearScale", "LogScale"]
 
 
+def test_captions_say_which_loss_it_is_and_axes_that_it_is_scaled() -> None:
+    report = dataclasses.replace(make(), trained_on="the error of free runs of 12 steps")
+    training, flow = figures.training(report), figures.gradient_flow(report)
+    assert training is not None
+    assert flow is not None
+    for part in (training, flow):
+        assert "The loss is the error of free runs of 12 steps" in part.reading
+        assert all("scaled" in plot.yaxis[0].axis_label.text for _, plot in part.plots)
+
+
 def test_the_iterations_of_a_fit_are_its_criterion_and_that_of_a_validation_part() -> None:
     rows = [{"iteration": i + 1, "loss": -float(i), "validation": 1.0 - i} for i in range(4)]
     part = figures.training(dataclasses.replace(make(), history=rows))

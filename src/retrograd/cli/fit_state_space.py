@@ -78,6 +78,8 @@ def fit_state_space(
         # h_t is the state before step t + 1: the first one is the initial state.
         "delta_time": table.time[1:start],
         "delta_norm": analysis.flow.delta_norm,
+        "trained_on": ("the one-step error" if model.K_.any() else "the free run's error")
+        + " over the training part, weighed by its covariance",
     }
 
     def save(folder: Path) -> None:

@@ -172,10 +172,11 @@ def training(report: RunReport) -> Part | None:
     at = np.array([row[unit] for row in report.history], dtype=float)
     notes = Notes()
     plots: list[tuple[str, Any]] = []
-    loss = ("Loss", "loss, as trained on") if unit == "epoch" else ("Criterion", "criterion per step")
+    trained = unit == "epoch"
+    loss = ("Loss", "loss: mean squared error, scaled") if trained else ("Criterion", "criterion per step")
     for caption, label, curves in (
         (*loss, (("loss", "loss", BLUE), ("validation", "on the validation part", GREEN))),
-        ("Length of the gradient", "‖gradient of all weights‖", (("gradient_norm", "length", VERMILLION),)),
+        ("Length of the gradient", "‖gradient of all weights‖, scaled", (("gradient_norm", "length", VERMILLION),)),
     ):
         there = [curve for curve in curves if curve[0] in report.history[0]]
         if not there:
@@ -196,6 +197,8 @@ def training(report: RunReport) -> Part | None:
             "backpropagation through time gave for all weights together, which shrinks towards a minimum and, where "
             "it shoots up, asks for smaller steps."
         )
+    if trained:
+        reading += f" The loss is {report.trained_on}, each column of the data scaled to deviation 1."
     return Part("Training", plots, reading + notes.text())
 
 
@@ -209,7 +212,9 @@ def gradient_flow(report: RunReport) -> Part | None:
     notes = Notes()
     same_axis = is_dated(report.delta_time) == is_dated(report.time)
     label = report.time_label if same_axis else "training step"
-    plot = Plot(label, "‖∂L/∂h_t‖", report.delta_time, log_y=bool(positive.any()), height=320)
+    # A trained loss is of scaled data; an identified system's criterion has no unit.
+    size = "‖∂L/∂h_t‖, scaled" if report.system is None else "‖∂L/∂h_t‖"
+    plot = Plot(label, size, report.delta_time, log_y=bool(positive.any()), height=320)
     # A logarithm has no place for zero, infinity or NaN: the line breaks there and a marker stands at the edge.
     plot.line(report.delta_time, np.where(positive, norm, np.nan), "‖∂L/∂h_t‖", BLUE, MOST_POINTS_A_LINE, notes)
     # In decades, which do not overflow near the ends of float64's range.
@@ -233,7 +238,7 @@ def gradient_flow(report: RunReport) -> Part | None:
         [("", plot.finished())],
         "The size of the loss's gradient with respect to each state, as backpropagation carries it from the last "
         "step (right) to the first (left), on a logarithmic scale: a straight fall to the left is a vanishing "
-        "gradient, a straight rise an exploding one." + notes.text(),
+        f"gradient, a straight rise an exploding one. The loss is {report.trained_on}." + notes.text(),
         flow_figures.verdict(report),
     )
 

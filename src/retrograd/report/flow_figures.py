@@ -173,7 +173,7 @@ def lag_map(report: RunReport) -> Part | None:
         plots,
         f"What the loss sends into step t reaches the use of {name} at step t − k over lag k. The parts' shares of "
         f"∂L/∂{name}, measured along it, sum to 1: orange points along the gradient, purple against it. {looks} (The "
-        "loss is the one-step error over the training part.)" + notes.text(),
+        f"loss is {report.trained_on}.)" + notes.text(),
     )
 
 
