@@ -21,8 +21,10 @@ in place of δ above. Arrays are (time, batch, features); behind a sequence's en
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -53,11 +55,11 @@ class Weights:
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep brings: δ_t; dL/dc_t of an LSTM; ∂L/∂x_t; and h_t as one step from the h_{t-1} given makes it."""
+    """What a sweep brings: δ_t; dL/dc_t of an LSTM; ∂L/∂x_t if wanted; h_t as one step from h_{t-1} makes it."""
 
     delta: Tensor
     cell: Tensor | None
-    below: Tensor
+    below: Tensor | None
     again: Tensor
 
 
@@ -86,10 +88,12 @@ def run(kind: str, weights: list[Weights], x: Tensor, start: list[Tensor], lengt
     hx = start if kind == "lstm" else start[0]
     flat = [part for w in weights for part in w.listed()]
     rest = (flat, weights[0].b_ih is not None, 1, 0.0, False, len(weights) == 2)
-    if lengths is None:
-        return fused(x, hx, *rest, False)[0]  # type: ignore[no-any-return]
-    here = alive(lengths, len(x))
-    found = fused(x[here], here.sum(1).cpu(), hx, *rest)[0]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")  # cuDNN's advice
+        if lengths is None:
+            return fused(x, hx, *rest, False)[0]  # type: ignore[no-any-return]
+        here = alive(lengths, len(x))
+        found = fused(x[here], here.sum(1).cpu(), hx, *rest)[0]
     return found.new_zeros(*x.shape[:2], found.shape[-1]).masked_scatter_(here[..., None], found)  # type: ignore[no-any-return]
 
 
@@ -103,6 +107,7 @@ def sweep(
     g_cell: Tensor | None,
     reverse: bool,
     lengths: Tensor | None,
+    wants_below: bool,
 ) -> Swept:
     """Return the gradient of every state of one direction.
 
@@ -116,14 +121,17 @@ def sweep(
         g_cell: what the loss sends straight into the cells, of an LSTM.
         reverse: whether it runs from the last step to the first.
         lengths: as :func:`run` takes it.
+        wants_below: whether ∂L/∂x_t is wanted.
     """
     before = _before(states, start[0], reverse, lengths)
     a, b = F.linear(x, weights.ih, weights.b_ih), F.linear(before, weights.hh, weights.b_hh)
     order = list(range(len(x))) if reverse else list(range(len(x)))[::-1]
     cell = None
+    d_a: _Made  # ∂L/∂a, of which only a layer with one below it has need
     if kind == "linear":
         again = a + b
-        delta = d_a = _scan(Dense(weights.hh.mT), g, None, not reverse, lengths)
+        delta = _scan(Dense(weights.hh.mT), g, None, not reverse, lengths)
+        d_a = partial(torch.clone, delta)
     elif kind == "gru":
         again, delta, d_a = _gru(a, b, before, g, weights.hh, order)
     elif kind == "lstm":
@@ -134,12 +142,12 @@ def sweep(
         # relu's slope at NaN is 1, as autograd has it.
         slope = 1 - states.square() if kind == "tanh" else (~(states <= 0)).to(g.dtype)
         delta = _elman(slope, g, weights.hh, order)
-        d_a = slope * delta
-    below = d_a @ weights.ih
+        d_a = partial(torch.mul, slope, delta)
+    below = d_a() @ weights.ih if wants_below else None
     if lengths is not None:
         here = alive(lengths, len(x))[..., None]
-        delta, below, again = (torch.where(here, part, 0) for part in (delta, below, again))
-        cell = None if cell is None else torch.where(here, cell, 0)
+        delta, again = torch.where(here, delta, 0), torch.where(here, again, 0)
+        below, cell = (None if part is None else torch.where(here, part, 0) for part in (below, cell))
     return Swept(delta, cell, below, again)
 
 
@@ -162,6 +170,7 @@ def _before(states: Tensor, start: Tensor, reverse: bool, lengths: Tensor | None
     return before if lengths is None else torch.where(alive(lengths, len(states))[..., None], before, 0)
 
 
+_Made = Callable[[], Tensor]
 # f, i k -> c_t and c_{t-1}
 _Cells = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -184,7 +193,7 @@ def _elman(slope: Tensor, g: Tensor, W: Tensor, order: list[int]) -> Tensor:
     return delta
 
 
-def _gru(a: Tensor, b: Tensor, before: Tensor, g: Tensor, W: Tensor, order: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+def _gru(a: Tensor, b: Tensor, before: Tensor, g: Tensor, W: Tensor, order: list[int]) -> tuple[Tensor, Tensor, _Made]:
     (a_r, a_z, a_n), (b_r, b_z, b_n) = a.chunk(3, -1), b.chunk(3, -1)
     r, z = torch.sigmoid(a_r + b_r), torch.sigmoid(a_z + b_z)
     n = torch.tanh(a_n + r * b_n)
@@ -195,13 +204,12 @@ def _gru(a: Tensor, b: Tensor, before: Tensor, g: Tensor, W: Tensor, order: list
     for t, earlier in pairwise(order):
         s = (K[t] * deltas[t][:, None]).flatten(1)
         deltas[earlier].addmm_(s, W).addcmul_(keeps[t], deltas[t])
-    d_a = torch.cat([K_r * delta, K_z * delta, K_n * delta], -1)
-    return (1 - z) * n + z * before, delta, d_a
+    return (1 - z) * n + z * before, delta, lambda: torch.cat([K_r * delta, K_z * delta, K_n * delta], -1)
 
 
 def _lstm(
     both: Tensor, cells: _Cells, g: Tensor, g_cell: Tensor | None, weights: Weights, order: list[int]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, _Made]:
     i, f, k, o = both.chunk(4, -1)
     i, f, k, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(k), torch.sigmoid(o)
     c, before = cells(f, i * k)
@@ -219,7 +227,10 @@ def _lstm(
             s = torch.cat([(inner * gammas[t][:, None]).flatten(1), out * d_m], 1)
             deltas[earlier].addmm_(s, weights.hh)
             gammas[earlier].addcmul_(keeps[t], gammas[t])
-    d_m = delta if weights.hr is None else delta @ weights.hr
-    d_a = torch.cat([(K * gamma[..., None, :]).flatten(2), K_o * d_m], -1)
+
+    def d_a() -> Tensor:
+        d_m = delta if weights.hr is None else delta @ weights.hr
+        return torch.cat([(K * gamma[..., None, :]).flatten(2), K_o * d_m], -1)
+
     h = o * squashed
     return h if weights.hr is None else h @ weights.hr.mT, delta, gamma, d_a

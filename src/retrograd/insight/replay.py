@@ -139,7 +139,7 @@ def _layers(kept: Kept, g_output: Tensor | None, g_final: list[Tensor | None]) -
     finals = [None if part is None else _states(part, order, dtype) for part in [*g_final, None, None][:2]]
     found = []
     for layer in range(layers)[::-1]:
-        below = torch.zeros_like(inputs[layer])
+        below: list[Tensor] = []
         for number, (states, own) in enumerate(
             zip(inputs[layer + 1].chunk(directions, -1), g.chunk(directions, -1), strict=True)
         ):
@@ -150,12 +150,12 @@ def _layers(kept: Kept, g_output: Tensor | None, g_final: list[Tensor | None]) -
             if finals[1] is not None:
                 cells = _added(own.new_zeros(steps, batch, widths[1]), finals[1][row], at)
             w, begin = weights[layer][number], [part[row] for part in start]
-            swept = sweep(kind, w, inputs[layer], states, begin, own, cells, bool(number), lengths)
+            swept = sweep(kind, w, inputs[layer], states, begin, own, cells, bool(number), lengths, layer > 0)
             if layer + 1 == layers:
                 _check(kept, kind, w, inputs[layer], states, begin[0], swept.again, order, row, at)
-            below += swept.below
+            below += [] if swept.below is None else [swept.below]
             found.append(Replayed(layer, DIRECTIONS[number], swept.delta, swept.cell))
-        g = below
+        g = torch.stack(below).sum(0) if below else g
     return sorted(found, key=lambda one: (one.layer, one.direction != "forward"))
 
 
