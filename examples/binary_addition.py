@@ -191,7 +191,7 @@ def figures(result: Result) -> dict[str, float]:
         "p of 10": p10,
         "v of 10": v10,
         **{f"{kind}, {numbers}": share[-1] for kind in result.wrong for numbers, share in result.wrong[kind].items()},
-        "last right length": LENGTHS[int((soft == 0).sum()) - 1],
+        "last right length": max((n for n, share in zip(LENGTHS, soft, strict=True) if share == 0), default=0),
     }
 
 
