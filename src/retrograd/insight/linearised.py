@@ -89,7 +89,8 @@ def run(kind: str, weights: list[Weights], x: Tensor, start: list[Tensor], lengt
     flat = [part for w in weights for part in w.listed()]
     rest = (flat, weights[0].b_ih is not None, 1, 0.0, False, len(weights) == 2)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")  # cuDNN's advice
+        # cuDNN's advice to the owner of a whole layer's weights.
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
         if lengths is None:
             return fused(x, hx, *rest, False)[0]  # type: ignore[no-any-return]
         here = alive(lengths, len(x))
