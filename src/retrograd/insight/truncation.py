@@ -84,10 +84,10 @@ class Truncation:
 def truncation(sweep: Sweep, windows_: Sequence[int] | str | None = None) -> Truncation:
     """Return what truncation to each window keeps of the gradient of W_hh, and at which angle.
 
-    It costs about a weight gradient a window; of dense transitions that change with time, which are multiplied with one
-    another once, some runs forward and backward. Where products of transitions overflow, though the gradient does not,
-    lags are gone through one by one. :func:`retrograd.truncation_error` measures all weights together, for chosen
-    windows and strides.
+    It costs about a weight gradient a window; of dense transitions that change with time some fourteen runs forward and
+    backward at 4096 steps of 64 states. Where products of transitions overflow, though the gradient does not, lags are
+    gone through one by one, T times a step's work. :func:`retrograd.truncation_error` measures all weights together,
+    for chosen windows and strides.
 
     Args:
         sweep: the forward and backward run.
