@@ -119,8 +119,8 @@ def test_grids_of_lags_go_from_the_least_to_the_longest(longest: int) -> None:
     assert (grid[0], grid[-1]) == (1, longest)
     assert all(a < b for a, b in itertools.pairwise(grid))
     if longest > 256:
-        assert len(grid) <= 16 + np.log2(longest / 64)
-        assert {4, 6, 8, 12, 24, 48, 64} <= set(grid)
+        assert len(grid) <= 11 + np.log2(longest / 16)
+        assert {4, 6, 8, 12, 16, 32, 64} <= set(grid)
         assert max(b / a for a, b in itertools.pairwise(grid) if a >= 8) <= 2
 
 

@@ -349,7 +349,7 @@ def test_modes_on_the_circle_are_not_outside_and_twins_are_named_once() -> None:
 
 def test_what_was_not_measured_is_not_claimed() -> None:
     sweep = Sweep.of_scan(Dense(torch.ones(1, 1)), torch.zeros(1000, 1), torch.ones(1))
-    assert "none of the 17 windows measured below 1000 steps" in advice(verdict(sweep), "window").text
+    assert "none of the 15 windows measured below 1000 steps" in advice(verdict(sweep), "window").text
     short = Sweep.of_scan(Dense(torch.ones(1, 1)), torch.zeros(1, 1), torch.ones(1))
     assert verdict(short).advice == ()
     # A peak between the lags that were measured is found all the same.

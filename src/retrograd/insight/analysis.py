@@ -57,7 +57,7 @@ class Analysis:
 def analyse(sweep: Sweep, needed: int | None = None, *, name: str = "W_hh") -> Analysis:
     """Ask every question of a sweep.
 
-    Up to 256 steps every lag is looked at; of a longer sequence 1 to 8, two an octave up to 64 and one beyond, so that
+    Up to 256 steps every lag is looked at; of a longer sequence 1 to 8, 12, 16 and one an octave beyond, so that
     the whole costs some ten runs forward and backward. The functions by themselves take any lags.
 
     Args:
@@ -77,7 +77,9 @@ def analyse(sweep: Sweep, needed: int | None = None, *, name: str = "W_hh") -> A
     """
     require_sweep("analyse", sweep)
     flowing, through = flow(sweep), jacobians(sweep)
-    modes = spectrum(sweep, through=through, most_norms=ENOUGH) if sweep.one_spectrum else None
+    modes = None
+    if sweep.one_spectrum:
+        modes = spectrum(sweep, through=through, most_norms=ENOUGH // sweep.states.shape[2])
     truncated = truncation(sweep)
     judged = verdict(sweep, needed, name=name, flowing=flowing, through=through, modes=modes, truncated=truncated)
     return Analysis(flowing, through, lag_map(sweep), truncated, modes, judged, name)

@@ -112,8 +112,8 @@ def jacobians(
 
     Args:
         A: a sweep; transitions; a matrix ``(H, H)``; or what :meth:`retrograd.Dense.normal` gives.
-        lags: which, from 0; ``"all"``; or None: all up to 256, of a longer sequence 0 to 8, two an octave
-            up to 64 and one beyond.
+        lags: which, from 0; ``"all"``; or None: all up to 256, of a longer sequence 0 to 8, 12, 16 and
+            one an octave beyond.
         end: s, the step that the products end with, from 1; T by default.
         longest: the largest lag; s by default, from h_s to h_0. Needed where A is one matrix and there is no s.
         top: how many singular values.

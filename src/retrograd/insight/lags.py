@@ -87,7 +87,7 @@ def lag_map(sweep: Sweep, edges: Sequence[int] | str | None = None) -> LagMap:
     Args:
         sweep: the forward and backward run.
         edges: lags that bound the bins, within 0 and T, both added; ``"all"``: one bin a lag; or None: one bin a lag up
-            to T = 256, of a longer sequence up to lag 8, then two bins an octave up to 64 and one beyond.
+            to T = 256, of a longer sequence up to lag 8, then from 8, 12, 16 and one an octave beyond.
 
     Raises:
         InputError: an edge is no whole number from 0 to T.

@@ -27,8 +27,8 @@ __all__ = [
     "steps_between",
 ]
 
-# Lags up to FINE one by one, up to HALVED two an octave, then one.
-FINE, HALVED = 8, 64
+# Lags up to FINE one by one, up to HALVED two an octave, then one: each costs as much as a scan.
+FINE, HALVED = 8, 16
 # Elements worked on at a time: fresh memory costs more than the arithmetic.
 _PIECE = 1 << 17
 # Where a curve is asked for at every lag by default.
@@ -40,8 +40,8 @@ def lag_grid(longest: int, lags: Sequence[int] | str | None, least: int, name: s
 
     Args:
         longest: the largest one; always in.
-        lags: those wanted; ``"all"``; or None: all up to 256, else 0 to 8, two an octave up to
-            64 and one beyond.
+        lags: those wanted; ``"all"``; or None: all up to 256, else 0 to 8, 12, 16 and one an
+            octave beyond.
         least: the smallest one.
         name: what the caller calls them.
 
@@ -49,7 +49,7 @@ def lag_grid(longest: int, lags: Sequence[int] | str | None, least: int, name: s
         InputError: a lag is outside, or no whole number.
 
     >>> lag_grid(3, None, 0), lag_grid(1000, None, 0)[8:]
-    ([0, 1, 2, 3], [8, 12, 16, 24, 32, 48, 64, 128, 256, 512, 1000])
+    ([0, 1, 2, 3], [8, 12, 16, 32, 64, 128, 256, 512, 1000])
     """
     if isinstance(lags, str) and lags != "all":
         raise InputError(f"{name} are {lags!r}, expected whole numbers, 'all' or None")
@@ -61,7 +61,7 @@ def lag_grid(longest: int, lags: Sequence[int] | str | None, least: int, name: s
             raise InputError(f"{name} are {wrong or 'empty'}, expected whole numbers from {least} to {longest}")
         return sorted({int(lag) for lag in lags})
     octaves = [HALVED << octave for octave in range(longest.bit_length())]
-    grid = {*range(FINE + 1), *(3 * lag // 2 for lag in (8, 16, 32)), 16, 32, *octaves}
+    grid = {*range(FINE + 1), 3 * FINE // 2, *octaves}
     return sorted({lag for lag in grid if least <= lag < longest} | {longest})
 
 

@@ -91,8 +91,8 @@ def truncation(sweep: Sweep, windows_: Sequence[int] | str | None = None) -> Tru
 
     Args:
         sweep: the forward and backward run.
-        windows_: windows from 1 to T; ``"all"``; or None: all up to T = 256, of a longer sequence 1 to 8, then two
-            an octave up to 64 and one beyond.
+        windows_: windows from 1 to T; ``"all"``; or None: all up to T = 256, of a longer sequence 1 to 8, 12, 16
+            and one an octave beyond.
 
     Raises:
         InputError: a window is no whole number from 1 to T.

@@ -108,7 +108,7 @@ def verdict(
     flowing = flow(sweep) if flowing is None else flowing
     through = jacobians(sweep) if through is None else through
     if modes is None and sweep.one_spectrum:
-        modes = spectrum(sweep, through=through, most_norms=ENOUGH)
+        modes = spectrum(sweep, through=through, most_norms=ENOUGH // sweep.states.shape[2])
     truncated = truncation(sweep) if truncated is None else truncated
     paths = _paths(sweep, needed, through, modes)
     # The sequence that grows most, and the one that fades most: one and the same where the transitions are.
