@@ -48,7 +48,7 @@ class Analysis:
 
     @cached_property
     def plot(self) -> Plots:
-        """matplotlib figures: ``plot.flow``, ``jacobians``, ``lag_map``, ``truncation``, ``spectrum``, ``memory``."""
+        """Matplotlib figures: ``plot.flow``, ``jacobians``, ``lag_map``, ``truncation``, ``spectrum``, ``memory``."""
         from retrograd.insight.plots import Plots
 
         return Plots(self)
