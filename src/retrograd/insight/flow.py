@@ -50,15 +50,11 @@ def flow(sweep: Sweep) -> Flow:
     if not isinstance(sweep, Sweep):
         raise TypeError(f"flow: sweep is {_named(sweep)}, expected a Sweep{_ONE_OF if isinstance(sweep, dict) else ''}")
     by_sequence = norm(sweep.delta)
-    if sweep.diagonal:
-        parts = (sweep.delta * sweep.previous.conj()).sum(1)
-    else:
-        parts = (sweep.delta.mT @ sweep.previous.conj()).flatten(1)
     return Flow(
         norm(by_sequence.mT).cpu().numpy(),
-        norm(norm(sweep.direct).mT).cpu().numpy(),
+        norm(sweep.direct_norms.mT).cpu().numpy(),
         by_sequence.cpu().numpy(),
-        norm(parts).cpu().numpy(),
+        norm(sweep.gradients.flatten(1)).cpu().numpy(),
     )
 
 

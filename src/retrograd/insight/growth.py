@@ -28,8 +28,8 @@ __all__ = ["ENOUGH", "TransientGrowth", "conditions", "largest_power", "transien
 
 Array = np.ndarray[Any, Any]
 
-# Norms times states after which an analysis is content with a bound: 16 norms of 64 states.
-ENOUGH = 1024
+# Norms times states after which an analysis is content with a bound: 8 norms of 64 states.
+ENOUGH = 512
 # With so few left, the stretches next to the largest norm and those with the largest bounds are halved first.
 _AT_ONCE = 4
 _ROWS = 1 << 12

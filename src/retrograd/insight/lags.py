@@ -25,8 +25,8 @@ from torch import Tensor
 
 from retrograd.errors import InputError
 from retrograd.insight.halves import halves_of
-from retrograd.insight.products import act, bin_sums, lag_grid, one_by_one, pieces, steps_between
-from retrograd.insight.sweep import Sweep, outer
+from retrograd.insight.products import act, bin_sums, lag_grid, one_by_one, outer, pieces, steps_between
+from retrograd.insight.sweep import Sweep
 from retrograd.norms import norm
 
 __all__ = ["LagMap", "lag_map", "lag_parts"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from retrograd.backends import select
+from retrograd.backends import outer_sum, select
 from retrograd.errors import InputError
 from retrograd.pool import empty
 from retrograd.transition import apply_adjoint, apply_transition
@@ -23,6 +23,7 @@ __all__ = [
     "identity",
     "lag_grid",
     "one_by_one",
+    "outer",
     "pieces",
     "steps_between",
 ]
@@ -256,3 +257,10 @@ def pieces(A: Tensor, batch: int, time: int) -> Iterator[tuple[slice, Windows]]:
     for begin in range(0, batch, rows):
         part = slice(begin, begin + rows)
         yield part, shared or Windows(steps_between(A[part]))
+
+
+def outer(gradient: Tensor, factor: Tensor, diagonal: bool) -> Tensor:
+    """Return Σ gradient_t factor_t^H over batch and time; of a diagonal A its diagonal."""
+    if not diagonal:
+        return outer_sum(gradient, factor)
+    return torch.mul(gradient, factor.conj(), out=empty(gradient.shape, gradient)).sum((0, 1))

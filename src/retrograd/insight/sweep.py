@@ -25,13 +25,11 @@ from retrograd.problem import Loss, Problem, gradient_of, scalar
 from retrograd.segments import previous_states
 from retrograd.transition import Dense, Diagonal, Transition
 
-__all__ = ["Sweep", "outer", "require_sweep"]
+__all__ = ["Sweep", "require_sweep"]
 
 DIRECTIONS = ("forward", "backward")
 # A step that the loss sends less than this part of its sequence's largest g_t into is not one that it looks at.
 HEARD = 1e-3
-# Elements up to which a copy costs nothing.
-_SMALL = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -94,17 +92,22 @@ class Sweep:
         return found
 
     @cached_property
+    def direct_norms(self) -> Tensor:
+        """‖g_t‖ of every sequence, ``(B, T)``."""
+        return norm(self.direct)
+
+    @cached_property
     def heard(self) -> Tensor:
         """Bool ``(B, T)``: where g_t is at least a thousandth of the largest of its sequence."""
-        size = norm(self.direct)
+        size = self.direct_norms
         return (size >= HEARD * size.amax(1, keepdim=True)) & (size > 0)
 
     @cached_property
     def gradient(self) -> Tensor:
         """G = Σ δ_t h_{t-1}^H, ``(H, H)``; of a diagonal A its diagonal, ``(H,)``."""
-        return outer(self.delta, self.previous, self.diagonal)
+        return self.gradients.sum(0)
 
-    @property
+    @cached_property
     def gradients(self) -> Tensor:
         """Each sequence's part in G, ``(B, H, H)``; of a diagonal A ``(B, H)``."""
         if self.diagonal:
@@ -328,18 +331,6 @@ class Sweep:
         from retrograd.insight.fitted import sweep_of
 
         return sweep_of(model, U, Y, experiment, horizon)
-
-
-def outer(gradient: Tensor, factor: Tensor, diagonal: bool) -> Tensor:
-    """Return Σ gradient_t factor_t^H over batch and time, ``(H, H)``; of a diagonal A its diagonal, ``(H,)``."""
-    if diagonal:
-        return (gradient * factor.conj()).sum((0, 1))
-    if gradient.numel() <= _SMALL or (gradient.is_contiguous() and factor.is_contiguous()):
-        return gradient.flatten(0, 1).mT @ factor.flatten(0, 1).conj()
-    total = gradient.new_zeros(gradient.shape[2], factor.shape[2])
-    for row in range(len(gradient)):  # a slice of time is no matrix, and copying it costs more than the product
-        total.addmm_(gradient[row].mT, factor[row].conj())
-    return total
 
 
 def require_sweep(caller: str, sweep: Any) -> None:

@@ -21,13 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrograd.backends import outer_sum
 from retrograd.errors import InputError
 from retrograd.insight.halves import halves_of
-from retrograd.insight.products import Sliding, lag_grid, one_by_one, pieces, steps_between
+from retrograd.insight.products import Sliding, lag_grid, one_by_one, outer, pieces, steps_between
 from retrograd.insight.sweep import Sweep
 from retrograd.norms import norm
-from retrograd.pool import empty
 
 __all__ = ["Truncation", "truncation"]
 
@@ -166,7 +164,7 @@ def _parts_of_one_source(sweep: Sweep, edges: list[int]) -> Tensor:
     parts = sweep.gradient.new_zeros(len(edges) - 1, *sweep.gradient.shape)
     for bin_, (first, last) in enumerate(itertools.pairwise(edges)):
         lags = slice(max(end - last, 0), max(end - first, 0))
-        parts[bin_] = _outer(sweep.delta[:, lags], previous[:, lags], sweep.diagonal)
+        parts[bin_] = outer(sweep.delta[:, lags], previous[:, lags], sweep.diagonal)
     return parts
 
 
@@ -204,7 +202,7 @@ def _carried(sweep: Sweep, x: Tensor, bins: Iterable[tuple[int, int]]) -> Iterat
         for rows, sums in each:
             within = sums.below(width)
             carried = sums.from_(within, lag) if shared else sums.carried(within, lag)
-            part += _outer(carried, previous[rows, : time - lag], sweep.diagonal)
+            part += outer(carried, previous[rows, : time - lag], sweep.diagonal)
         yield _after(each[0][1].products.over(lag)[0, 0], part) if shared and lag else part
 
 
@@ -212,17 +210,10 @@ def _parts_one_by_one(sweep: Sweep, edges: list[int]) -> Tensor:
     """Return the gradient by bins of lags, every g_t carried back to every step."""
     parts = sweep.gradient.new_zeros(len(edges) - 1, *sweep.gradient.shape)
     for lag, carried in enumerate(one_by_one(steps_between(sweep.A), sweep.direct)):
-        parts[bisect.bisect(edges, lag) - 1] += _outer(carried, sweep.previous[:, : sweep.time - lag], sweep.diagonal)
+        parts[bisect.bisect(edges, lag) - 1] += outer(carried, sweep.previous[:, : sweep.time - lag], sweep.diagonal)
     return parts
 
 
 def _after(product: Tensor, part: Tensor) -> Tensor:
     """Return Φ^H · part."""
     return product.conj() * part if product.ndim == 1 else product.mH @ part
-
-
-def _outer(gradient: Tensor, factor: Tensor, diagonal: bool) -> Tensor:
-    """Return Σ gradient_t factor_t^H over batch and time; of a diagonal A its diagonal."""
-    if not diagonal:
-        return outer_sum(gradient, factor)
-    return torch.mul(gradient, factor.conj(), out=empty(gradient.shape, gradient)).sum((0, 1))
