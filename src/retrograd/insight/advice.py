@@ -161,7 +161,7 @@ def _of_growth(case: Case) -> list[Advice]:
         text = "Keep every gate at most 1 in size, such as rg.Diagonal(torch.sigmoid(z)) with z what made them: "
     elif not case.one:
         text = "Divide every A_t by max(1, ‖A_t‖): "
-    elif "transient growth" in case.kinds and case.modes is not None and not (case.modes.time_constant < 0).any():
+    elif "transient growth" in case.kinds and case.modes is not None and not case.modes.outside.any():
         value = case.modes.radius
         text = "Use a normal transition, such as rg.Diagonal of the same eigenvalues: "
     else:

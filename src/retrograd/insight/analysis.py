@@ -7,12 +7,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from retrograd.insight.flow import Flow, Jacobians, flow, jacobians
-from retrograd.insight.growth import ENOUGH
 from retrograd.insight.lags import LagMap, lag_map
-from retrograd.insight.spectrum import Spectrum, spectrum
+from retrograd.insight.spectrum import Spectrum
 from retrograd.insight.sweep import Sweep, require_sweep
 from retrograd.insight.truncation import Truncation, truncation
-from retrograd.insight.verdict import Verdict, verdict
+from retrograd.insight.verdict import Verdict, modes_of, verdict
 
 if TYPE_CHECKING:
     from retrograd.insight.plots import Plots
@@ -77,9 +76,7 @@ def analyse(sweep: Sweep, needed: int | None = None, *, name: str = "W_hh") -> A
     """
     require_sweep("analyse", sweep)
     flowing, through = flow(sweep), jacobians(sweep)
-    modes = None
-    if sweep.one_spectrum:
-        modes = spectrum(sweep, through=through, most_norms=ENOUGH // sweep.states.shape[2])
+    modes = modes_of(sweep, through)
     truncated = truncation(sweep)
     judged = verdict(sweep, needed, name=name, flowing=flowing, through=through, modes=modes, truncated=truncated)
     return Analysis(flowing, through, lag_map(sweep), truncated, modes, judged, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,4 +96,4 @@ def _of_forecaster(model: Forecaster, X: Any, y: Any, experiment: int) -> Sweep:
     with torch.no_grad():
         A, u, h0 = states.driven(values)
         sweep = Sweep.of_scan(A, u, h0, grad_states=states.as_states(torch.from_numpy(gradient)), made_of="system")
-    return sweep.with_loss(loss)
+    return replace(sweep, loss=loss)

@@ -141,7 +141,7 @@ class Plots:
         for mask, name, marker, color in (
             ((constant >= 0) & np.isfinite(constant), f"{what} inside: they fade", "o", BLUE),
             (np.isinf(constant), f"{what} on it: they stay", "s", GREEN),
-            (constant < 0, f"{what} outside: they grow", "^", VERMILLION),
+            (found.outside, f"{what} outside: they grow", "^", VERMILLION),
         ):
             if mask.any():
                 axis.scatter(

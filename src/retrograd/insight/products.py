@@ -18,9 +18,7 @@ __all__ = [
     "Windows",
     "act",
     "bin_sums",
-    "chain",
     "combine",
-    "identity",
     "lag_grid",
     "one_by_one",
     "outer",
@@ -69,23 +67,6 @@ def lag_grid(longest: int, lags: Sequence[int] | str | None, least: int, name: s
 def combine(A: Tensor, later: Tensor, earlier: Tensor) -> Tensor:
     """Return later · earlier; A tells by its rank whether they are diagonals."""
     return later * earlier if A.ndim == 3 else later @ earlier
-
-
-def identity(A: Tensor) -> Tensor:
-    """Return Φ(t, t), ``(1, 1, ...)``."""
-    width = A.shape[-1]
-    one = A.new_ones(width) if A.ndim == 3 else torch.eye(width, dtype=A.dtype, device=A.device)
-    return one[None, None]
-
-
-def chain(A: Tensor, start: int, stop: int) -> Tensor:
-    """Return Φ(stop, start), ``(groups, ...)``, of transitions that change with time: pairs first, then their pairs."""
-    product = A[:, start:stop]
-    while product.shape[1] > 1:
-        even = product.shape[1] // 2 * 2
-        paired = combine(A, product[:, 1:even:2], product[:, 0:even:2])
-        product = torch.cat([paired, product[:, even:]], 1) if even < product.shape[1] else paired
-    return product[:, 0]
 
 
 def steps_between(A: Tensor) -> Tensor:

@@ -77,6 +77,11 @@ class Spectrum:
     frequency: Array
     averaged: bool
 
+    @property
+    def outside(self) -> Array:
+        """Which modes lie outside the unit circle, by more than rounding, ``(H,)``."""
+        return np.asarray(self.time_constant < 0)
+
 
 def spectrum(
     A: Sweep | Dense | Diagonal | Tensor,

@@ -9,7 +9,7 @@ RNN, open or closed loop. All is float64 (complex128 where something is complex)
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -113,10 +113,6 @@ class Sweep:
         if self.diagonal:
             return (self.delta * self.previous.conj()).sum(1)
         return self.delta.mT @ self.previous.conj()
-
-    def with_loss(self, loss: float) -> Sweep:
-        """Return the same sweep of a loss whose value is known from elsewhere."""
-        return replace(self, loss=loss)
 
     @classmethod
     @torch.no_grad()

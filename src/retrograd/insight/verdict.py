@@ -30,7 +30,7 @@ from retrograd.insight.spectrum import Spectrum, spectrum
 from retrograd.insight.sweep import Sweep, require_sweep
 from retrograd.insight.truncation import Truncation, truncation
 
-__all__ = ["Verdict", "longest_waits", "verdict"]
+__all__ = ["Verdict", "longest_waits", "modes_of", "verdict"]
 
 Array = np.ndarray[Any, Any]
 
@@ -107,15 +107,14 @@ def verdict(
         raise InputError("the transitions hold NaN or infinity: there is nothing to judge")
     flowing = flow(sweep) if flowing is None else flowing
     through = jacobians(sweep) if through is None else through
-    if modes is None and sweep.one_spectrum:
-        modes = spectrum(sweep, through=through, most_norms=ENOUGH // sweep.states.shape[2])
+    modes = modes_of(sweep, through) if modes is None else modes
     truncated = truncation(sweep) if truncated is None else truncated
     paths = _paths(sweep, needed, through, modes)
     # The sequence that grows most, and the one that fades most: one and the same where the transitions are.
     growing, fading = max(paths, key=lambda path: path.largest), min(paths, key=lambda path: path.at_needed)
     kinds = [] if _finite(sweep, flowing) else ["not finite"]
     if growing.largest > np.log10(EXPLODED):
-        inside = modes is not None and not modes.averaged and not (modes.time_constant < 0).any()
+        inside = modes is not None and not modes.averaged and not modes.outside.any()
         at_end = growing.through.log10_norm[-1] > np.log10(EXPLODED) and growing.lag >= growing.end / 2
         kinds.append("exploding" if at_end and not inside else "transient growth")
     if fading.at_needed < np.log10(VANISHED):
@@ -124,6 +123,20 @@ def verdict(
     evidence = [*_way(growing, fading, len(paths)), *_steps(sweep, flowing), *_modes(modes, sweep.time, kinds, name)]
     advice = advise(Case(sweep, tuple(kinds), growing, fading, modes, truncated, name))
     return Verdict(tuple(kinds) or ("healthy",), tuple(evidence), tuple(advice), fading.needed)
+
+
+def modes_of(sweep: Sweep, through: Jacobians) -> Spectrum | None:
+    """Return the spectrum as an analysis takes it, its largest power proven as far as is cheap; None if there is none.
+
+    >>> import torch
+    >>> from retrograd import Dense
+    >>> sweep = Sweep.of_scan(Dense(torch.eye(2)), torch.ones(3, 2))
+    >>> modes_of(sweep, jacobians(sweep)).radius
+    1.0
+    """
+    if not sweep.one_spectrum:
+        return None
+    return spectrum(sweep, through=through, most_norms=ENOUGH // sweep.states.shape[2])
 
 
 def longest_waits(sweep: Sweep) -> tuple[Array, Array]:
@@ -237,7 +250,7 @@ def _modes(modes: Spectrum | None, time: int, kinds: list[str], name: str) -> li
     named = Counter(_mode(modes, number, time) for number in range(len(modes.eigenvalues)))
     first = [f"{text} ({count} modes)" if count > 1 else text for text, count in list(named.items())[:MODES_NAMED]]
     lines = [f"The largest {what}s, and what each makes of a gradient in {time} steps: {'; '.join(first)}."]
-    beyond = int((modes.time_constant < 0).sum())
+    beyond = int(modes.outside.sum())
     if beyond:
         lines.append(f"{beyond} of {len(modes.eigenvalues)} modes lie outside the unit circle.")
     if "transient growth" in kinds and not modes.averaged and modes.departure > 0:
