@@ -6,7 +6,6 @@ import os
 import re
 import resource
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +21,7 @@ import pandas as pd
 import pytest
 
 from cli.command import retrograd
-from report.live_client import PATIENCE, Stream, ask
+from report.live_client import PATIENCE, Stream, ask, interrupt_the_end
 from retrograd.report import live
 from retrograd.report.live import terminal
 from retrograd.report.live import view as module
@@ -308,13 +307,7 @@ def test_a_standard_input_that_is_closed_is_no_terminal(monkeypatch: pytest.Monk
 def test_ctrl_c_when_everything_is_written_changes_nothing(
     retrograd: Any, watched: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    close = module.LiveServer.close
-
-    def interrupted(server: Any, timeout: float) -> None:
-        signal.raise_signal(signal.SIGINT)
-        close(server, timeout)
-
-    monkeypatch.setattr(module.LiveServer, "close", interrupted)
+    interrupt_the_end(monkeypatch)
     ran = retrograd(*FIT, "--live")
     assert ran.code == 0, ran.err
     assert watched[-1] == ("end", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,10 @@ from email.message import Message
 from http.client import HTTPResponse
 from typing import Any
 from urllib.parse import urlsplit
+
+import pytest
+
+from retrograd.report.live import view
 
 # A test that waits for longer has failed.
 PATIENCE = 30.0
@@ -67,3 +72,14 @@ class Stream:
 
     def __exit__(self, *_: object) -> None:
         self._response.close()
+
+
+def interrupt_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have Ctrl-C arrive just when the live view's server is being closed."""
+    close = view.LiveServer.close
+
+    def interrupted(server: Any, timeout: float) -> None:
+        signal.raise_signal(signal.SIGINT)
+        close(server, timeout)
+
+    monkeypatch.setattr(view.LiveServer, "close", interrupted)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from report.live_client import PATIENCE, Stream, ask
+from report.live_client import PATIENCE, Stream, ask, interrupt_the_end
 from report.live_training import Training, training
 from retrograd.report.live import LiveView, Pictures
 from retrograd.report.live import view as module
@@ -207,13 +207,7 @@ def test_an_error_is_what_a_page_is_told_last(error: BaseException, reason: str)
 def test_ctrl_c_while_it_ends_leaves_no_page_without_its_end(
     error: BaseException | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    close = module.LiveServer.close
-
-    def interrupted(server: Any, timeout: float) -> None:
-        signal.raise_signal(signal.SIGINT)
-        close(server, timeout)
-
-    monkeypatch.setattr(module.LiveServer, "close", interrupted)
+    interrupt_the_end(monkeypatch)
     opened: list[Stream] = []
     handler = signal.getsignal(signal.SIGINT)
 
