@@ -20,8 +20,8 @@ from torch import Tensor
 
 import retrograd as rg
 from benchmarks.run import machine
-from retrograd import palette
 from retrograd.backends.reference import carry_dtype
+from retrograd.pictures import palette
 
 RESULT = Path(__file__).parent / "results" / "accuracy.json"
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "accuracy.png"

@@ -22,8 +22,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from benchmarks import forecasting
 from benchmarks.run import machine
-from retrograd.data import read_table
 from retrograd.estimators import StateSpace, singular_values
+from retrograd.tables.read import read_table
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "estimators.json"

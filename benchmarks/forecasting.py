@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from retrograd.data import read_table
-from retrograd.estimators.forecaster import Forecaster
+from retrograd.estimators.forecasting.estimator import Forecaster
+from retrograd.tables.read import read_table
 
 Array = np.ndarray[Any, Any]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.run import RESULTS
-from retrograd import palette
+from retrograd.pictures import palette
 
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "bench.png"
 # A colour and a marker each: told apart without colour too.

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 import pictures
 import retrograd as rg
-from retrograd import palette
+from retrograd.pictures import palette
 
 BITS, BATCH, EPOCHS, RATE = 8, 128, 600, 0.05
 # A start that learned has some 0.002 nats a bit on new sums, one that is stuck 0.4.

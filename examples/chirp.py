@@ -34,7 +34,7 @@ from torch import Tensor
 
 import pictures
 import retrograd as rg
-from retrograd import palette
+from retrograd.pictures import palette
 
 SAMPLES, FREQUENCY, RISE = 64, 0.02, 0.2
 BATCH, EPOCHS, RATE, TRAINED_AT = 128, 1000, 0.05, 6.0

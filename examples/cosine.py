@@ -35,7 +35,7 @@ from torch.nn.utils import vector_to_parameters
 
 import pictures
 import retrograd as rg
-from retrograd import palette
+from retrograd.pictures import palette
 
 PERIOD, STEPS, BEYOND, STATES = 30, 120, 120, 4
 # In stage s every 2^s-th input is the truth; in the last none is but the first ten.

@@ -28,7 +28,7 @@ from torch import Tensor
 
 import pictures
 import retrograd as rg
-from retrograd import palette
+from retrograd.pictures import palette
 
 DRIFT, NOISE = 0.15, 1.0
 STEPS, HORIZON, EPOCHS = 4000, 200, 300

@@ -26,7 +26,7 @@ from torch import Tensor
 
 import pictures
 import retrograd as rg
-from retrograd import palette
+from retrograd.pictures import palette
 
 STEPS, BURN_IN, SEEDS = 4000, 200, 8
 SLOW, FAST, GAIN, NOISE = 0.98, 0.6, 8.0, 0.3

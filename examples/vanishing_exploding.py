@@ -30,7 +30,7 @@ from torch import Tensor
 
 import pictures
 import retrograd as rg
-from retrograd import palette
+from retrograd.pictures import palette
 
 STATES, STEPS, BATCH, EPOCHS, RATE = 16, 200, 32, 200, 0.0005
 RADII, SEEDS, DRAWN = (0.9, 1.1), 5, 20

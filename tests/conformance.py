@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from oracle import assert_close, loop_adjoint, loop_scan
-from retrograd import backends
-from retrograd.backends import BACKENDS, Backend
+from retrograd.core import backend as backends
+from retrograd.core.backend import BACKENDS, Backend
 
 EPS = torch.finfo(torch.float64).eps
 STRUCTURES = ["diagonal", "dense"]

@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 from retrograd import nn
-from retrograd.backends import show_config
-from retrograd.bptt import bptt
-from retrograd.gradients import Gradients
-from retrograd.pool import empty_cache, memory_stats
-from retrograd.scan import scan
-from retrograd.stream import Stream, truncation_error
-from retrograd.transition import Dense, Diagonal
+from retrograd.backends.pool import empty_cache, memory_stats
+from retrograd.core.backend import show_config
+from retrograd.core.scan import scan
+from retrograd.core.transition import Dense, Diagonal
+from retrograd.rnn.bptt import bptt
+from retrograd.rnn.gradients import Gradients
+from retrograd.rnn.stream import Stream, truncation_error
 
 if TYPE_CHECKING:
     from retrograd import estimators, insight

@@ -7,7 +7,7 @@ import torch
 
 import retrograd as rg
 from retrograd import _native, backends
-from retrograd.backends import BACKENDS
+from retrograd.core.backend import BACKENDS
 
 
 def test_it_says_what_is_in_use(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 import retrograd as rg
 from oracle import Running, assert_close, loop_adjoint, loop_scan
 from retrograd import _native
-from retrograd.backends import BACKENDS, outer_sum
+from retrograd.core.backend import BACKENDS, outer_sum
 
 NATIVE = BACKENDS["native"]
 WHOLE = [torch.float32, torch.float64, torch.complex64, torch.complex128]

@@ -13,9 +13,9 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import retrograd as rg
-from retrograd.backends import BACKENDS
 from retrograd.cli import check as check_module
 from retrograd.cli.agreement import PARAMETERS, QUANTITIES, Row, _error, agreement
+from retrograd.core.backend import BACKENDS
 from retrograd.errors import InputError
 
 check = check_module.check

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from cli.command import FILES, retrograd
-from retrograd.data import read_table
 from retrograd.estimators import Forecaster
+from retrograd.tables.read import read_table
 
 __all__ = ["retrograd"]  # a fixture
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrograd.data import read_table
 from retrograd.estimators.evaluation import autoregression, compare, errors, evaluate
-from retrograd.estimators.recurrent import Recurrent
+from retrograd.estimators.recurrent.estimator import Recurrent
+from retrograd.tables.read import read_table
 
 
 @pytest.mark.parametrize(("lags", "published"), [(2, 283.3), (9, 189.2)])

@@ -20,7 +20,7 @@ from retrograd import Dense, Diagonal
 from retrograd.errors import InputError
 from retrograd.insight import Analysis, Jacobians, LagMap, Sweep, analyse
 from retrograd.insight.curves import EXPONENT, LINEAR, LOG, Curve, few, memories, no_shares, scale_for
-from retrograd.palette import AGAINST, ALONG, BLUE, GREEN, VERMILLION
+from retrograd.pictures.palette import AGAINST, ALONG, BLUE, GREEN, VERMILLION
 
 PICTURES = ("flow", "jacobians", "lag_map", "truncation", "spectrum", "memory")
 

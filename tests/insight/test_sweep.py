@@ -14,7 +14,7 @@ from retrograd import Dense, bptt, nn
 from retrograd.errors import InputError
 from retrograd.estimators import Forecaster, StateSpace
 from retrograd.estimators.forecasting.settings import Instance
-from retrograd.estimators.recurrent import Recurrent
+from retrograd.estimators.recurrent.estimator import Recurrent
 from retrograd.insight import Sweep, analyse, flow, jacobians
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrograd.data import Table
-from retrograd.estimators.recurrent import Recurrent
-from retrograd.estimators.training import Trainer
+from retrograd.estimators.recurrent.estimator import Recurrent
+from retrograd.estimators.recurrent.training import Trainer
 from retrograd.report.live import Pictures
 from retrograd.report.live.pictures import Snapshot
+from retrograd.tables.read import Table
 
 DAY = np.timedelta64(1, "D")
 

@@ -12,7 +12,7 @@ import torch
 
 from retrograd import Dense, Diagonal
 from retrograd.insight import Analysis, LagMap, Sweep, analyse
-from retrograd.palette import AGAINST, ALONG, NO_SUCH_STEP, diverging
+from retrograd.pictures.palette import AGAINST, ALONG, NO_SUCH_STEP, diverging
 from retrograd.report import RunReport, flow_figures
 from retrograd.report.plot import Part
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from retrograd.palette import GREEN
+from retrograd.pictures.palette import GREEN
+from retrograd.pictures.thin import thin
 from retrograd.report import RunReport, figures, write_report
 from retrograd.report.plot import Notes, Plot
-from retrograd.report.thin import thin
 
 HOSTILE = "</script><script>alert(1)</script> \"a\" 'b' & <b> $$x^2$$ {{ 7 * 7 }}"
 

@@ -15,7 +15,7 @@ import pytest
 from browser import Browser, wait_until
 from report.live_client import PATIENCE
 from report.test_page import HOSTILE, make
-from retrograd.palette import BLUE, GREEN, VERMILLION
+from retrograd.pictures.palette import BLUE, GREEN, VERMILLION
 from retrograd.report import write_report
 
 HEADINGS = [

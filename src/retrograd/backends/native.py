@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils.dlpack import to_dlpack  # type: ignore[attr-defined]
 
 from retrograd import _native
+from retrograd.backends.pool import empty
 from retrograd.backends.reference import carry_dtype
-from retrograd.pool import empty
-from retrograd.segments import previous_states
+from retrograd.core.sequences import previous_states
 
 __all__ = ["NativeBackend"]
 

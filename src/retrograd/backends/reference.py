@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from retrograd.segments import previous_states
-from retrograd.transition import transition_gradient
+from retrograd.core.sequences import previous_states
+from retrograd.core.transition import transition_gradient
 
 __all__ = ["ReferenceBackend", "carry_dtype"]
 

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retrograd.backends import BACKENDS
-from retrograd.bptt import bptt
-from retrograd.scan import scan
-from retrograd.transition import Dense
+from retrograd.core.backend import BACKENDS
+from retrograd.core.scan import scan
+from retrograd.core.transition import Dense
+from retrograd.rnn.bptt import bptt
 
 __all__ = ["QUANTITIES", "Row", "agreement", "tolerance"]
 

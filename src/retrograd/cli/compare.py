@@ -11,11 +11,11 @@ import numpy as np
 import typer
 
 from retrograd.cli.run_folder import require_kind, require_new_file, write_new
-from retrograd.data import Table, read_table
 from retrograd.errors import InputError
+from retrograd.tables.read import Table, read_table
 
 if TYPE_CHECKING:
-    from retrograd.estimators.state_space import StateSpace
+    from retrograd.estimators.identification.estimator import StateSpace
 
 __all__ = ["compare"]
 
@@ -77,7 +77,7 @@ class _Judged:
 
 
 def _load(name: str) -> StateSpace:
-    from retrograd.estimators.state_space import StateSpace
+    from retrograd.estimators.identification.estimator import StateSpace
 
     folder = Path(name)
     require_kind(folder, ("state-space",))

@@ -10,9 +10,9 @@ import typer
 
 from retrograd.cli.fit_recurrent import Settings, fit_recurrent
 from retrograd.cli.run_folder import require_new
-from retrograd.data import Table, read_table, split_index
 from retrograd.errors import InputError, require_choice
-from retrograd.estimators.training import OPTIMIZERS
+from retrograd.estimators.recurrent.training import OPTIMIZERS
+from retrograd.tables.read import Table, read_table, split_index
 
 __all__ = ["fit"]
 

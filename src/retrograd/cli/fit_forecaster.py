@@ -9,12 +9,12 @@ import numpy as np
 
 from retrograd.cli.results import Results, write_results
 from retrograd.cli.run_folder import make, write_run
-from retrograd.data import Table
 from retrograd.errors import InputError, require_choice
-from retrograd.estimators.forecaster import Forecaster
 from retrograd.estimators.forecasting import files
+from retrograd.estimators.forecasting.estimator import Forecaster
 from retrograd.estimators.forecasting.states import Lags
 from retrograd.report import TextTable
+from retrograd.tables.read import Table
 
 __all__ = ["fit_forecaster", "interval_of"]
 

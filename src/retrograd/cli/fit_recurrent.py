@@ -19,14 +19,14 @@ import typer
 
 from retrograd.cli.results import Results, TimeAxis, gradient_note, write_results
 from retrograd.cli.run_folder import CHECKPOINT_FILE, RUN_FILE, require_new
-from retrograd.data import Table
 from retrograd.errors import InputError
 from retrograd.estimators import checkpoint
 from retrograd.estimators.evaluation import evaluate
-from retrograd.estimators.recurrent import Recurrent
-from retrograd.estimators.training import DivergenceError, Trainer
+from retrograd.estimators.recurrent.estimator import Recurrent
+from retrograd.estimators.recurrent.training import DivergenceError, Trainer
 from retrograd.insight import Sweep, analyse
 from retrograd.norms import norm
+from retrograd.tables.read import Table
 
 if TYPE_CHECKING:
     from retrograd.report.live import LiveView

@@ -10,7 +10,6 @@ import numpy as np
 
 from retrograd.cli.results import Results, gradient_note, write_results
 from retrograd.cli.run_folder import make, write_run
-from retrograd.data import Table
 from retrograd.errors import InputError, require_choice
 from retrograd.estimators.identification.analysis import (
     bode_frequencies,
@@ -19,13 +18,14 @@ from retrograd.estimators.identification.analysis import (
     settling_steps,
     step_response,
 )
+from retrograd.estimators.identification.estimator import StateSpace
 from retrograd.estimators.identification.identify import NOISES
 from retrograd.estimators.identification.system import predict
-from retrograd.estimators.state_space import StateSpace
 from retrograd.insight import Sweep, analyse
 from retrograd.report import SystemReport
 from retrograd.report.page import plural
 from retrograd.report.summary_tables import summary_tables
+from retrograd.tables.read import Table
 
 __all__ = ["fit_state_space"]
 

@@ -12,9 +12,9 @@ import typer
 
 from retrograd.cli.results import TimeAxis, csv, forecast_columns
 from retrograd.cli.run_folder import read_run, require_kind, require_new_file, write_new
-from retrograd.data import read_inputs
 from retrograd.errors import InputError
-from retrograd.estimators.recurrent import Recurrent
+from retrograd.estimators.recurrent.estimator import Recurrent
+from retrograd.tables.read import read_inputs
 
 __all__ = ["forecast"]
 
@@ -94,7 +94,7 @@ def _recurrent(folder: Path) -> _Run:
 
 
 def _state_space(folder: Path) -> _Run:
-    from retrograd.estimators.state_space import StateSpace
+    from retrograd.estimators.identification.estimator import StateSpace
 
     model = StateSpace.load(folder)
     run, axis, inputs = read_run(folder)
@@ -109,7 +109,7 @@ def _state_space(folder: Path) -> _Run:
 
 def _forecaster(folder: Path) -> _Run:
     from retrograd.cli.fit_forecaster import interval_of
-    from retrograd.estimators.forecaster import Forecaster
+    from retrograd.estimators.forecasting.estimator import Forecaster
 
     model = Forecaster.load(folder)
     run, axis, inputs = read_run(folder)

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 import typer
 
-from retrograd.bptt import bptt
 from retrograd.errors import InputError, near_names
 from retrograd.files import write_whole
 from retrograd.norms import norm
+from retrograd.rnn.bptt import bptt
 
 __all__ = ["grad", "gradients", "read_arrays"]
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrograd.data import Table, future_times, time_text
 from retrograd.errors import InputError
 from retrograd.estimators.evaluation import compare
 from retrograd.files import write_whole
+from retrograd.tables.read import Table, future_times, time_text
 
 if TYPE_CHECKING:
     from retrograd.insight import Analysis

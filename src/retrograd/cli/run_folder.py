@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from retrograd.cli.results import TimeAxis
-from retrograd.data import Table
 from retrograd.errors import InputError, near_names
 from retrograd.files import write_whole
+from retrograd.tables.read import Table
 
 __all__ = [
     "CHECKPOINT_FILE",

@@ -10,8 +10,8 @@ import typer
 
 from retrograd.cli.results import csv, forecast_columns
 from retrograd.cli.run_folder import read_run, require_kind, require_new_file, write_new
-from retrograd.data import read_inputs
 from retrograd.errors import InputError, require_choice
+from retrograd.tables.read import read_inputs
 
 __all__ = ["simulate"]
 
@@ -31,7 +31,7 @@ def simulate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")] = False,
 ) -> None:
     """Run an identified system freely: outputs from inputs alone."""
-    from retrograd.estimators.state_space import StateSpace
+    from retrograd.estimators.identification.estimator import StateSpace
 
     require_choice("--x0", x0, ("zero", "fit", "end"))
     if out is not None:

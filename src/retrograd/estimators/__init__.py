@@ -3,13 +3,13 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from retrograd.estimators.recurrent import Recurrent
-from retrograd.estimators.training import OPTIMIZERS, DivergenceError, Epoch, Trainer
+from retrograd.estimators.recurrent.estimator import Recurrent
+from retrograd.estimators.recurrent.training import OPTIMIZERS, DivergenceError, Epoch, Trainer
 
 if TYPE_CHECKING:
-    from retrograd.estimators.forecaster import Forecaster
+    from retrograd.estimators.forecasting.estimator import Forecaster
+    from retrograd.estimators.identification.estimator import StateSpace
     from retrograd.estimators.identification.subspace import singular_values
-    from retrograd.estimators.state_space import StateSpace
 
 __all__ = [
     "OPTIMIZERS",
@@ -25,8 +25,8 @@ __all__ = [
 
 # These stand on scikit-learn and SciPy: whoever uses neither does not wait for them.
 _LATER = {
-    "Forecaster": "retrograd.estimators.forecaster",
-    "StateSpace": "retrograd.estimators.state_space",
+    "Forecaster": "retrograd.estimators.forecasting.estimator",
+    "StateSpace": "retrograd.estimators.identification.estimator",
     "singular_values": "retrograd.estimators.identification.subspace",
 }
 

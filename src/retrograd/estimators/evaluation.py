@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from retrograd.estimators.recurrent import Recurrent
+from retrograd.estimators.recurrent.estimator import Recurrent
 
 __all__ = ["autoregression", "compare", "errors", "evaluate"]
 

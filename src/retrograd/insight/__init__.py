@@ -4,7 +4,7 @@ from retrograd.insight.advice import Advice
 from retrograd.insight.analysis import Analysis, analyse
 from retrograd.insight.flow import Flow, Jacobians, flow, jacobians
 from retrograd.insight.lags import LagMap, lag_map, lag_parts
-from retrograd.insight.recorder import Record, Recorder
+from retrograd.insight.recorder.recorder import Record, Recorder
 from retrograd.insight.spectrum import Spectrum, TransientGrowth, spectrum, transient_growth
 from retrograd.insight.sweep import Sweep
 from retrograd.insight.truncation import Truncation, truncation

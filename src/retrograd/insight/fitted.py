@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from retrograd.core.transition import Dense
 from retrograd.errors import InputError
-from retrograd.estimators.recurrent import Recurrent
-from retrograd.estimators.training import free_runs
+from retrograd.estimators.recurrent.estimator import Recurrent
+from retrograd.estimators.recurrent.training import free_runs
 from retrograd.insight.sweep import Sweep
-from retrograd.transition import Dense
 
 if TYPE_CHECKING:
-    from retrograd.estimators.forecaster import Forecaster
-    from retrograd.estimators.state_space import StateSpace
+    from retrograd.estimators.forecasting.estimator import Forecaster
+    from retrograd.estimators.identification.estimator import StateSpace
 
 __all__ = ["sweep_of"]
 
@@ -29,9 +29,9 @@ def sweep_of(model: Any, U: Any, Y: Any, experiment: int, horizon: int | None) -
         return _of_recurrent(model, U, Y, horizon)
     if horizon is not None:
         raise InputError(f"horizon is {horizon}: only a Recurrent is trained on free runs, leave it out")
-    if _is(model, "state_space", "StateSpace"):
+    if _is(model, "identification.estimator", "StateSpace"):
         return _of_state_space(model, U, Y, experiment)
-    if _is(model, "forecaster", "Forecaster"):
+    if _is(model, "forecasting.estimator", "Forecaster"):
         return _of_forecaster(model, U, Y, experiment)
     raise TypeError(
         f"model is {type(model).__name__}, expected a StateSpace, Forecaster or Recurrent of retrograd.estimators"

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from retrograd.core.transition import Dense, Diagonal
 from retrograd.errors import InputError
 from retrograd.insight.products import lag_grid
 from retrograd.insight.sweep import Sweep
 from retrograd.norms import norm
-from retrograd.transition import Dense, Diagonal
 
 __all__ = ["Flow", "Jacobians", "Powers", "flow", "jacobians", "product_of", "scaled", "whole"]
 

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from retrograd.core.transition import Dense
 from retrograd.errors import InputError
 from retrograd.insight.flow import Jacobians, Powers, scaled, whole
-from retrograd.transition import Dense
 
 __all__ = ["ENOUGH", "TransientGrowth", "conditions", "largest_power", "transient_growth"]
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from retrograd.backends.pool import empty
 from retrograd.insight.products import pieces
-from retrograd.pool import empty
 
 __all__ = ["Halves", "halves_of"]
 

@@ -33,7 +33,7 @@ from retrograd.insight.curves import (
     truncated,
 )
 from retrograd.insight.verdict import VANISHED
-from retrograd.palette import AGAINST, ALONG, BLACK, BLUE, GREEN, NO_SUCH_STEP, PURPLE, VERMILLION, diverging
+from retrograd.pictures.palette import AGAINST, ALONG, BLACK, BLUE, GREEN, NO_SUCH_STEP, PURPLE, VERMILLION, diverging
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

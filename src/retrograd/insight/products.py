@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from retrograd.backends import outer_sum, select
+from retrograd.backends.pool import empty
+from retrograd.core.backend import outer_sum, select
+from retrograd.core.transition import apply_adjoint, apply_transition
 from retrograd.errors import InputError
-from retrograd.pool import empty
-from retrograd.transition import apply_adjoint, apply_transition
 
 __all__ = [
     "Sliding",

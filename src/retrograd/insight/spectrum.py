@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from retrograd.core.transition import Dense, Diagonal
 from retrograd.errors import InputError
 from retrograd.insight.flow import Jacobians, product_of, whole
 from retrograd.insight.growth import TransientGrowth, conditions, largest_power, transient_growth
 from retrograd.insight.numerical_radius import numerical_radius
 from retrograd.insight.sweep import Sweep
 from retrograd.norms import norm
-from retrograd.transition import Dense, Diagonal
 
 __all__ = ["Spectrum", "TransientGrowth", "spectrum", "transient_growth"]
 

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from retrograd.backends import select
+from retrograd.core.backend import select
+from retrograd.core.sequences import previous_states
+from retrograd.core.transition import Dense, Diagonal, Transition
 from retrograd.errors import require_shape
 from retrograd.nn import LinearRNN
 from retrograd.norms import norm
-from retrograd.problem import Loss, Problem, gradient_of, scalar
-from retrograd.segments import previous_states
-from retrograd.transition import Dense, Diagonal, Transition
+from retrograd.rnn.arguments import Loss, Problem, gradient_of, scalar
 
 __all__ = ["Sweep", "require_sweep"]
 
@@ -39,7 +39,7 @@ class Sweep:
     Made by :meth:`of_scan`, :meth:`of_weights`, :meth:`of_module` or :meth:`of_estimator`.
 
     Attributes:
-        A: the transitions as :mod:`retrograd.transition` keeps them: ``(groups, 1 or T, H, H)``, diagonal
+        A: the transitions as :mod:`retrograd.core.transition` keeps them: ``(groups, 1 or T, H, H)``, diagonal
             ``(groups, 1 or T, H)``.
         states: h_t, ``(B, T, H)``.
         h0: h_0, ``(B, H)``.

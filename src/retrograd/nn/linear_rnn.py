@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name everyone knows it by
 from torch.nn.utils.rnn import PackedSequence
 
-from retrograd.backends import BACKENDS
+from retrograd.core.backend import BACKENDS
+from retrograd.core.scan import scan
+from retrograd.core.transition import Dense
 from retrograd.errors import require_choice, require_shape
 from retrograd.nn.cell import initialise, require_bool, require_dtype, require_size
-from retrograd.scan import scan
-from retrograd.transition import Dense
 
 __all__ = ["LinearRNN"]
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from retrograd.core.scan import scan
+from retrograd.core.sequences import previous_states
+from retrograd.core.transition import Dense
 from retrograd.errors import require_shape
-from retrograd.scan import scan
-from retrograd.segments import previous_states
-from retrograd.transition import Dense
 
 __all__ = ["StateSpace"]
 

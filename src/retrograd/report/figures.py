@@ -9,7 +9,7 @@ import numpy as np
 from bokeh.models import BasicTicker, ColumnDataSource, HoverTool
 from bokeh.models.annotations import BoxAnnotation
 
-from retrograd.palette import BLACK, BLUE, GREEN, PURPLE, VERMILLION
+from retrograd.pictures.palette import BLACK, BLUE, GREEN, PURPLE, VERMILLION
 from retrograd.report import flow_figures
 from retrograd.report.plot import (
     COLORS,

@@ -30,7 +30,7 @@ from retrograd.insight.curves import (
     truncated,
 )
 from retrograd.insight.verdict import VANISHED
-from retrograd.palette import (
+from retrograd.pictures.palette import (
     AGAINST,
     ALONG,
     BLACK,

@@ -15,9 +15,9 @@ from bokeh.models import BasicTickFormatter, FixedTicker, HoverTool, NoOverlap, 
 from bokeh.models.annotations import Legend, LegendItem
 from bokeh.plotting import figure
 
-from retrograd.palette import BLACK, BLUE, GREEN, PURPLE, VERMILLION
-from retrograd.report.axes import is_dated, numbers, spans_decades
-from retrograd.report.thin import thin
+from retrograd.pictures.axes import is_dated, numbers, spans_decades
+from retrograd.pictures.palette import BLACK, BLUE, GREEN, PURPLE, VERMILLION
+from retrograd.pictures.thin import thin
 
 __all__ = [
     "COLORS",

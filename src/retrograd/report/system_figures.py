@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from bokeh.models.annotations import BoxAnnotation, Span
 
-from retrograd.palette import BLACK, BLUE, VERMILLION
+from retrograd.pictures.palette import BLACK, BLUE, VERMILLION
 from retrograd.report.page import plural
 from retrograd.report.plot import COLORS, DASHES, GREY, MOST_PANELS, Notes, Part, Plot
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from retrograd.estimators.forecaster import Forecaster
 from retrograd.estimators.forecasting import fit as forecast_fit
+from retrograd.estimators.forecasting.estimator import Forecaster
 from retrograd.estimators.forecasting.states import Difference, Lags, Linear, States, strongest_periods
-from retrograd.estimators.training import DivergenceError
+from retrograd.estimators.recurrent.training import DivergenceError
 
 Array = np.ndarray[Any, Any]
 

@@ -37,7 +37,7 @@ from retrograd.estimators.model_files import (
     require_known,
     write_model,
 )
-from retrograd.estimators.training import Epoch
+from retrograd.estimators.recurrent.training import Epoch
 from retrograd.files import write_whole
 
 __all__ = ["FORMAT", "LOADING", "as_bytes", "from_bytes", "read", "write"]

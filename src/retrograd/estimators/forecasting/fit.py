@@ -26,7 +26,7 @@ from retrograd.estimators.forecasting.readout import (
 from retrograd.estimators.forecasting.recursion import direct
 from retrograd.estimators.forecasting.settings import Settings
 from retrograd.estimators.forecasting.states import Linear, refine
-from retrograd.estimators.training import Epoch
+from retrograd.estimators.recurrent.training import Epoch
 
 __all__ = ["Group", "add_feature_gradients", "fit_group", "folds_of", "refined"]
 

@@ -18,7 +18,7 @@ from retrograd.estimators.forecasting.readout import Moments, Piece, solve
 from retrograd.estimators.forecasting.recursion import ClosedLoop, closed_loop, direct, recursive
 from retrograd.estimators.forecasting.settings import Instance, Settings, look_back
 from retrograd.estimators.forecasting.states import Lags, Linear, strongest_periods
-from retrograd.estimators.training import Epoch
+from retrograd.estimators.recurrent.training import Epoch
 
 __all__ = ["ForecastModel"]
 

@@ -20,9 +20,9 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.linalg import toeplitz
 
+from retrograd.core.scan import scan
+from retrograd.core.transition import Dense
 from retrograd.estimators.forecasting.readout import Piece, Weights
-from retrograd.scan import scan
-from retrograd.transition import Dense
 
 __all__ = ["ClosedLoop", "closed_loop", "direct", "recursive"]
 

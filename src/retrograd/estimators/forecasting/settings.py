@@ -9,7 +9,7 @@ import numpy as np
 
 from retrograd.errors import InputError, require_choice
 from retrograd.estimators.forecasting.states import Difference
-from retrograd.estimators.training import OPTIMIZERS
+from retrograd.estimators.recurrent.training import OPTIMIZERS
 
 __all__ = ["Instance", "Settings", "look_back"]
 

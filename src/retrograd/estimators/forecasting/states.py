@@ -22,9 +22,9 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
-from retrograd.estimators.training import OPTIMIZERS, DivergenceError, Epoch
-from retrograd.scan import scan
-from retrograd.transition import Dense, Diagonal
+from retrograd.core.scan import scan
+from retrograd.core.transition import Dense, Diagonal
+from retrograd.estimators.recurrent.training import OPTIMIZERS, DivergenceError, Epoch
 
 __all__ = ["Difference", "Lags", "Linear", "States", "Trajectory", "refine", "strongest_periods"]
 

@@ -12,7 +12,7 @@ from retrograd.estimators.identification.system import System
 from retrograd.estimators.model_files import read_model, write_model
 
 if TYPE_CHECKING:
-    from retrograd.estimators.state_space import StateSpace
+    from retrograd.estimators.identification.estimator import StateSpace
 
 __all__ = ["load", "save"]
 

@@ -18,13 +18,13 @@ from retrograd.estimators.identification.analysis import (
 )
 from retrograd.estimators.identification.sensitivity import initial_states
 from retrograd.estimators.identification.system import predict
-from retrograd.palette import BLACK, BLUE, GREEN, PURPLE, VERMILLION
+from retrograd.pictures.palette import BLACK, BLUE, GREEN, PURPLE, VERMILLION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from retrograd.estimators.state_space import StateSpace
+    from retrograd.estimators.identification.estimator import StateSpace
 
 __all__ = ["Plots", "compare_models"]
 

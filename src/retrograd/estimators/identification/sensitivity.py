@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from retrograd.core.transition import Dense
 from retrograd.estimators.identification.experiments import Experiments
 from retrograd.estimators.identification.system import (
     Layout,
@@ -30,7 +31,6 @@ from retrograd.estimators.identification.system import (
     tensors,
     unpack,
 )
-from retrograd.transition import Dense
 
 __all__ = ["initial_states", "jacobian", "least_squares", "linear_part", "of_start"]
 

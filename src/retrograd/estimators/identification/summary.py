@@ -13,7 +13,7 @@ from retrograd.estimators.identification.identify import layout_of
 from retrograd.estimators.identification.system import Layout, predict
 
 if TYPE_CHECKING:
-    from retrograd.estimators.state_space import StateSpace
+    from retrograd.estimators.identification.estimator import StateSpace
 
 __all__ = ["Summary", "Whiteness"]
 

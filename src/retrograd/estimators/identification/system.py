@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from retrograd.core.scan import scan
+from retrograd.core.sequences import previous_states
+from retrograd.core.transition import Dense
 from retrograd.estimators.identification.experiments import Experiments
-from retrograd.scan import scan
-from retrograd.segments import previous_states
-from retrograd.transition import Dense
 
 __all__ = [
     "Layout",

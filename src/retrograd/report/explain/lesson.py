@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from retrograd.bptt import bptt
 from retrograd.errors import InputError, require_choice
-from retrograd.gradients import Gradients
 from retrograd.insight import Sweep, lag_parts
 from retrograd.report.explain.difference import Difference
+from retrograd.rnn.bptt import bptt
+from retrograd.rnn.gradients import Gradients
 
 __all__ = ["LOSSES", "Difference", "Lesson", "Walk"]
 

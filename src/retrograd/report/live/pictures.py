@@ -1,8 +1,8 @@
 """What the live view shows, computed from a training's data and a copy of its weights; plain numbers, as JSON has them.
 
 Everything comes from the very functions that the training and the report use: the predictions are those of
-:class:`retrograd.estimators.recurrent.Recurrent`, δ_t = ∂L/∂h_t that of
-:func:`retrograd.estimators.training.loss_and_gradients`.
+:class:`retrograd.estimators.recurrent.estimator.Recurrent`, δ_t = ∂L/∂h_t that of
+:func:`retrograd.estimators.recurrent.training.loss_and_gradients`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from retrograd.data import Table
-from retrograd.estimators.recurrent import Recurrent
-from retrograd.estimators.training import Epoch, loss_and_gradients
+from retrograd.estimators.recurrent.estimator import Recurrent
+from retrograd.estimators.recurrent.training import Epoch, loss_and_gradients
 from retrograd.norms import norm
-from retrograd.report.axes import is_dated, numbers
-from retrograd.report.thin import thin
+from retrograd.pictures.axes import is_dated, numbers
+from retrograd.pictures.thin import thin
+from retrograd.tables.read import Table
 
 __all__ = ["Pictures", "Snapshot"]
 

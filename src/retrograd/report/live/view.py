@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from retrograd.estimators.training import Trainer
+from retrograd.estimators.recurrent.training import Trainer
 from retrograd.report.live.board import Board
 from retrograd.report.live.pictures import Pictures, Snapshot
 from retrograd.report.live.server import LiveServer
@@ -43,8 +43,8 @@ class LiveView:
 
     Examples:
         >>> import numpy as np
-        >>> from retrograd.data import Table
-        >>> from retrograd.estimators.recurrent import Recurrent
+        >>> from retrograd.tables.read import Table
+        >>> from retrograd.estimators.recurrent.estimator import Recurrent
         >>> y = np.sin(np.arange(60.0))[:, None]
         >>> table = Table("wave", "step", np.arange(60), ["sine"], y, [], y[:, :0])
         >>> model = Recurrent.untrained(y[:50], y[:50, :0], hidden=4, target_names=["sine"])

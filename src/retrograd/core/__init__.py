@@ -1,0 +1,1 @@
+"""THE SCAN: what A_t is, which steps follow one another, the operator and its rules of differentiation."""

@@ -1,0 +1,1 @@
+"""The recurrent estimator: its training by backpropagation through time, its checkpoints."""

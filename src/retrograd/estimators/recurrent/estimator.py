@@ -1,0 +1,258 @@
+"""A linear RNN that reads a series and predicts its next value, and any number of values after that.
+
+With y_t the targets and z_t the exogenous inputs, both scaled, the network reads x_t = [y_t, z_{t+1}] and says
+
+    h_t = W_hh h_{t-1} + W_ih x_t + b          ŷ_{t+1} = C h_t + c
+
+One step ahead, y_t is the observed value (teacher forcing). Free-running, ŷ_t takes its place: the closed loop of
+:func:`retrograd.bptt`, and again a linear recurrence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retrograd.errors import InputError
+from retrograd.estimators.model_files import read_model, write_model
+from retrograd.rnn.bptt import bptt
+from retrograd.tables.read import Scaling
+
+__all__ = ["Border", "Recurrent"]
+
+Array = np.ndarray[Any, Any]
+
+# Raised whenever what the two files hold changes; load() knows every older one.
+FORMAT = 1
+WEIGHTS = ("weight_hh", "weight_ih", "bias", "h0", "weight_out", "bias_out")
+# Of W_hh before training: inside the unit circle, with a memory of about ten steps.
+RADIUS = 0.9
+
+
+@dataclass(frozen=True)
+class Border:
+    """Where a series ends, and all that its past says about its future.
+
+    Attributes:
+        state: h_{N-1}, the state before the last target is read, ``(H,)``.
+        target: y_N, the last target, scaled, ``(O,)``.
+    """
+
+    state: Tensor
+    target: Tensor
+
+
+@dataclass(frozen=True)
+class Recurrent:
+    """A linear RNN over one series, with everything that a prediction needs. All tensors are float64.
+
+    Attributes:
+        weights: by the names that :func:`retrograd.bptt` gives them: ``weight_hh (H, H)``, ``weight_ih (H, O + E)``,
+            ``bias (H,)``, ``h0 (H,)``, ``weight_out (O, H)``, ``bias_out (O,)``.
+        target_names: the O predicted columns.
+        input_names: the E exogenous columns.
+        target_scaling: from the targets' units to those of the network.
+        input_scaling: likewise for the exogenous inputs.
+
+    Examples:
+        >>> y = np.sin(np.arange(50.0))[:, None]
+        >>> model = Recurrent.untrained(y, np.empty((50, 0)), hidden=4, target_names=["sine"])
+        >>> model.one_step(y, np.empty((50, 0))).shape
+        (50, 1)
+    """
+
+    weights: dict[str, Tensor]
+    target_names: list[str]
+    input_names: list[str]
+    target_scaling: Scaling
+    input_scaling: Scaling
+
+    @classmethod
+    def untrained(
+        cls,
+        targets: Array,
+        inputs: Array,
+        *,
+        hidden: int,
+        target_names: list[str],
+        input_names: list[str] | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> Recurrent:
+        """Return a model scaled by a training part, with random weights and a stable W_hh.
+
+        Args:
+            targets: ``(N, O)`` of the training part.
+            inputs: ``(N, E)`` beside it.
+            hidden: H.
+            target_names: the columns of ``targets``.
+            input_names: the columns of ``inputs``.
+            seed: of the weights.
+            device: where they live.
+
+        Raises:
+            InputError: a column is constant.
+        """
+        input_names = input_names or []
+        outputs, exogenous = targets.shape[1], inputs.shape[1]
+        source = torch.Generator().manual_seed(seed)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=source, dtype=torch.float64)
+
+        weights = {
+            "weight_hh": RADIUS * torch.linalg.qr(normal(hidden, hidden)).Q,
+            "weight_ih": normal(hidden, outputs + exogenous) / (outputs + exogenous) ** 0.5,
+            "bias": torch.zeros(hidden, dtype=torch.float64),
+            "h0": torch.zeros(hidden, dtype=torch.float64),
+            # Small: the first predictions are near the mean, whatever the state is.
+            "weight_out": 0.1 * normal(outputs, hidden) / hidden**0.5,
+            "bias_out": torch.zeros(outputs, dtype=torch.float64),
+        }
+        return cls(
+            {name: weight.to(device) for name, weight in weights.items()},
+            target_names,
+            input_names,
+            Scaling.fit(targets, target_names, "--target"),
+            Scaling.fit(inputs, input_names, "--inputs"),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.weights["weight_hh"].device
+
+    def series(self, targets: Array, inputs: Array) -> tuple[Tensor, Tensor]:
+        """Return what the network reads and what it should say: x ``(N-1, O+E)`` and the targets ``(N-1, O)``."""
+        y = self._tensor(self.target_scaling.apply(targets))
+        z = self._tensor(self.input_scaling.apply(inputs[: len(targets)]))
+        return torch.cat([y[:-1], z[1:]], dim=1), y[1:]
+
+    def one_step(self, targets: Array, inputs: Array) -> Array:
+        """Return each step's prediction from all steps before it, ``(N, O)``: NaN for the first, which has none."""
+        x, _ = self.series(targets, inputs)
+        return self._predictions(x, None, first=1)
+
+    def free_run(self, targets: Array, inputs: Array, start: int) -> Array:
+        """Return predictions of steps ``start`` to N from the steps before ``start`` alone: ``(N, O)``, NaN before."""
+        x, _ = self.series(targets, inputs)
+        feedback = torch.arange(len(x), device=x.device) >= start
+        predictions = self._predictions(x, feedback, first=1)
+        predictions[:start] = np.nan
+        return predictions
+
+    def border(self, targets: Array, inputs: Array) -> Border:
+        """Return where the series ends."""
+        x, y = self.series(targets, inputs)
+        return Border(self._run(x, None, self.weights["h0"])[0][-1], y[-1])
+
+    def forecast(self, border: Border, inputs: Array, horizon: int) -> Array:
+        """Return the ``horizon`` steps after the border, ``(horizon, O)``.
+
+        Args:
+            border: where the known series ends.
+            inputs: exogenous inputs of the steps to predict, at least ``(horizon, E)``.
+            horizon: how many steps.
+
+        Raises:
+            InputError: there are too few inputs.
+        """
+        if horizon == 0:
+            return np.empty((0, len(self.target_names)))
+        if self.input_names and len(inputs) < horizon:
+            raise InputError(
+                f"--horizon is {horizon}, but the inputs {', '.join(self.input_names)} are known for {len(inputs)} "
+                "steps after the last target: add rows with empty targets, or take a shorter horizon"
+            )
+        z = self._tensor(self.input_scaling.apply(inputs[:horizon]))
+        if not self.input_names:
+            z = z.new_empty((horizon, 0))
+        y = z.new_zeros(horizon, len(self.target_names))
+        y[0] = border.target
+        feedback = torch.arange(horizon, device=z.device) >= 1
+        return self._predictions(torch.cat([y, z], dim=1), feedback, h0=border.state)
+
+    def eigenvalues(self) -> tuple[Array, Array]:
+        """Return the eigenvalues of W_hh, and of the closed loop W_hh + W_ih C: ``(H,)`` each, complex."""
+        w = self.weights
+        closed = w["weight_hh"] + w["weight_ih"][:, : len(self.target_names)] @ w["weight_out"]
+        found = [torch.linalg.eigvals(matrix.cpu()).numpy() for matrix in (w["weight_hh"], closed)]
+        return found[0], found[1]
+
+    def save(self, folder: Path, border: Border, future_inputs: Array, extra: dict[str, Any]) -> None:
+        """Write ``model.safetensors`` and ``config.json``: all that :meth:`load` and a forecast need.
+
+        Args:
+            folder: an existing folder.
+            border: where the series ended.
+            future_inputs: exogenous inputs known beyond it, ``(F, E)``, in their own units.
+            extra: more for ``config.json``.
+        """
+        tensors = {
+            **self.weights,
+            "border.state": border.state,
+            "border.target": border.target,
+            "future_inputs": torch.from_numpy(np.ascontiguousarray(future_inputs)),
+        }
+        config = {
+            "format": FORMAT,
+            "model": "recurrent",
+            "target": _columns(self.target_names, self.target_scaling),
+            "inputs": _columns(self.input_names, self.input_scaling),
+            **extra,
+        }
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+        write_model(folder, arrays, config, overwrite=True)
+
+    @classmethod
+    def load(cls, folder: Path, *, device: str = "cpu") -> tuple[Recurrent, Border, Array, dict[str, Any]]:
+        """Read what :meth:`save` wrote: the model, the border, the future inputs and the whole configuration.
+
+        Raises:
+            InputError: the folder is no run, or a newer version wrote it.
+        """
+        arrays, config = read_model(folder, "recurrent", FORMAT)
+        try:
+            tensors = {name: torch.from_numpy(array.copy()).to(device) for name, array in arrays.items()}
+            model = cls(
+                {name: tensors[name] for name in WEIGHTS},
+                config["target"]["names"],
+                config["inputs"]["names"],
+                _scaling(config["target"]),
+                _scaling(config["inputs"]),
+            )
+            border = Border(tensors["border.state"], tensors["border.target"])
+            future: Array = arrays["future_inputs"]
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{folder} is no run that can be read: {type(error).__name__}: {error}") from None
+        return model, border, future, config
+
+    def _tensor(self, values: Array) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64)).to(self.device)
+
+    def _run(self, x: Tensor, feedback: Tensor | None, h0: Tensor) -> tuple[Tensor, Tensor]:
+        """Return states and outputs."""
+        weights: dict[str, Any] = {name: weight.detach() for name, weight in self.weights.items() if name != "h0"}
+        g = bptt(x, **weights, h0=h0.detach(), feedback=feedback, memory="all")
+        assert g.states is not None
+        assert g.outputs is not None
+        return g.states, g.outputs
+
+    def _predictions(self, x: Tensor, feedback: Tensor | None, *, h0: Tensor | None = None, first: int = 0) -> Array:
+        """Return the outputs in the targets' units, after ``first`` rows of NaN."""
+        _, outputs = self._run(x, feedback, self.weights["h0"] if h0 is None else h0)
+        values = self.target_scaling.invert(outputs.cpu().numpy())
+        return np.concatenate([np.full((first, values.shape[1]), np.nan), values])
+
+
+def _columns(names: list[str], scaling: Scaling) -> dict[str, Any]:
+    return {"names": names, "mean": scaling.mean.tolist(), "scale": scaling.scale.tolist()}
+
+
+def _scaling(config: dict[str, Any]) -> Scaling:
+    return Scaling(np.array(config["mean"], dtype=np.float64), np.array(config["scale"], dtype=np.float64))

@@ -1,0 +1,1 @@
+"""One rule for every picture: colours, curves, axes."""

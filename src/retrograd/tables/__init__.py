@@ -1,0 +1,1 @@
+"""Tables in: columns by name, the time axis, the scale."""

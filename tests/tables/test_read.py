@@ -1,0 +1,250 @@
+"""Tables in: what is read, and one clear line for everything that cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from retrograd.errors import InputError
+from retrograd.tables.read import Scaling, Table, future_times, read_inputs, read_table, split_index, time_text
+
+ROWS = [f"2024-01-{day:02},{day * 1.5},{day % 3}" for day in range(1, 11)]
+
+
+def written(folder: Path, rows: list[str], header: str = "day,sales,price", name: str = "shop.csv") -> str:
+    path = folder / name
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def read(source: str, **options: Any) -> Table:
+    return read_table(source, **{"targets": ["sales"], "time": "day", **options})
+
+
+# --- what is read ---
+
+
+def test_the_shipped_sunspots_are_whole() -> None:
+    table = read_table("sunspots", targets=["sunspots"], time="year")
+    assert table.time.tolist() == list(range(1700, 2009))
+    assert (table.steps, table.future, table.filled) == (309, 0, 0)
+    # The largest of all cycles had its maximum in 1957.
+    assert (table.time[table.targets.argmax()], table.targets.max()) == (1957, 190.2)
+
+
+def test_a_file_of_that_name_comes_before_the_shipped_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sunspots").write_text("a\n1\n")
+    with pytest.raises(InputError, match=r"sunspots is no table that can be read: expected a .csv or .parquet file"):
+        read_table("sunspots", targets=["sunspots"])
+
+
+def test_columns_dates_and_inputs(tmp_path: Path) -> None:
+    table = read(written(tmp_path, ROWS), inputs=["price"])
+    assert table.time.dtype == np.dtype("datetime64[ns]")
+    assert time_text(table.time)[:2] == ["2024-01-01", "2024-01-02"]
+    np.testing.assert_array_equal(table.targets[:, 0], 1.5 * np.arange(1, 11))
+    np.testing.assert_array_equal(table.inputs[:, 0], np.arange(1, 11) % 3)
+
+
+def test_without_a_time_column_steps_count_from_one(tmp_path: Path) -> None:
+    table = read(written(tmp_path, ROWS), time=None)
+    assert table.time_label == "step"
+    assert table.time.tolist() == list(range(1, 11))
+
+
+def test_last_rows_with_inputs_alone_are_the_known_future(tmp_path: Path) -> None:
+    source = written(tmp_path, [*ROWS, "2024-01-11,,5", "2024-01-12,,6"])
+    table = read(source, inputs=["price"])
+    assert (table.steps, table.future) == (10, 2)
+    assert table.inputs[10:, 0].tolist() == [5, 6]
+    with pytest.raises(InputError, match=r"row 12, column 'sales' is missing \(2 missing values in all\)"):
+        read(source)
+
+
+@pytest.mark.parametrize("name", ["same.parquet", "same.csv.gz"])
+def test_other_formats_hold_the_same(tmp_path: Path, name: str) -> None:
+    source = written(tmp_path, ROWS)
+    frame = pd.read_csv(source, parse_dates=["day"])
+    path = tmp_path / name
+    frame.to_parquet(path) if name.endswith("parquet") else frame.to_csv(path, index=False)
+    want, got = read(source, inputs=["price"]), read(str(path), inputs=["price"])
+    np.testing.assert_array_equal(got.time, want.time)
+    np.testing.assert_array_equal(got.targets, want.targets)
+    np.testing.assert_array_equal(got.inputs, want.inputs)
+
+
+def test_a_parquet_time_index_is_a_column(tmp_path: Path) -> None:
+    frame = pd.read_csv(written(tmp_path, ROWS), parse_dates=["day"]).set_index("day")
+    frame.to_parquet(tmp_path / "indexed.parquet")
+    assert time_text(read(str(tmp_path / "indexed.parquet")).time)[0] == "2024-01-01"
+
+
+def test_what_editors_leave_behind_is_tolerated(tmp_path: Path) -> None:
+    path = tmp_path / "excel.csv"
+    path.write_text("\ufeffday , sales,price\r\n" + "\r\n".join(ROWS) + "\r\n\r\n", encoding="utf-8")
+    assert read(str(path)).steps == 10
+
+
+@pytest.mark.parametrize(("fill", "value"), [("forward", 4.5), ("linear", 6.0)])
+def test_missing_values_are_filled_when_asked(tmp_path: Path, fill: str, value: float) -> None:
+    rows = [*ROWS[:3], "2024-01-04,,1", *ROWS[4:]]
+    table = read(written(tmp_path, rows), fill=fill)
+    assert table.targets[3, 0] == value
+    assert table.filled == 1
+
+
+# --- what is refused ---
+
+BAD: dict[str, tuple[list[str], str, dict[str, Any], str]] = {
+    "near column": (ROWS, "", {"targets": ["sale"]}, r"no column 'sale': did you mean 'sales'\? There are: day, sales"),
+    "time column": (ROWS, "", {"time": "date"}, r"no column 'date'"),
+    "twice": (ROWS, "", {"inputs": ["sales"]}, r"column 'sales' is asked for twice"),
+    "double header": (ROWS, "day,sales,sales", {}, r"more than one column 'sales'"),
+    "text": ([*ROWS[:4], "2024-01-05,lots,1"], "", {}, r"row 6, column 'sales' is 'lots', expected a number$"),
+    "comma": ([*ROWS[:4], '2024-01-05,"3,5",1'], "", {}, r"row 6.*'3,5', expected a number: write decimals with a"),
+    "infinite": ([*ROWS[:4], "2024-01-05,inf,1"], "", {}, r"row 6, column 'sales' is infinite"),
+    "missing": ([*ROWS[:4], "2024-01-05,,1", *ROWS[5:]], "", {}, r"row 6, column 'sales' is missing .*--fill forward"),
+    "first": (["2024-01-01,,1", *ROWS[1:]], "", {"fill": "forward"}, r"row 2.*no value comes before it"),
+    "last": ([*ROWS[:9], "2024-01-10,,1"], "", {"fill": "linear"}, r"row 11.*no neighbours on both sides"),
+    "fill": (ROWS, "", {"fill": "zero"}, r"--fill is 'zero': there are: forward, linear"),
+    "order": ([*ROWS[:4], *ROWS[2:]], "", {}, r"'day' does not increase: row 6 has 2024-01-03 after 2024-01-04"),
+    "no time": ([*ROWS[:4], ",5,1", *ROWS[5:]], "", {}, r"row 6 has no time in column 'day'"),
+    "no date": ([*ROWS[:4], "soon,5,1", *ROWS[5:]], "", {}, r"row 6, column 'day' is 'soon', expected a number or a"),
+    "no rows": ([], "", {}, r"has no rows of data, expected at least 3"),
+    "one row": (ROWS[:1], "", {}, r"has 1 row of data, expected at least 3"),
+    "future": ([*ROWS, "2024-01-11,,"], "", {"inputs": ["price"]}, r"row 12, column 'sales' is missing"),
+    "times": (ROWS, "", {"targets": ["day"], "time": None}, r"row 2, column 'day' is '2024-01-01', expected a number"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_tables_are_named(tmp_path: Path, case: str) -> None:
+    rows, header, options, message = BAD[case]
+    with pytest.raises(InputError, match=message):
+        read(written(tmp_path, rows, header or "day,sales,price"), **options)
+
+
+def test_bad_files_are_named(tmp_path: Path) -> None:
+    written(tmp_path, ROWS)
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "wrong.parquet").write_text("no parquet")
+    (tmp_path / "bytes.csv").write_bytes(b"day,sales\n\xff\xfe\x00,1\n")
+    (tmp_path / "folder.csv").mkdir()
+    for name, message in {
+        "shops.csv": r"shops.csv does not exist: did you mean 'shop.csv'",
+        "empty.csv": r"empty.csv is empty",
+        "wrong.parquet": r"wrong.parquet cannot be read as a table",
+        "bytes.csv": r"bytes.csv cannot be read as a table",
+        "folder.csv": r"folder.csv is a folder",
+        "notes.txt": r"notes.txt does not exist",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            read(str(tmp_path / name))
+
+
+def test_inputs_alone_must_be_whole(tmp_path: Path) -> None:
+    assert read_inputs(written(tmp_path, ROWS), ["price"])[:, 0].tolist() == [day % 3 for day in range(1, 11)]
+    with pytest.raises(InputError, match=r"row 4, column 'price' is missing: every step needs every input"):
+        read_inputs(written(tmp_path, [*ROWS[:2], "2024-01-03,1,", *ROWS[3:]]), ["price"])
+
+
+# --- the axis ---
+
+
+def series(time: Any) -> Table:
+    return Table("t", "day", np.asarray(time), ["y"], np.zeros((len(time), 1)), [], np.zeros((len(time), 0)))
+
+
+DAYS = np.arange("2024-01-01", "2024-01-11", dtype="datetime64[D]").astype("datetime64[ns]")
+
+
+@pytest.mark.parametrize(
+    ("time", "test", "start"),
+    [
+        (DAYS, "0", 10),
+        (DAYS, "0.3", 7),
+        (DAYS, "2024-01-04", 3),
+        (DAYS, "2024-01-03 12:00", 3),
+        (np.arange(1700, 1710), "1705", 5),
+        (np.arange(1700, 1710), "1704.5", 5),
+        (np.arange(1, 11), "4", 3),
+    ],
+)
+def test_where_the_held_out_part_starts(time: Any, test: str, start: int) -> None:
+    assert split_index(series(time), test) == start
+
+
+@pytest.mark.parametrize(
+    ("time", "test", "message"),
+    [
+        (DAYS, "soon", r"--test is 'soon', expected a fraction below 1, or a date on the axis 'day'"),
+        (np.arange(10), "soon", r"or a number on the axis 'day'"),
+        (DAYS, "2025-01-01", r"expected day after 2024-01-01 and up to 2024-01-10"),
+        (np.arange(1700, 1710), "1700", r"expected day after 1700 and up to 1709"),
+        (DAYS, "0.9", r"leaves 1 steps to train on, expected at least 3"),
+        (DAYS, "0.01", r"holds out none of 10 steps"),
+        (DAYS, "-0.1", r"--test"),
+        (DAYS, "nan", r"--test"),
+    ],
+)
+def test_a_bad_split_is_named(time: Any, test: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        split_index(series(time), test)
+
+
+@pytest.mark.parametrize(
+    ("start", "frequency"),
+    [("2024-01-01", "D"), ("2024-01-31", "ME"), ("2024-01-01", "MS"), ("2024-01-05", "B"), ("2024-01-01 00:30", "h")],
+)
+def test_a_calendar_goes_on(start: str, frequency: str) -> None:
+    dates = pd.date_range(start, periods=12, freq=frequency).to_numpy().astype("datetime64[ns]")
+    assert time_text(future_times(dates[:8], 4)) == time_text(dates)[8:]
+
+
+def test_axes_without_a_calendar_go_on_by_their_median_spacing() -> None:
+    uneven = np.array(["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-09"], "datetime64[ns]")
+    assert time_text(future_times(uneven, 1)) == ["2024-01-10"]
+    assert future_times(np.array([0.0, 0.5, 1.0]), 2).tolist() == [1.5, 2.0]
+    assert future_times(np.array([0, 1, 3, 4]), 1).tolist() == [5]
+    assert future_times(np.array([7]), 2).tolist() == [8, 9]
+    assert future_times(np.array([7]), 0).tolist() == []
+
+
+# --- scaling ---
+
+
+@given(arrays(np.float64, (6, 2), elements=st.floats(-1e6, 1e6, width=32)))
+def test_scaling_is_undone_exactly_enough_and_changes_no_input(values: np.ndarray[Any, Any]) -> None:
+    if (np.ptp(values, axis=0) < 1e-3).any():
+        return
+    before = values.copy()
+    scaling = Scaling.fit(values, ["a", "b"])
+    scaled = scaling.apply(values)
+    np.testing.assert_allclose(scaled.std(axis=0), 1, rtol=1e-9)
+    np.testing.assert_allclose(scaling.invert(scaled), values, rtol=0, atol=8 * np.finfo(float).eps * 1e6)
+    np.testing.assert_array_equal(values, before)
+
+
+def test_a_constant_column_is_named() -> None:
+    with pytest.raises(InputError, match=r"--inputs b is constant \(5\) in the training part, rows 1 to 4"):
+        Scaling.fit(np.array([[0.0, 5], [1, 5], [2, 5], [3, 5]]), ["a", "b"], "--inputs")
+
+
+def test_missing_targets_may_stay_missing_inputs_may_not(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("u,y\n1,2\n2,\n3,4\n4,5\n")
+    table = read_table(str(path), targets=["y"], inputs=["u"], missing_targets=True)
+    assert np.array_equal(table.targets[:, 0], [2, np.nan, 4, 5], equal_nan=True)
+    assert table.filled == 0
+    assert read_table(str(path), targets=["y"], fill="linear", missing_targets=True).targets[1, 0] == 3
+    path.write_text("u,y\n1,2\n,3\n3,4\n4,5\n")
+    with pytest.raises(InputError, match="row 3, column 'u' is missing"):
+        read_table(str(path), targets=["y"], inputs=["u"], missing_targets=True)
