@@ -217,7 +217,7 @@ def test_what_of_estimator_cannot_follow() -> None:
         with pytest.raises(ValueError, match="is not fitted"):
             Sweep.of_estimator(model, None, y)
     fitted = Forecaster(states="diagonal", hidden=2, lags=4).fit(y, fh=[1])
-    with pytest.raises(InputError, match="horizon is 5: only a Recurrent"):
+    with pytest.raises(InputError, match="horizon is 5: a Forecaster has none, leave it out"):
         Sweep.of_estimator(fitted, None, y, horizon=5)
     with pytest.raises(InputError, match="y has 1 rows, expected more than 1"):
         Sweep.of_estimator(fitted, None, y[:1])

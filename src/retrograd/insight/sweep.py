@@ -9,6 +9,7 @@ RNN, open or closed loop. All is float64 (complex128 where something is complex)
 from __future__ import annotations
 
 import copy
+import inspect
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -20,7 +21,7 @@ from torch.nn.utils.rnn import PackedSequence
 from retrograd.core.backend import select
 from retrograd.core.sequences import previous_states
 from retrograd.core.transition import Dense, Diagonal, Transition
-from retrograd.errors import require_shape
+from retrograd.errors import InputError, require_shape
 from retrograd.nn import LinearRNN
 from retrograd.norms import norm
 from retrograd.rnn.arguments import Loss, Problem, gradient_of, scalar
@@ -312,7 +313,7 @@ class Sweep:
             horizon: of a Recurrent trained in closed loop: the steps of its free runs, each of which is a sequence.
 
         Raises:
-            TypeError: the model is none of these.
+            TypeError: the model has no method ``recurrence``, by which estimators describe themselves.
             InputError: it is not fitted, or has no recurrence to follow.
 
         Examples:
@@ -323,10 +324,18 @@ class Sweep:
             >>> Sweep.of_estimator(StateSpace(order=2).fit(u, y), u, y).states.shape
             torch.Size([1, 199, 2])
         """
-        # Estimators stand above this module: one of them reads its checkpoints, another SciPy.
-        from retrograd.insight.fitted import sweep_of
-
-        return sweep_of(model, U, Y, experiment, horizon)
+        describe, name = getattr(model, "recurrence", None), type(model).__name__
+        if describe is None:
+            raise TypeError(
+                f"model is {name}, expected a StateSpace, Forecaster or Recurrent of retrograd.estimators, or another "
+                "whose method recurrence(U, Y) returns the arguments of Sweep.of_scan or of Sweep.of_weights"
+            )
+        options = {"experiment": experiment} if experiment else {}
+        options |= {} if horizon is None else {"horizon": horizon}
+        for option in options.keys() - inspect.signature(describe).parameters.keys():
+            raise InputError(f"{option} is {options[option]}: a {name} has none, leave it out")
+        found = describe(U, Y, **options)
+        return cls.of_scan(**found, made_of="system") if "A" in found else cls.of_weights(**found)
 
 
 def require_sweep(caller: str, sweep: Any) -> None:

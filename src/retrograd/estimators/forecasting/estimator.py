@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
 from retrograd.errors import InputError, near_names
 from retrograd.estimators.forecasting import files
@@ -18,7 +20,7 @@ from retrograd.estimators.forecasting.calendar import calendar_inputs, calendar_
 from retrograd.estimators.forecasting.model import ForecastModel
 from retrograd.estimators.forecasting.protocol import Base, Horizon
 from retrograd.estimators.forecasting.settings import Instance, Settings
-from retrograd.estimators.forecasting.states import Difference
+from retrograd.estimators.forecasting.states import Difference, Linear
 from retrograd.estimators.forecasting.tables import (
     Clock,
     as_lists,
@@ -301,6 +303,38 @@ class Forecaster(Base):
                 f"{int(steps[-1])} rows after an origin; y has {len(series.y)} rows)"
             )
         return self._model.predict_from(number, series, first, stop, steps)[::stride]
+
+    def recurrence(self, X: Any, y: Any, *, experiment: int = 0) -> dict[str, Any]:
+        """Return the states over a series as a scan, ``A``, ``u`` and ``h0``, and the ``loss`` of their forecasts.
+
+        Every column is a sequence. The loss is the mean squared error at the horizons, scaled as in the training and
+        without the penalty, to first order in the states: its value and its gradient are exact.
+
+        Args:
+            X: inputs; None for none.
+            y: one instance's series, with the columns of ``fit``.
+            experiment: which instance of ``fit`` it is, by its number.
+
+        Raises:
+            InputError: the forecaster is not fitted, its states are lags, or y is too short.
+        """
+        if not self.is_fitted:
+            raise InputError("this Forecaster is not fitted: call fit first")
+        states = self._model.states
+        if not isinstance(states, Linear):
+            raise InputError(
+                f"states are 'lags': the gradient of a window goes back {states.width} steps and no further; "
+                "only 'diagonal' and 'dense' states have a recurrence to follow"
+            )
+        values, gradient, value = self._model.gradient_of_states(experiment, self._one(y, X))
+        with torch.no_grad():
+            A, u, h0 = states.driven(values)
+            g = states.as_states(torch.from_numpy(gradient)).conj()
+
+        def loss(states: Tensor) -> Tensor:
+            return value + torch.as_tensor((g * (states - states.detach())).real.sum())
+
+        return {"A": A, "u": u, "h0": h0, "loss": loss}
 
     def save(self, folder: str | Path | None = None, *, overwrite: bool = False) -> Any:
         """Write ``model.safetensors`` and ``config.json``: all that :meth:`load`, forecasts and updates need.

@@ -22,6 +22,7 @@ from retrograd.estimators.identification.analysis import fit_percent, free_runni
 from retrograd.estimators.identification.experiments import Experiments, are_several, read_experiments
 from retrograd.estimators.identification.identify import NOISES, OPTIMIZERS, STARTS_OF_STATE, identify
 from retrograd.estimators.identification.prediction_error import Criterion
+from retrograd.estimators.identification.recurrence import scan_of
 from retrograd.estimators.identification.sensitivity import initial_states
 from retrograd.estimators.identification.system import System, final_state, predict
 
@@ -377,6 +378,19 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
                 quadratic = np.einsum("ti,ij,tj->", rows, np.linalg.inv(S), rows)
                 total -= 0.5 * (len(rows) * np.linalg.slogdet(2 * np.pi * S)[1] + quadratic)
         return float(total)
+
+    def recurrence(self, U: Any, Y: Any, *, experiment: int = 0) -> dict[str, Any]:
+        """Return the predictor over data as a scan, ``A``, ``u`` and ``h0``, and the ``loss`` of its residuals.
+
+        The states are in coordinates in which their second moments over the data are 1; the loss is
+        Σ e_t^T S^{-1} e_t / 2N, whose gradient is that of the fit's criterion. U and Y are as :meth:`fit` takes them;
+        of lists of several, ``experiment`` says which.
+        """
+        if are_several(Y):
+            U, Y = None if U is None else U[experiment], Y[experiment]
+        self._check_fitted()
+        data = self._read(U, Y)
+        return scan_of(initial_states(self.system_, data), data, self.innovation_covariance_)
 
     # --- look ---
 

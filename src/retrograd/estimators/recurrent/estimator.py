@@ -20,6 +20,7 @@ from torch import Tensor
 
 from retrograd.errors import InputError
 from retrograd.estimators.model_files import read_model, write_model
+from retrograd.estimators.recurrent.training import free_runs
 from retrograd.rnn.bptt import bptt
 from retrograd.tables.read import Scaling
 
@@ -183,6 +184,25 @@ class Recurrent:
         closed = w["weight_hh"] + w["weight_ih"][:, : len(self.target_names)] @ w["weight_out"]
         found = [torch.linalg.eigvals(matrix.cpu()).numpy() for matrix in (w["weight_hh"], closed)]
         return found[0], found[1]
+
+    def recurrence(self, U: Any, Y: Any, *, horizon: int | None = None) -> dict[str, Any]:
+        """Return the arguments of :func:`retrograd.bptt` for the model over a series, its scaled error as the loss.
+
+        Args:
+            U: inputs ``(N, E)``; None for none.
+            Y: targets ``(N, O)`` or ``(N,)``.
+            horizon: steps of the free runs along the series, each of which is a sequence; None: one step ahead.
+
+        Raises:
+            InputError: ``horizon`` is longer than the series less one, or below 2.
+        """
+        Y = np.asarray(Y, dtype=float).reshape(len(Y), -1)
+        x, y = self.series(Y, np.empty((len(Y), 0)) if U is None else np.asarray(U, dtype=float))
+        if horizon is None:
+            return {"x": x, **self.weights, "loss": lambda outputs: (outputs - y).square().mean()}
+        if not 2 <= horizon <= len(x):
+            raise InputError(f"horizon is {horizon}, expected from 2 to {len(x)}, the steps of the series less one")
+        return free_runs(self.weights, x, y, horizon)[0]
 
     def save(self, folder: Path, border: Border, future_inputs: Array, extra: dict[str, Any]) -> None:
         """Write ``model.safetensors`` and ``config.json``: all that :meth:`load` and a forecast need.
