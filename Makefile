@@ -4,18 +4,25 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard native/*)
 
-.PHONY: demo test lint sanitize bench bench-table bench-estimators bench-insight accuracy contract gallery docs clean
+.PHONY: demo test test-rest lint sanitize bench bench-table bench-estimators bench-insight accuracy contract gallery docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/retrograd fit sunspots --target sunspots --time year --test 1921 --horizon 22 --out runs/sunspots --overwrite
 
+# One worker a core; each runs one torch thread (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not slow"
+
+# All that `make test` leaves out, and every test with drawn inputs again with many more of them.
+test-rest: $(VENV)/.installed
+	$(PYTEST) -m "slow or hypothesis" --hypothesis-profile=thorough
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # The core alone, without Python, under the address, undefined-behaviour and thread sanitizers: wants a C++ compiler
 # and CMake.

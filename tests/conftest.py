@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
+# One thread a process: workers share the cores, and a test about threads asks for its own. Before torch is imported.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
+import torch
 from hypothesis import settings
 
 import browser as browsers
 
+torch.set_num_threads(1)
 # No test asserts a time, and the same examples are drawn on every run.
-settings.register_profile("retrograd", deadline=None, derandomize=True)
-settings.load_profile("retrograd")
+settings.register_profile("quick", deadline=None, derandomize=True, max_examples=25)
+settings.register_profile("thorough", deadline=None, derandomize=True, max_examples=500)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("hypothesis_profile"):
+        settings.load_profile("quick")
 
 
 @pytest.fixture(scope="session")
