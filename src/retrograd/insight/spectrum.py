@@ -17,7 +17,7 @@ from torch import Tensor
 from retrograd.core.transition import Dense, Diagonal
 from retrograd.errors import InputError
 from retrograd.insight.flow import Jacobians, product_of, whole
-from retrograd.insight.growth import TransientGrowth, conditions, largest_power, transient_growth
+from retrograd.insight.growth import TransientGrowth, largest_power, transient_growth
 from retrograd.insight.numerical_radius import numerical_radius
 from retrograd.insight.sweep import Sweep
 from retrograd.norms import norm
@@ -88,7 +88,6 @@ def spectrum(
     horizon: int | None = None,
     *,
     through: Jacobians | None = None,
-    most_norms: int | None = None,
 ) -> Spectrum:
     """Return the modes and norms of a transition.
 
@@ -101,8 +100,6 @@ def spectrum(
         A: one dense matrix, or diagonal transitions; a sweep gives its own.
         horizon: the longest product that transient growth is looked for in; a sweep's T, else 1000.
         through: a dense sweep's :func:`jacobians`, if they are at hand: norms of powers that need not be computed.
-        most_norms: how many more the proof that ``transient`` is the maximum may take, as :func:`transient_growth`
-            has it; by default as many as it needs.
 
     Raises:
         TypeError: A is none of these.
@@ -138,12 +135,12 @@ def spectrum(
         raise InputError(f"spectrum: A has {count} dense matrices, expected one: jacobians() measures their product")
     else:
         values, vectors = torch.linalg.eig(a[0, 0])
-        condition = conditions(vectors)
+        condition = _conditions(vectors)
         norms = _norms(a[0, 0], values, vectors)
         if through is not None and isinstance(A, Sweep) and A.first is not None:
             # The product back to h_0, the longest, is no power of A.
             through = Jacobians(*(part[:-1] for part in vars(through).values()))
-        norms["transient"] = largest_power(a[0, 0], horizon, through, (values, condition), most_norms)
+        norms["transient"] = largest_power(a[0, 0], horizon, through)
         found = values.cpu().numpy()
         near = np.minimum(condition.cpu().numpy() * len(found) * _EPS * norms["norm"], _NEAREST)
     size = np.minimum(np.abs(found), np.finfo(float).max)
@@ -166,6 +163,16 @@ def spectrum(
         averaged=a.ndim == 3 and count > 1,
         **norms,
     )
+
+
+def _conditions(vectors: Tensor) -> Tensor:
+    """Return κ_i = ‖v_i‖ ‖w_i‖ of the eigenvectors' matrix V, w_i^H the rows of its inverse; infinite if it has none.
+
+    A change of A by ε moves eigenvalue i by κ_i ε, to first order (Golub, Van Loan, *Matrix Computations*, 7.2.2).
+    """
+    inverse, failed = torch.linalg.inv_ex(vectors)
+    found = inverse.norm(dim=1) * vectors.norm(dim=0)
+    return found if int(failed) == 0 and bool(found.isfinite().all()) else torch.full_like(found, float("inf"))
 
 
 def _averaged(a: Array) -> tuple[Array, Array]:
@@ -207,13 +214,13 @@ def _rise(size: Array, horizon: int) -> TransientGrowth:
     P in a sliding window, which is made by doubling.
     """
     largest = float(size.max())
-    none = TransientGrowth(1.0, 0, horizon, 1.0)
+    none = TransientGrowth(1.0, 0, horizon)
     if largest <= 1 + 4 * _EPS or horizon == 0:
         return none
     if size.shape[1] == 1:  # the same at every step
         with np.errstate(over="ignore"):
             grown = float(np.float64(largest) ** horizon)
-        return TransientGrowth(grown, horizon, horizon, grown)
+        return TransientGrowth(grown, horizon, horizon)
     with np.errstate(divide="ignore"):
         logs = np.log(size)
     # A zero falls below all that rises: no product that holds it is more than the empty one.
@@ -236,7 +243,7 @@ def _rise(size: Array, horizon: int) -> TransientGrowth:
     part, power = product_of(*np.frexp(size[group, first:last, channel : channel + 1]))
     with np.errstate(over="ignore"):
         grown = float(np.ldexp(part, power)[0])
-    return TransientGrowth(grown, int(last) - first, horizon, grown)
+    return TransientGrowth(grown, int(last) - first, horizon)
 
 
 def _norms(matrix: Tensor, eigenvalues: Tensor, vectors: Tensor) -> dict[str, Any]:

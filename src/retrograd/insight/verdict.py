@@ -25,7 +25,6 @@ import numpy as np
 from retrograd.errors import InputError
 from retrograd.insight.advice import Advice, Case, Path, advise, as_text
 from retrograd.insight.flow import Flow, Jacobians, flow, jacobians
-from retrograd.insight.growth import ENOUGH
 from retrograd.insight.spectrum import Spectrum, spectrum
 from retrograd.insight.sweep import Sweep, require_sweep
 from retrograd.insight.truncation import Truncation, truncation
@@ -126,7 +125,7 @@ def verdict(
 
 
 def modes_of(sweep: Sweep, through: Jacobians) -> Spectrum | None:
-    """Return the spectrum as an analysis takes it, its largest power proven as far as is cheap; None if there is none.
+    """Return the spectrum, with what is known of the powers; None where there is none.
 
     >>> import torch
     >>> from retrograd import Dense
@@ -134,9 +133,7 @@ def modes_of(sweep: Sweep, through: Jacobians) -> Spectrum | None:
     >>> modes_of(sweep, jacobians(sweep)).radius
     1.0
     """
-    if not sweep.one_spectrum:
-        return None
-    return spectrum(sweep, through=through, most_norms=ENOUGH // sweep.states.shape[2])
+    return spectrum(sweep, through=through) if sweep.one_spectrum else None
 
 
 def longest_waits(sweep: Sweep) -> tuple[Array, Array]:
@@ -185,8 +182,7 @@ def _paths(sweep: Sweep, needed: int | None, through: Jacobians, modes: Spectrum
             transient = modes.transient
             if transient.lag > 0 and np.log10(transient.largest) > largest:
                 largest, where = float(np.log10(transient.largest)), transient.lag
-            close = transient.bound <= 1.01 * transient.largest
-            surely = "" if close else f" of the lags measured (none is above {transient.bound:.3g})"
+            surely = ""
         found.append(Path(row, end, lag, size, own, largest, where, "T" if end == sweep.time else str(end), surely))
     return found
 
