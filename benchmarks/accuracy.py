@@ -10,7 +10,6 @@ The oracle is the plain loop in numpy.longdouble (64 bits of mantissa on x86; el
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 import retrograd as rg
-from benchmarks.run import machine
+from benchmarks import record
 from retrograd.backends.reference import carry_dtype
 from retrograd.pictures import palette
 
@@ -176,15 +175,19 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
+    options = record.parser(__doc__).parse_args()
+    if options.dry_run:
+        return print(table(measure()))
+    record.require_clean()
+    machine = record.machine()
     rows = measure()
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+    record.write(RESULT, {"machine": machine, "rows": rows})
     draw(rows)
     text = PAGE.read_text()
     begin, end = "<!-- accuracy -->\n", "<!-- /accuracy -->"
     before, after = text.split(begin)[0], text.split(end)[1]
     PAGE.write_text(f"{before}{begin}{table(rows)}\n{end}{after}")
-    print(f"\n{table(rows)}\n\nwritten to {RESULT}, {PICTURE} and {PAGE}")
+    print(f"{PICTURE} and {PAGE} too:\n\n{table(rows)}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 import retrograd as rg
-from benchmarks.run import machine
+from benchmarks import record
 
 RESULT = Path(__file__).parent / "results" / "contract.json"
 STEPS, HIDDEN, INPUTS = 10**8, 4, 2
@@ -152,13 +152,17 @@ def any_length() -> dict[str, Any]:
 
 
 def main() -> None:
-    if "--long" in sys.argv:
-        return long_series(sys.argv[-1])
-    results = {"machine": machine(), "memory": cost_of_memory(), "packing": cost_of_packing()}
+    parser = record.parser(__doc__)
+    parser.add_argument("--long", metavar="FILE", help="measure the one long series in FILE alone, and print it")
+    options = parser.parse_args()
+    if options.long:
+        return long_series(options.long)
+    if not options.dry_run:
+        record.require_clean()
+    results = {"machine": record.machine(), "memory": cost_of_memory(), "packing": cost_of_packing()}
     results["any_length"] = any_length()
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(results, indent=1) + "\n")
-    print(f"written to {RESULT}")
+    if not options.dry_run:
+        record.write(RESULT, results)
 
 
 if __name__ == "__main__":

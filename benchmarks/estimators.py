@@ -7,8 +7,6 @@ names a Python that has it.
 
 from __future__ import annotations
 
-import argparse
-import json
 import subprocess
 import tempfile
 import time
@@ -20,8 +18,7 @@ import numpy as np
 import pandas as pd
 from sklearn.exceptions import ConvergenceWarning
 
-from benchmarks import forecasting
-from benchmarks.run import machine
+from benchmarks import forecasting, record
 from retrograd.estimators import StateSpace, singular_values
 from retrograd.tables.read import read_table
 
@@ -208,10 +205,13 @@ def write_page(result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = record.parser(__doc__)
     parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared" / "data")
     parser.add_argument("--jax-sysid", metavar="PYTHON", help="a Python with jax-sysid")
     arguments = parser.parse_args()
+    if not arguments.dry_run:
+        record.require_clean()
+    machine = record.machine()
     rows: list[Row] = []
     if path := present(arguments.data, "hair_dryer.csv"):
         rows += hair_dryer(path)
@@ -229,10 +229,11 @@ def main() -> None:
     rows += sunspots()
     rows.append(beside_jax_sysid(arguments.jax_sysid))
     rows.append(coverage())
-    result = {"machine": machine(), "rows": rows}
-    RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    write_page(result)
     print(table_of(rows))
+    if not arguments.dry_run:
+        result = {"machine": machine, "rows": rows}
+        record.write(RESULT, result)
+        write_page(result)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ import torch
 from torch import Tensor
 
 import retrograd as rg
+from benchmarks import record
 from benchmarks.contract import side_by_side
-from benchmarks.run import machine
-from retrograd.files import write_whole
 from retrograd.insight import Sweep, analyse
 
 RESULT = Path(__file__).parent / "results" / "insight.json"
@@ -108,6 +106,10 @@ def row(problem: str, dtype: torch.dtype, found: dict[str, Callable[[], Any]]) -
 
 
 def main() -> None:
+    options = record.parser(__doc__).parse_args()
+    if not options.dry_run:
+        record.require_clean()
+    machine = record.machine()
     rows = []
     for dtype in WIDE:
         for structure, batch, looked_at in PROBLEMS:
@@ -117,8 +119,8 @@ def main() -> None:
         problem = f"dense (1,{LENGTH},{WIDTH}), its own outputs from step {CLOSED_FROM} on"
         rows.append(row(problem, dtype, closed_loop(dtype)))
         print(rows[-1], flush=True)
-    result = {"machine": machine(), "rows": rows}
-    write_whole(RESULT, (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
+    if not options.dry_run:
+        record.write(RESULT, {"machine": machine, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import torch
 
-import retrograd as rg
+from retrograd import _native
+from retrograd.backends import pool
 
 
 def median_seconds(call: Callable[[], object], repeats: int = 9) -> float:
@@ -25,11 +26,11 @@ def measure() -> dict[str, float]:
     """Return bandwidth (GB/s, all threads) and matrix-product rates (GFLOP/s)."""
     count = 1 << 25  # 128 MB of float32
     like = torch.empty((), dtype=torch.float32)
-    a, b, c = (rg.pool.empty((count,), like).fill_(1.0) for _ in range(3))
+    a, b, c = (pool.empty((count,), like).fill_(1.0) for _ in range(3))
     copy = 2 * 4 * count / median_seconds(lambda: c.copy_(a)) / 1e9
     triad = 3 * 4 * count / median_seconds(lambda: torch.add(a, b, alpha=3.0, out=c)) / 1e9
     # torch's copy and triad store through the cache; the core's own triad does not.
-    streamed = 3 * 4 * count / median_seconds(lambda: rg._native.triad(a, b, c, torch.get_num_threads())) / 1e9
+    streamed = 3 * 4 * count / median_seconds(lambda: _native.triad(a, b, c, torch.get_num_threads())) / 1e9
     limits = {"copy_GB_s": copy, "triad_GB_s": triad, "streamed_triad_GB_s": streamed}
     limits["stream_GB_s"] = max(limits.values())
     for name, dtype in (("f32", torch.float32), ("f64", torch.float64)):

@@ -1,49 +1,29 @@
 """Measure every case with every contender in one run; print the table and write the results.
 
-python -m benchmarks.run [--only TEXT] [--out FILE] [--seconds S]
+python -m benchmarks.run [--only TEXT] [--out FILE] [--seconds S] [--longest S] [--dry-run]
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
+import signal
 import statistics
-import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 import retrograd as rg
-from benchmarks import limits, seed, small
+from benchmarks import limits, record, seed, small
 from benchmarks.cases import CASES, Case
 from benchmarks.contenders import CONTENDERS, NOT_COUNTED
 
 RESULTS = Path(__file__).parent / "results" / "cpu.json"
-
-
-def machine() -> dict[str, Any]:
-    cpu = platform.processor()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            cpu = line.split(":", 1)[1].strip()
-            break
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "instruction_set": rg._native.isa(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "commit": commit.stdout.strip(),
-    }
+# A contender that needs more than so many times the slowest other one is a dash.
+TOO_SLOW = 20
 
 
 def seconds(call: Callable[[], Any]) -> float:
@@ -54,27 +34,58 @@ def seconds(call: Callable[[], Any]) -> float:
     return elapsed
 
 
+@contextmanager
+def at_most(allowed: float) -> Iterator[None]:
+    """Raise TimeoutError in what runs longer than ``allowed`` seconds, at its next step in Python."""
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f"a call takes more than {allowed:g} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, allowed)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def too_slow(once: dict[str, float]) -> dict[str, str]:
+    """Return, of peers' seconds for one call, those beyond TOO_SLOW times the slowest other, with the reason."""
+    found = {}
+    for name, took in once.items():
+        slowest = max((other for at, other in once.items() if at != name), default=took)
+        if took > TOO_SLOW * slowest:
+            found[name] = f"a call takes {took:.3g} s, more than {TOO_SLOW} times the slowest other ({slowest:.3g} s)"
+    return found
+
+
 def interleaved(
-    calls: dict[str, Callable[[], Any]], budget: float
+    calls: dict[str, Callable[[], Any]], budget: float, longest: float
 ) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
     """Time the calls in turn, round after round: the machine's drift meets them all. The first call stands apart.
 
     What is timed is the steady state, as of a training loop: the sixth call in a row, or the first after 60 ms of
     calls. Those before it wake threads that slept while others ran, and bring back their caches.
 
-    A peer that raises is a dash with its message, not the end of the run.
+    A peer that raises is a dash with its message, not the end of the run; so is one that takes ``longest`` seconds for
+    a call, or too long beside the others.
     """
     first: dict[str, float] = {}
+    once: dict[str, float] = {}
     failures: dict[str, str] = {}
     rg.empty_cache()
     for name, call in calls.items():
         try:
-            first[name] = seconds(call)
-            seconds(call)
+            with at_most(longest):
+                first[name] = seconds(call)
+            with at_most(longest):
+                once[name] = seconds(call)
         except Exception as error:
             if name == "retrograd":
                 raise
             failures[name] = f"{type(error).__name__}: {error}"
+    failures |= too_slow({name: took for name, took in once.items() if name != "retrograd"})
     calls = {name: call for name, call in calls.items() if name not in failures}
     times: dict[str, list[float]] = {name: [] for name in calls}
     spent = dict.fromkeys(calls, 0.0)
@@ -121,14 +132,14 @@ def _status(field: str) -> int:
     raise RuntimeError(f"no {field} in /proc/self/status")
 
 
-def measure(case: Case, budget: float) -> dict[str, Any]:
+def measure(case: Case, budget: float, longest: float) -> dict[str, Any]:
     arrays = case.inputs()
     calls = {}
     for name, make in CONTENDERS.items():
         call = make(case, arrays)
         if call is not None:
             calls[name] = call
-    times, failures = interleaved(calls, budget)
+    times, failures = interleaved(calls, budget, longest)
     peak = peak_extra_bytes(calls["retrograd"], case.result_bytes())
     ours = times["retrograd"]["median_ms"]
     peers = {name: t["median_ms"] for name, t in times.items() if name not in {"retrograd", *NOT_COUNTED}}
@@ -175,16 +186,21 @@ def show(console: Console, results: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = record.parser(__doc__)
     parser.add_argument("--only", default="", help="measure only the cases whose name contains this")
     parser.add_argument("--out", type=Path, default=RESULTS, help="result file (only written when all cases are)")
     parser.add_argument("--seconds", type=float, default=3.0, help="time to spend on each contender of a case")
+    parser.add_argument("--longest", type=float, default=60.0, help="seconds after which a call of a peer is given up")
     options = parser.parse_args()
+    writes = not (options.only or options.dry_run)
+    if writes:
+        record.require_clean()
+    machine = record.machine()
     console = Console(width=140)
     machine_limits = limits.measure()
-    console.print(machine(), machine_limits)
+    console.print(machine, machine_limits)
     results: dict[str, Any] = {
-        "machine": machine(),
+        "machine": machine,
         "limits": machine_limits,
         "scans": [],
         "bptt": [],
@@ -195,11 +211,11 @@ def main() -> None:
     for i, case in enumerate(cases):
         if i == len(cases) // 2:
             measured_limits.append(limits.measure())
-        results["scans"].append(measure(case, options.seconds))
+        results["scans"].append(measure(case, options.seconds, options.longest))
         times = results["scans"][-1]["times"]
         console.print(case.name, {name: round(t["median_ms"], 2) for name, t in times.items()})
         for name, message in results["scans"][-1]["failures"].items():
-            console.print(f"  {name} failed: {message[:200]}")
+            console.print(f"  {name}: {message[:200]}")
     if options.only in seed.NAME:
         results["bptt"].append(seed.measure())
     if options.only in small.NAME:
@@ -212,12 +228,8 @@ def main() -> None:
         row["limit_ms"] = case.limit_ms(results["limits"])
         row["of_limit"] = row["limit_ms"] / row["times"]["retrograd"]["median_ms"]
     show(console, results)
-    if not options.only:
-        options.out.parent.mkdir(exist_ok=True)
-        partial = options.out.with_suffix(".partial")
-        partial.write_text(json.dumps(results, indent=1) + "\n")
-        partial.replace(options.out)
-        console.print(f"written to {options.out}")
+    if writes:
+        record.write(options.out, results)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import retrograd as rg
+from benchmarks import table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -78,10 +79,7 @@ def test_each_version_leads_to_the_other() -> None:
     assert "[English](README.md)" in CHINESE
 
 
-def test_both_tables_are_those_of_the_result_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks import table
-
+def test_both_tables_are_those_of_the_result_file() -> None:
     results = json.loads(table.RESULTS.read_text())
     for page, words in table.PAGES.items():
         assert table.table(results, words) in page.read_text(), "run `make bench-table`"
