@@ -1,0 +1,43 @@
+"""The docs say what is so: a page's Python runs, in order, in one namespace; the first page leads to every other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [*sorted((DOCS / "tutorials").glob("*.md")), DOCS / "insight.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    assert blocks
+    monkeypatch.chdir(tmp_path)
+    before = matplotlib.get_backend()
+    plt.switch_backend("agg")
+    names: dict[str, object] = {"__name__": page.stem}
+    try:
+        for block in blocks:
+            exec(compile(block, str(page), "exec"), names)
+    finally:
+        plt.close("all")
+        plt.switch_backend(before)
+
+
+def test_the_first_page_leads_everywhere_and_its_example_is_true() -> None:
+    page = (DOCS / "index.md").read_text()
+    nav = (ROOT / "mkdocs.yml").read_text().split("nav:")[1]
+    pages = {one for one in re.findall(r"[\w/-]+\.md", nav) if one != "index.md"}
+    assert pages == set(re.findall(r"\(([\w/-]+\.md)\)", page))
+    assert pages == {str(one.relative_to(DOCS)) for one in DOCS.rglob("*.md")} - {"index.md"}
+    code = re.search(r"```python\n(.*?)```", page, re.S)
+    assert code
+    printed: list[str] = []
+    exec(code[1], {"print": lambda value: printed.append(str(value))})
+    assert printed == re.findall(r"print.*(tensor\(\[.*\]\))", code[1])
