@@ -1,6 +1,8 @@
 # The two commands for a fresh machine are `make demo` and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
+# The versions to install; constraints-lowest.txt has the lowest torch that is allowed.
+CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard native/*)
 
@@ -34,21 +36,22 @@ sanitize:
 	  ctest --test-dir build/sanitize-$$kind --output-on-failure --no-tests=error; \
 	done
 
+# Each writes its results from a clean commit alone; ARGS=--dry-run measures on any tree, and writes nothing.
 bench: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.run $(ARGS)
 
 # JAX_SYSID=PYTHON compares with jax-sysid, in whatever environment has it.
 bench-estimators: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.estimators $(if $(JAX_SYSID),--jax-sysid $(JAX_SYSID))
+	$(BIN)/python -m benchmarks.estimators $(if $(JAX_SYSID),--jax-sysid $(JAX_SYSID)) $(ARGS)
 
 bench-insight: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.insight
+	$(BIN)/python -m benchmarks.insight $(ARGS)
 
 accuracy: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.accuracy
+	$(BIN)/python -m benchmarks.accuracy $(ARGS)
 
 contract: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.contract
+	$(BIN)/python -m benchmarks.contract $(ARGS)
 
 bench-table: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.table
@@ -66,14 +69,14 @@ gallery: $(VENV)/.installed
 	done
 
 docs: $(VENV)/.installed
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
+	$(BIN)/python -m pip install -q -c $(CONSTRAINTS) -e ".[docs]"
 	$(BIN)/mkdocs build --strict
 
 # Editable, so that the sources are live; again whenever the core or the requirements change.
-$(VENV)/.installed: pyproject.toml constraints.txt $(NATIVE)
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install -q -c $(CONSTRAINTS) -e ".[dev]"
 	touch $@
 
 clean:
