@@ -1,0 +1,207 @@
+"""Delimited text: which separator, decimal sign and encoding a file has, where its own rows tell.
+
+What its rows leave open is refused, with the argument that decides: a separator that fits as well as another, a comma
+that may stand before decimals or between thousands, bytes that are not UTF-8.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from retrograd.errors import InputError
+
+__all__ = ["Layout", "find_layout"]
+
+SEPARATORS = (",", ";", "\t", "|")
+_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", r"\s+": "spaces"}
+# Rows from which a layout is told.
+_ROWS = 400
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_SIGN = r"[+-]?"
+_DECIMAL_COMMA = re.compile(_SIGN + r"(\d{1,3}(?:[. \u00a0\u202f']\d{3})+|\d+),\d+([eE][+-]?\d+)?$")
+_DECIMAL_POINT = re.compile(_SIGN + r"(\d{1,3}(?:[, \u00a0\u202f']\d{3})+|\d*)\.\d+([eE][+-]?\d+)?$")
+_THOUSANDS = re.compile(_SIGN + r"\d{1,3}(?:(?P<sign>[,. \u00a0\u202f'])\d{3})(?:(?P=sign)\d{3})*$")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a delimited file is written.
+
+    Attributes:
+        separator: between the fields of a row; the pattern of white space for columns set with spaces.
+        decimal: the sign before decimals, ``"."`` or ``","``.
+        thousands: the sign between thousands, or None.
+        encoding: of the text.
+        skip_rows: how many lines stand before the header.
+    """
+
+    separator: str = ","
+    decimal: str = "."
+    thousands: str | None = None
+    encoding: str = "utf-8"
+    skip_rows: int = 0
+
+    def __str__(self) -> str:
+        """Say in words what differs from plain CSV; empty where nothing does."""
+        parts = []
+        if self.separator != ",":
+            parts.append(f"fields separated by {_NAMES.get(self.separator, repr(self.separator))}")
+        if self.decimal != ".":
+            parts.append("decimals after a comma")
+        if self.thousands is not None:
+            parts.append(f"thousands set apart by {self.thousands!r}")
+        if self.encoding not in ("utf-8", "utf-8-sig"):
+            parts.append(f"encoding {self.encoding}")
+        return ", ".join(parts)
+
+
+def find_layout(
+    head: bytes,
+    source: str,
+    *,
+    separator: str | None = None,
+    decimal: str | None = None,
+    thousands: str | None = None,
+    encoding: str | None = None,
+    skip_rows: int = 0,
+) -> Layout:
+    r"""Find how a file is written from its first bytes; what is given is not asked of them.
+
+    Args:
+        head: the first bytes of the file, uncompressed.
+        source: the file, for messages.
+        separator: between fields.
+        decimal: the sign before decimals.
+        thousands: the sign between thousands.
+        encoding: of the text.
+        skip_rows: lines before the header.
+
+    Raises:
+        InputError: the bytes are no text, or can be read in two ways.
+
+    Examples:
+        >>> find_layout(b"day;load\n1;2,5\n2;3,25\n", "load.csv")
+        Layout(separator=';', decimal=',', thousands=None, encoding='utf-8', skip_rows=0)
+    """
+    for name, value in (("decimal", decimal), ("thousands", thousands), ("separator", separator)):
+        if value is not None and (not value or (name != "separator" and len(value) != 1)):
+            raise InputError(f"{name} is {value!r}, expected one character")
+    if skip_rows < 0:
+        raise InputError(f"skip_rows is {skip_rows}, expected 0 or more lines")
+    encoding = encoding or _encoding_of(head, source)
+    lines = _lines_of(head, source, encoding)[skip_rows:]
+    if not lines:
+        raise InputError(f"{source} is empty")
+    separator = separator or _separator_of(lines, source)
+    cells = [cell for row in _rows(lines[1:], separator) for cell in row]
+    if decimal is None:
+        decimal, found = _decimal_of(cells, separator, source) if thousands is None else (_other(thousands), thousands)
+        thousands = thousands or found
+    if decimal == thousands:
+        raise InputError(f"decimal and thousands are both {decimal!r}: they must differ")
+    return Layout(separator, decimal, thousands, encoding, skip_rows)
+
+
+def _encoding_of(head: bytes, source: str) -> str:
+    for mark, name in _BOMS:
+        if head.startswith(mark):
+            return name
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # a character cut at the end is no error
+    except UnicodeDecodeError as error:
+        row = head[: error.start].count(b"\n") + 1
+        raise InputError(
+            f"{source}: row {row} is not UTF-8 text: give encoding, such as 'cp1252' (western Europe), or save the "
+            "file as UTF-8"
+        ) from None
+    return "utf-8"
+
+
+def _lines_of(head: bytes, source: str, encoding: str) -> list[str]:
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(head)
+    except LookupError:
+        raise InputError(f"encoding is {encoding!r}, which Python does not know: such as 'utf-8' or 'cp1252'") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{source} is not text of encoding {encoding!r}: give another encoding") from None
+    text = text.removeprefix("\ufeff")
+    if "\0" in text:
+        raise InputError(
+            f"{source}: row {text[: text.index(chr(0))].count(chr(10)) + 1} holds a NUL byte: it is no text"
+        )
+    lines = text.splitlines()
+    # The last line of a long head may be cut.
+    return lines[:-1] if len(lines) > 2 and not text.endswith(("\n", "\r")) and len(lines) > _ROWS else lines
+
+
+def _rows(lines: list[str], separator: str) -> list[list[str]]:
+    lines = [line for line in lines[:_ROWS] if line.strip()]
+    if len(separator) > 1:
+        return [re.split(separator, line.strip()) for line in lines]
+    return [[cell.strip() for cell in row] for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=separator)]
+
+
+def _separator_of(lines: list[str], source: str) -> str:
+    """Return the separator that gives every row as many fields as the header, two or more."""
+    fitting = []
+    for separator in SEPARATORS:
+        counts = Counter(len(row) for row in _rows(lines, separator))
+        if len(counts) == 1 and next(iter(counts)) > 1:
+            fitting.append(separator)
+    if len(fitting) > 1:
+        words = " and ".join(_NAMES[separator] for separator in fitting)
+        raise InputError(f"{source} can be read with {words} between its fields: give separator, one of {fitting}")
+    if fitting:
+        return fitting[0]
+    if any(separator in line for separator in SEPARATORS for line in lines[:_ROWS]):
+        in_header = [separator for separator in SEPARATORS if separator in lines[0]]
+        return in_header[0] if in_header else ","
+    spaces = Counter(len(row) for row in _rows(lines, r"\s+"))
+    numbers = all(re.fullmatch(r"[-+.\deE]+", cell) for row in _rows(lines[1:], r"\s+") for cell in row)
+    return r"\s+" if len(spaces) == 1 and next(iter(spaces)) > 1 and numbers else ","
+
+
+def _decimal_of(cells: list[str], separator: str, source: str) -> tuple[str, str | None]:
+    """Return the sign before decimals and the one between thousands."""
+    comma = [match for cell in cells if (match := _DECIMAL_COMMA.match(cell))]
+    point = [match for cell in cells if (match := _DECIMAL_POINT.match(cell))]
+    sure_comma = [match for match in comma if not _THOUSANDS.match(match.string)]
+    sure_point = [match for match in point if not _THOUSANDS.match(match.string)]
+    if sure_comma and sure_point:
+        raise InputError(
+            f"{source} has numbers such as {sure_comma[0].string!r} and {sure_point[0].string!r}: give decimal, "
+            "'.' or ','"
+        )
+    if sure_comma:
+        return ",", _thousands_in(sure_comma + comma)
+    if sure_point or point:
+        return ".", _thousands_in(point)
+    if comma:
+        raise InputError(
+            f"{source} has numbers such as {comma[0].string!r}, whose comma may stand before decimals or between "
+            "thousands: give decimal=',' or thousands=','"
+        )
+    return ".", None
+
+
+def _thousands_in(matches: list[re.Match[str]]) -> str | None:
+    for match in matches:
+        for sign in (".", ",", "'", " ", "\u00a0", "\u202f"):
+            if sign in (match.group(1) or ""):
+                return sign
+    return None
+
+
+def _other(thousands: str) -> str:
+    return "," if thousands == "." else "."

@@ -1,0 +1,357 @@
+"""Files in: any table that a person has, as columns, with the number of each row in its file.
+
+Text (``.csv .tsv .txt``, also compressed), ``.parquet`` and ``.xlsx``. A file that is damaged or misnamed, or a row
+that would lose a field, is refused in one line.
+"""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import lzma
+import re
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import IO, Any
+
+import pandas as pd
+
+from retrograd.errors import InputError, near_names
+from retrograd.tables.delimited import Layout, find_layout
+
+__all__ = ["SHIPPED", "Frame", "ReadOptions", "read_frame"]
+
+SHIPPED = {"sunspots": "sunspots.csv", "hair_dryer": "hair_dryer.csv"}
+
+_TEXT = (".csv", ".tsv", ".txt")
+_PACKED = (".gz", ".bz2", ".xz", ".zip")
+# The first bytes of files whose name may say otherwise.
+_MARKS = (
+    (b"\x1f\x8b", ".gz"),
+    (b"BZh", ".bz2"),
+    (b"\xfd7zXZ\0", ".xz"),
+    (b"PK\x03\x04", ".zip"),
+    (b"PAR1", ".parquet"),
+)
+# Bytes from which the layout of a text is told, rows of a piece of it, and bytes of text that are read at most.
+_HEAD, _PIECE, _MOST_BYTES = 1 << 18, 200_000, 4 << 30
+_DAMAGED = (ValueError, OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, KeyError, OverflowError)
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What is said of a file instead of being found in it; None: found.
+
+    Attributes:
+        separator: between the fields of a text.
+        decimal: the sign before decimals.
+        thousands: the sign between thousands.
+        encoding: of a text.
+        skip_rows: lines before the header.
+        missing: further texts that stand for a missing value.
+        sheet: of a workbook, by name.
+    """
+
+    separator: str | None = None
+    decimal: str | None = None
+    thousands: str | None = None
+    encoding: str | None = None
+    skip_rows: int = 0
+    missing: tuple[str, ...] = ()
+    sheet: str | None = None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Columns of a file.
+
+    Attributes:
+        columns: as the file has them, names without spaces around.
+        first_row: the number of the first row of data in the file, from 1.
+        layout: how a text was written; None for other files.
+    """
+
+    columns: pd.DataFrame
+    first_row: int
+    layout: Layout | None = None
+
+
+def read_frame(
+    source: str,
+    options: ReadOptions | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Frame:
+    """Read a table's columns.
+
+    Args:
+        source: a file, or the name of a data set that the package carries.
+        options: what is said of the file.
+        names: the columns that are wanted; all by default.
+        progress: called with the part of the file that has been read.
+
+    Raises:
+        InputError: the file is none of the kinds, is damaged, or has no such column.
+
+    Examples:
+        >>> read_frame("sunspots").columns.shape
+        (309, 2)
+    """
+    options = options or ReadOptions()
+    with ExitStack() as stack:
+        path = Path(source)
+        if not path.exists() and source in SHIPPED:
+            path = stack.enter_context(as_file(files("retrograd") / "datasets" / SHIPPED[source]))
+        kind = _kind_of(path, source)
+        try:
+            if kind == ".parquet":
+                return _read_parquet(path, source, names)
+            if kind == ".xlsx":
+                return _read_workbook(path, source, options, names)
+            return _read_text(path, source, options, names, progress)
+        except InputError:
+            raise
+        except pd.errors.EmptyDataError:
+            raise InputError(f"{source} is empty") from None
+        except UnicodeError:
+            raise InputError(f"{source} is not text of one encoding: give encoding, such as 'cp1252'") from None
+        except MemoryError:
+            raise InputError(f"{source} does not fit in memory: name fewer columns, or split it") from None
+        except _DAMAGED as error:
+            raise InputError(f"{source} cannot be read as a table: {_first_line(error)}") from None
+
+
+def _kind_of(path: Path, source: str) -> str:
+    """Return the suffix that says how to read a file; raise where there is none, or its content is of another."""
+    if not path.exists():
+        siblings = sorted(p.name for p in path.parent.iterdir() if p.is_file()) if path.parent.is_dir() else []
+        tables = [name for name in siblings if any(kind in name.lower() for kind in (*_TEXT, ".parquet", ".xlsx"))]
+        raise InputError(f"{source} does not exist: {near_names(path.name, [*tables, *SHIPPED])}")
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no regular file"
+        raise InputError(f"{source} is {what}, expected a table: .csv, .tsv, .txt, .parquet or .xlsx")
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    packed = suffixes[-1] if suffixes and suffixes[-1] in _PACKED else ""
+    kind = (suffixes[-2] if len(suffixes) > 1 else "") if packed else (suffixes[-1] if suffixes else "")
+    if kind not in (*_TEXT, ".parquet", ".xlsx") or (packed and kind not in _TEXT):
+        hint = ": save it as .xlsx or .csv" if kind in (".xls", ".ods", ".xlsb", ".xlsm") else ""
+        raise InputError(
+            f"{source} is no table that can be read{hint or ': expected .csv, .tsv, .txt, .parquet or .xlsx'}"
+        )
+    with path.open("rb") as file:
+        start = file.read(8)
+    mark = next((name for sign, name in _MARKS if start.startswith(sign)), "")
+    expected = packed or {".parquet": ".parquet", ".xlsx": ".zip"}.get(kind, "")
+    if mark != expected and start:
+        if mark:
+            ending = f"{mark} or .xlsx" if mark == ".zip" else mark
+            raise InputError(f"{source} is a {ending} file by its content: rename it so that its name says so")
+        raise InputError(f"{source} is no {packed or kind} file by its content: it is damaged, or has the wrong name")
+    return kind
+
+
+def _read_parquet(path: Path, source: str, names: Sequence[str] | None) -> Frame:
+    try:
+        frame = pd.read_parquet(path)
+    except ImportError:
+        raise InputError(f"{source} needs pyarrow: pip install pyarrow") from None
+    if frame.index.name is not None:  # a time index is a column like any other
+        frame = frame.reset_index()
+    return Frame(_named(frame, [str(name) for name in frame.columns], source, names), 1)
+
+
+def _read_workbook(path: Path, source: str, options: ReadOptions, names: Sequence[str] | None) -> Frame:
+    try:
+        book = pd.ExcelFile(path, engine="openpyxl")
+    except ImportError:
+        raise InputError(f"{source} needs openpyxl: pip install openpyxl, or save the table as .csv") from None
+    with book:
+        sheets = [str(name) for name in book.sheet_names]
+        if options.sheet is None and len(sheets) > 1:
+            raise InputError(f"{source} has {len(sheets)} sheets: give sheet, one of {', '.join(map(repr, sheets))}")
+        sheet = options.sheet or sheets[0]
+        if sheet not in sheets:
+            raise InputError(f"{source} has no sheet {sheet!r}: {near_names(sheet, sheets)}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # openpyxl's, of styles and extensions that hold no values
+            cells = book.parse(sheet, header=None, skiprows=options.skip_rows, na_values=list(options.missing))
+    if not len(cells):
+        raise InputError(f"{source} is empty")
+    header = [str(name) if not pd.isna(name) else "" for name in cells.iloc[0]]
+    frame = cells.iloc[1:].reset_index(drop=True).infer_objects()
+    return Frame(_named(frame, header, source, names), options.skip_rows + 2)
+
+
+def _read_text(
+    path: Path,
+    source: str,
+    options: ReadOptions,
+    names: Sequence[str] | None,
+    progress: Callable[[float], None] | None,
+) -> Frame:
+    with _opened(path) as file:
+        head = file.read(_HEAD)
+    separator = options.separator or ("\t" if ".tsv" in [s.lower() for s in path.suffixes] else None)
+    layout = find_layout(
+        head,
+        source,
+        separator=separator,
+        decimal=options.decimal,
+        thousands=options.thousands,
+        encoding=options.encoding,
+        skip_rows=options.skip_rows,
+    )
+    shape: dict[str, Any] = {"sep": layout.separator, "encoding": layout.encoding, "skip_blank_lines": False}
+    first = pd.read_csv(
+        io.BytesIO(head), header=None, nrows=1, skiprows=layout.skip_rows, dtype=str, keep_default_na=False, **shape
+    )
+    header = [str(name).strip() for name in first.iloc[0]]
+    wanted = _places(header, source, names)
+    # Fields beyond the header would be dropped: pandas warns of them, unless the columns are chosen as it reads.
+    pieces = []
+    with _opened(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        counted = _Counted(file, path.stat().st_size, progress)
+        try:
+            for piece in pd.read_csv(
+                counted,
+                header=None,
+                names=list(range(len(header))),
+                index_col=False,
+                skiprows=layout.skip_rows + 1,
+                decimal=layout.decimal,
+                thousands=layout.thousands,
+                na_values=list(options.missing),
+                skipinitialspace=True,
+                chunksize=_PIECE,
+                **shape,
+            ):
+                pieces.append(piece[wanted])
+                counted.report()
+        except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+            reason = _wrong_width(path, source, layout, len(header))
+            raise InputError(reason or f"{source} cannot be read as a table: {_first_line(error)}") from None
+        except pd.errors.EmptyDataError:
+            pieces = [pd.DataFrame(columns=wanted)]
+    frame = pd.concat(pieces, ignore_index=True) if len(pieces) > 1 else pieces[0]
+    frame = _without_empty_end(frame)
+    frame.columns = pd.Index([header[place] for place in wanted])
+    return Frame(frame, layout.skip_rows + 2, layout)
+
+
+def _without_empty_end(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows without an editor's empty last lines, which are no rows."""
+    rows = len(frame)
+    while rows and frame.iloc[rows - 1].isna().all():
+        rows -= 1
+    if rows == len(frame):
+        return frame
+    frame = frame.iloc[:rows].copy()
+    for name in frame.columns:  # the empty lines made whole numbers real
+        values = frame[name]
+        if values.dtype.kind == "f" and (values == values.round()).all() and (values.abs() < 2**53).all():
+            frame[name] = values.astype("int64")
+    return frame
+
+
+class _Counted(io.RawIOBase):
+    """Bytes of a text as they are read: counted, so that progress can be told and a bomb stops."""
+
+    def __init__(self, file: IO[bytes], size: int, progress: Callable[[float], None] | None) -> None:
+        self._file, self._size, self._progress = file, max(size, 1), progress
+        self._read = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        self._read += len(data)
+        if self._read > _MOST_BYTES:
+            raise InputError(f"the text is longer than {_MOST_BYTES >> 30} GiB unpacked: split it")
+        return len(data)
+
+    def report(self) -> None:
+        """Tell the part that has been read; of packed text, which unpacks to an unknown length, nothing."""
+        if self._progress is not None and self._read <= self._size:
+            self._progress(self._read / self._size)
+
+
+def _opened(path: Path) -> Any:
+    """Open a text, unpacked as its name says."""
+    openers: dict[str, Callable[[Any], Any]] = {
+        ".gz": gzip.GzipFile,
+        ".bz2": bz2.BZ2File,
+        ".xz": lzma.LZMAFile,
+        ".zip": _only_member,
+    }
+    opener = openers.get(path.suffixes[-1].lower())
+    return path.open("rb") if opener is None else opener(path)
+
+
+def _only_member(path: Path) -> IO[bytes]:
+    archive = zipfile.ZipFile(path)
+    members = [info for info in archive.infolist() if not info.is_dir()]
+    if len(members) != 1:
+        raise InputError(f"{path} holds {len(members)} files, expected one table: unpack it, and name one")
+    return archive.open(members[0])
+
+
+def _places(header: list[str], source: str, names: Sequence[str] | None) -> list[int]:
+    """Return the places of the columns that are wanted; raise where a name is missing or comes twice."""
+    for name in header:
+        if header.count(name) > 1 and (name or names is None):
+            raise InputError(f"{source} has more than one column {_cut(name)!r}: rename one")
+    if names is None:
+        return list(range(len(header)))
+    for name in names:
+        if name not in header:
+            raise InputError(f"{source} has no column {_cut(name)!r}: {near_names(name, [_cut(n) for n in header])}")
+    return sorted({header.index(name) for name in names})
+
+
+def _named(frame: pd.DataFrame, header: list[str], source: str, names: Sequence[str] | None) -> Any:
+    header = [name.strip() for name in header]
+    wanted = _places(header, source, names)
+    chosen = frame.iloc[:, wanted]
+    chosen.columns = pd.Index([header[place] for place in wanted])
+    return chosen
+
+
+def _wrong_width(path: Path, source: str, layout: Layout, width: int) -> str | None:
+    """Say which row of a text has more fields than its header."""
+    with _opened(path) as file:
+        text = io.TextIOWrapper(file, encoding=layout.encoding, newline="")
+        for _ in range(layout.skip_rows):
+            text.readline()
+        rows = csv.reader(text, delimiter=layout.separator) if len(layout.separator) == 1 else None
+        if rows is None:
+            return None
+        for row in rows:
+            filled = row[:width] + [cell for cell in row[width:] if cell.strip()]
+            if len(filled) > width:
+                number = rows.line_num + layout.skip_rows
+                hint = ""
+                if layout.separator == "," and any(re.fullmatch(r"\s*[-+]?\d+", cell) for cell in row[width - 1 :]):
+                    hint = "; decimals written with a comma need another sign between fields, or quotes"
+                return f"{source}: row {number} has {len(filled)} fields, the header {width}{hint}"
+    return None
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().partition("\n")[0] or type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "..."
