@@ -41,3 +41,9 @@ def test_the_first_page_leads_everywhere_and_its_example_is_true() -> None:
     printed: list[str] = []
     exec(code[1], {"print": lambda value: printed.append(str(value))})
     assert printed == re.findall(r"print.*(tensor\(\[.*\]\))", code[1])
+
+
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *DOCS.rglob("*.md")], ids=lambda page: page.name)
+def test_the_files_that_a_page_names_are_there(page: Path) -> None:
+    for name in re.findall(r"`((?:src|native|tests|benchmarks|examples|docs)/[\w./-]+)`", page.read_text()):
+        assert (ROOT / name).exists(), name
