@@ -7,12 +7,12 @@ Two numbers come in bit by bit, the lowest first; out goes their sum. The carry 
 where p_t (propagate) is 1 if exactly one of the bits is, and g_t (generate) if both are. None of this is told to the
 network, only sums of 8 bits. For each of the four pairs of bits it has four numbers to learn: p_t and v_t through a
 sigmoid, with g_t = (1 − p_t) v_t, and the sum bit's logit, r_t + s_t (2 c_{t-1} − 1). The gradient through the
-recurrence is a scan. A start in twenty gets stuck, which sums not seen in training tell; then another is tried.
+recurrence is a scan. One start in twenty gets stuck: sums not seen in training show it, and another start is tried.
 
-A sigmoid reaches neither 0 nor 1, so a soft carry is drawn to v_t wherever it is handed on, whatever it was. In
-11…1 + 1 and 11…1 + 0 all bits but the first pair are the same, so far along the two carries are too, and one of the
-sums is wrong. So after training the gates are rounded. Then a carry is 0 or 1, and there are four pairs of bits times
-two carries: if those eight steps are right, which is looked up, every sum of any length is.
+A sigmoid never reaches 0 or 1, so every step that hands a carry on also pulls it towards v_t. 11…1 + 1 and 11…1 + 0
+differ in their first pair of bits alone: after many steps their carries agree, and one of the two sums is wrong. The
+gates are therefore rounded after training. A carry is then 0 or 1, and four pairs of bits times two carries make eight
+steps: the script checks all eight, and if they are right, so is every sum of any length.
 
     python examples/binary_addition.py
 """

@@ -8,12 +8,12 @@ A complex diagonal recurrence that changes with time turns its state against the
 
     h_t = a_t h_{t-1} + x_t,    a_t = exp(−ρ + i (α + β (t/N − 1))),    decision: the quadrant of w h_{N-1}
 
-That the frequency rises in a straight line is given, its height and slope α and β are not. With those of the chirp, the
-angle of a_t being φ_t − φ_{t-1}, and ρ = 0, h_{N-1} is the correlation with the chirp: the matched filter, which no
-receiver beats. The network starts with α = β = 0 and a short memory (large ρ), in which the chirp looks like a wave of
-one frequency; the gradient through the scan finds that one first, then the others as its memory grows. From a start so
-far off it finds chirps that end low enough: how low is measured. Its symbol error rate is held against the matched
-filter's, 2 Q(√γ) − Q(√γ)², γ = E_s / N_0.
+The network knows that the frequency rises in a straight line; it learns the height α and the slope β. With those of the
+chirp (the angle of a_t is then φ_t − φ_{t-1}) and ρ = 0, h_{N-1} is the correlation with the chirp: the matched filter,
+which no receiver beats. The network starts with α = β = 0 and a short memory (large ρ), in which the chirp looks like a
+wave of one frequency; the gradient through the scan finds that one first, then the others as the memory grows. Such a
+start finds a chirp if its frequency ends low enough; the script measures how low. It compares the symbol error rate
+with the matched filter's, 2 Q(√γ) − Q(√γ)², γ = E_s / N_0.
 
     python examples/chirp.py
 """

@@ -4,11 +4,11 @@ A linear RNN with four states learns to go on with a cosine by itself:
 
     h_t = W_hh h_{t-1} + W_ih x_t + b,    y_t = C h_t + c,    x_{t+1} = y_t
 
-The loop is closed in training too, so the gradient goes back through every input that was an output. But not at once:
-at first each input is the truth, then every second one, every fourth, …, in the end only the first ten. (A loop that
-is closed from the beginning gets there from most starts too; both are counted.) An epoch is a step of BFGS, whose line
-search looks before it leaps. Its loss counts what is learned in that stage: when a longer stretch first runs freely,
-the loss jumps, and from some starts the free run gets worse for a while.
+The loop is closed in training too, so the gradient goes back through every input that was an output. It closes in
+stages: at first each input is the truth, then every second one, every fourth, …, in the end only the first ten. (A loop
+that is closed from the beginning gets there from most starts too; the script counts both.) An epoch is a step of BFGS
+with a line search. Its loss is that of the stage: when a longer stretch first runs freely, the loss jumps, and from
+some starts the free run gets worse for a while.
 
 To keep the cosine going for ever, W_hh + W_ih C needs the eigenvalues exp(±2πi/30), on the unit circle.
 

@@ -8,10 +8,10 @@ that is trained one step ahead,
     h_t = w h_{t-1} + v y_t + b,    prediction of y_{t+1} = C h_t + c,
 
 has to find the eigenvalue 1 of its closed loop, w + v C, and the drift in its constants. Run freely, it then forecasts
-a line that is all but straight. What is not known of a walk is worth giving: with w = 1 − v C, the eigenvalue is 1 from
-the beginning, only the drift is left to find, and that is found as well as by the mean step of the data, which is the
-best estimate there is. The network that has to find the eigenvalue too pays for it: 1 and 0.999 look alike one step
-ahead, and over a long horizon they part.
+a line that is all but straight. Giving the network its eigenvalue helps: with w = 1 − v C the eigenvalue is 1 from the
+beginning and only the drift is left to find; the forecast is then as good as that by the mean step of the data, the
+best estimate there is. A network that has to find the eigenvalue too does worse: 1 and 0.999 look alike one step ahead,
+and differ over a long horizon.
 
     python examples/random_walk.py
 """

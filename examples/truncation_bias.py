@@ -1,15 +1,15 @@
-"""What truncated backpropagation through time leaves out, and what a fit makes of it.
+"""What truncated backpropagation through time leaves out, and where a fit ends because of it.
 
 Truncation to windows of k steps drops the parts of the gradient that come through longer lags:
 
     ∂L/∂W_hh = Σ_t Σ_lags Φ(t, t−lag)ᵀ g_t h_{t-lag-1}ᵀ,    of which lags below k stay
 
 The data here come from a slow and a fast leaky integrator. `rg.insight.truncation` gives the relative error and the
-angle for every k at once, here for a network that has both memories and a read-out that is not yet right (left). Then
-a single integrator is fitted, h_t = λ h_{t-1} + (1 − λ) x_t. The loss has one best λ. Training with truncated gradients
-does not stop there but where *its* gradient is zero: at a shorter memory, the shorter the window (right). That place is
-looked up as the gradient's root, which any optimizer ends at. Had the model been of the data's own kind, the errors at
-the optimum would be noise, and truncation would cost time but not truth.
+angle for every k at once, here for a network that has both memories and a read-out that is not yet right (left). Then a
+single integrator is fitted, h_t = λ h_{t-1} + (1 − λ) x_t. The loss has one best λ. Training with truncated gradients
+stops where the truncated gradient is zero instead: at a shorter memory, the shorter the window (right). The script
+finds that place as the gradient's root, where every optimizer ends. If the model were of the data's own kind, the
+errors at the optimum would be noise, and truncation would cost time but not truth.
 
     python examples/truncation_bias.py
 """

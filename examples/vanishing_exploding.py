@@ -5,16 +5,16 @@ Sixteen states have to remember one number for 200 steps, while noise comes in:
     h_t = W_hh h_{t-1} + W_ih x_t + b,    prediction of the first input = C h_T
 
 The gradient goes back through W_hh at every step. With a spectral radius of 0.9 nothing of it is left at the start;
-with 1.1 it is many powers of ten too large. `rg.insight.verdict` measures both, says so, and says from where to start
-instead. From each start the network is trained as it is, and with the length of its gradients cut:
+with 1.1 it is many powers of ten too large. `rg.insight.verdict` measures both and advises another start. From each
+start the network is trained as it is, and with the length of its gradients cut:
 
     W            a random matrix of that radius
     W × s        the same, times the number advised: the gradient arrives, by the one way that a matrix far from normal
                  has. A few steps of training widen that way until the gradient explodes, or close it
     orthogonal   Q of W = QR, times the radius advised: it arrives by every way, from either W
 
-Lengths are cut at what nine in ten gradients of the orthogonal start stay below: measured where gradients explode, that
-number would itself be far too large.
+Lengths are cut at the number that nine in ten gradients of the orthogonal start stay below. Measured from gradients
+that explode, this number would itself be far too large.
 
     python examples/vanishing_exploding.py
 """
