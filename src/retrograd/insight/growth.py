@@ -81,7 +81,7 @@ def largest_power(A: Tensor, horizon: int, through: Jacobians | None) -> Transie
         if lag <= horizon and not np.isnan(decades):
             known[int(lag)] = float(decades / np.log10(2)), float(norm)
     rounding = _EPS * len(A) / np.log(2)  # of a logarithm, for every factor
-    stop = min((lag for lag in known if 0 < lag and known[lag][0] <= lag * rounding), default=horizon)
+    stop = min((lag for lag in known if lag > 0 and known[lag][0] <= lag * rounding), default=horizon)
     for lags, products, exponents in _powers(A, stop) if len(known) <= stop else ():
         most = _log2(torch.linalg.matrix_norm(products).cpu().numpy(), exponents)
         some = np.flatnonzero(most > max(known.values())[0])
