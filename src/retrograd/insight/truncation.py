@@ -10,7 +10,6 @@ Of these two the smaller one is summed, whatever its size, and the other is the 
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,14 +21,16 @@ import torch
 from torch import Tensor
 
 from retrograd.errors import InputError
-from retrograd.insight.halves import halves_of
-from retrograd.insight.products import Sliding, lag_grid, one_by_one, outer, pieces, steps_between
+from retrograd.insight.products import Sliding, bin_of_lag, by_source, lag_grid, outer, pieces
 from retrograd.insight.sweep import Sweep
 from retrograd.norms import norm
 
 __all__ = ["Truncation", "truncation"]
 
 Array = np.ndarray[Any, Any]
+
+# Steps whose outer products are summed at a time: a product of matrices.
+_TOGETHER = 32
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,9 @@ class Truncation:
 def truncation(sweep: Sweep, windows_: Sequence[int] | str | None = None) -> Truncation:
     """Return what truncation to each window keeps of the gradient of W_hh, and at which angle.
 
-    It costs about a weight gradient a window; of dense transitions that change with time some fourteen runs forward and
-    backward at 4096 steps of 64 states. Where products of transitions overflow, though the gradient does not, lags are
-    gone through one by one, T times a step's work. :func:`retrograd.truncation_error` measures all weights together,
-    for chosen windows and strides.
+    It costs about a weight gradient a window. Of dense transitions that change with time each step's loss goes back by
+    itself, T²/2 steps in all; likewise where products of transitions overflow, though the gradient does not.
+    :func:`retrograd.truncation_error` measures all weights together, for chosen windows and strides.
 
     Args:
         sweep: the forward and backward run.
@@ -109,7 +109,7 @@ def truncation(sweep: Sweep, windows_: Sequence[int] | str | None = None) -> Tru
     below = [window for window in wanted if window < time]
     found = [_measured(part, kept, sweep.gradient, size) for part, kept in _parts(sweep, below)] if below else []
     if not np.isfinite([of_window[:2] for of_window in found]).all():
-        parts = _nearer(_parts_one_by_one(sweep, [0, *below, time]))
+        parts = _nearer(_parts_by_source(sweep, [0, *below, time]))
         found = [_measured(part, kept, sweep.gradient, size) for part, kept in parts]
     if wanted[-1] == time:
         found.append((1.0, 0.0, 0.0))
@@ -137,7 +137,7 @@ def _parts(sweep: Sweep, below: list[int]) -> Iterator[tuple[Tensor, bool]]:
     if len(sweep.sources) == 1:
         yield from _nearer(_parts_of_one_source(sweep, edges))
     elif not (sweep.diagonal or sweep.invariant):
-        yield from _nearer(_parts_by_halves(sweep, edges))
+        yield from _nearer(_parts_by_source(sweep, edges))
     else:
         # What is kept grows: once it is more than half, what is lost is the smaller, and needs no sums over windows.
         found, half = 0, norm(sweep.gradient.flatten()) / 2
@@ -168,20 +168,6 @@ def _parts_of_one_source(sweep: Sweep, edges: list[int]) -> Tensor:
     return parts
 
 
-def _parts_by_halves(sweep: Sweep, edges: list[int]) -> Tensor:
-    """Return the gradient by bins of lags, of dense transitions that change with time."""
-    width = sweep.A.shape[-1]
-    parts = sweep.gradient.new_zeros(len(edges) - 1, width, width)
-    for rows, halves in halves_of(sweep.A, len(sweep.states)):
-        bin_ = 0
-        for carried in halves.carried(sweep.direct[rows], edges):
-            some = slice(bin_, bin_ + carried.shape[2])
-            for x, h in zip(carried.unbind(1), sweep.previous[rows].conj(), strict=True):
-                parts[some].flatten(0, 1).addmm_(x.flatten(1).mT, h)
-            bin_ = some.stop
-    return parts
-
-
 def _parts_by_bins(sweep: Sweep, edges: list[int]) -> Iterator[Tensor]:
     """Yield the gradient by bins of lags, of transitions that are diagonal or the same at every step."""
     return _carried(sweep, sweep.direct, ((first, last - first) for first, last in itertools.pairwise(edges)))
@@ -206,11 +192,17 @@ def _carried(sweep: Sweep, x: Tensor, bins: Iterable[tuple[int, int]]) -> Iterat
         yield _after(each[0][1].products.over(lag)[0, 0], part) if shared and lag else part
 
 
-def _parts_one_by_one(sweep: Sweep, edges: list[int]) -> Tensor:
-    """Return the gradient by bins of lags, every g_t carried back to every step."""
+def _parts_by_source(sweep: Sweep, edges: list[int]) -> Tensor:
+    """Return the gradient by bins of lags from what each step's loss sends back to every step."""
     parts = sweep.gradient.new_zeros(len(edges) - 1, *sweep.gradient.shape)
-    for lag, carried in enumerate(one_by_one(steps_between(sweep.A), sweep.direct)):
-        parts[bisect.bisect(edges, lag) - 1] += outer(carried, sweep.previous[:, : sweep.time - lag], sweep.diagonal)
+    bins, batch, width = bin_of_lag(edges).to(parts.device), len(sweep.states), sweep.states.shape[2]
+    found = by_source(sweep)
+    while block := list(itertools.islice(found, _TOGETHER)):
+        sums = parts.new_zeros(len(block), batch, len(parts), width)
+        for into, (step, sources, carried) in zip(sums, block, strict=True):
+            into.index_add_(1, bins[sources - step], carried)
+        h = sweep.previous[:, [step for step, *_ in block]].transpose(0, 1).conj()
+        parts += torch.einsum("tbki,tbi->ki" if sweep.diagonal else "tbki,tbj->kij", sums, h)
     return parts
 
 
