@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
+from typing import Any
 
 import torch
 
-__all__ = ["InputError", "near_names", "require_choice", "require_floating", "require_shape"]
+__all__ = [
+    "InputError",
+    "near_names",
+    "require_choice",
+    "require_floating",
+    "require_number",
+    "require_shape",
+    "require_whole",
+]
 
 
 class InputError(ValueError):
-    """Input that cannot be used: a file, a column or an option. The command line exits with 2 on it."""
+    """Input that cannot be used: a file, a column or an argument. The command line exits with 2 on it.
+
+    Args:
+        message: one line.
+        arguments: names of arguments that the message speaks of. The command line writes its own options for them,
+            wherever they stand as words outside quotes; an argument that the message starts with (``lr is 0, ...``)
+            or gives a value (``fill='linear'``) needs no mention here.
+    """
+
+    def __init__(self, message: str = "", *arguments: str) -> None:
+        super().__init__(message)
+        self.arguments = arguments
 
 
 def require_shape(name: str, array: torch.Tensor, axes: Sequence[str], sizes: Sequence[int]) -> None:
@@ -46,7 +67,43 @@ def near_names(name: str, names: Iterable[str]) -> str:
     return f"{hint}{'T' if hint else 't'}here are: {', '.join(known)}"
 
 
-def require_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+def require_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
     """Raise :class:`InputError` unless ``value`` is one of ``allowed``."""
     if value not in allowed:
-        raise InputError(f"{name} is {value!r}: {near_names(value, allowed)}")
+        raise InputError(f"{name} is {value!r}: {near_names(str(value), allowed)}")
+
+
+def require_whole(name: str, value: Any, least: int = 1) -> int:
+    """Return a whole number of at least ``least`` as ``int``; raise :class:`InputError` if it is none.
+
+    >>> require_whole("lags", 0)
+    Traceback (most recent call last):
+        ...
+    retrograd.errors.InputError: lags is 0, expected a whole number of at least 1
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise InputError(f"{name} is {value!r}, expected a whole number of at least {least}")
+    return int(value)
+
+
+def require_number(
+    name: str, value: Any, *, least: float | None = None, above: float | None = None, below: float | None = None
+) -> float:
+    """Return a finite number within the limits given as ``float``; raise :class:`InputError` if it is none.
+
+    >>> require_number("lr", -1, above=0)
+    Traceback (most recent call last):
+        ...
+    retrograd.errors.InputError: lr is -1, expected a finite number above 0
+    """
+    limits = (("of at least", least), ("above", above), ("below", below))
+    number = isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) < float("inf")
+    if (
+        not number
+        or (least is not None and value < least)
+        or (above is not None and value <= above)
+        or (below is not None and value >= below)
+    ):
+        allowed = " and ".join(f"{word} {limit:g}" for word, limit in limits if limit is not None)
+        raise InputError(f"{name} is {value!r}, expected a finite number {allowed}".rstrip())
+    return float(value)

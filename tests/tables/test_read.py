@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from retrograd.errors import InputError
-from retrograd.tables.read import Scaling, Table, future_times, read_inputs, read_table, split_index, time_text
+from retrograd.tables.read import Table, future_times, read_inputs, read_table, split_index, time_text
+from retrograd.tables.scale import Scaling
 
 ROWS = [f"2024-01-{day:02},{day * 1.5},{day % 3}" for day in range(1, 11)]
 
@@ -111,10 +112,10 @@ BAD: dict[str, tuple[list[str], str, dict[str, Any], str]] = {
     "text": ([*ROWS[:4], "2024-01-05,lots,1"], "", {}, r"row 6, column 'sales' is 'lots', expected a number$"),
     "comma": ([*ROWS[:4], '2024-01-05,"3,5",1'], "", {}, r"row 6.*'3,5', expected a number: write decimals with a"),
     "infinite": ([*ROWS[:4], "2024-01-05,inf,1"], "", {}, r"row 6, column 'sales' is infinite"),
-    "missing": ([*ROWS[:4], "2024-01-05,,1", *ROWS[5:]], "", {}, r"row 6, column 'sales' is missing .*--fill forward"),
+    "missing": ([*ROWS[:4], "2024-01-05,,1", *ROWS[5:]], "", {}, r"row 6, column 'sales' is missing .*fill='forward'"),
     "first": (["2024-01-01,,1", *ROWS[1:]], "", {"fill": "forward"}, r"row 2.*no value comes before it"),
     "last": ([*ROWS[:9], "2024-01-10,,1"], "", {"fill": "linear"}, r"row 11.*no neighbours on both sides"),
-    "fill": (ROWS, "", {"fill": "zero"}, r"--fill is 'zero': there are: forward, linear"),
+    "fill": (ROWS, "", {"fill": "zero"}, r"fill is 'zero': there are: forward, linear"),
     "order": ([*ROWS[:4], *ROWS[2:]], "", {}, r"'day' does not increase: row 6 has 2024-01-03 after 2024-01-04"),
     "no time": ([*ROWS[:4], ",5,1", *ROWS[5:]], "", {}, r"row 6 has no time in column 'day'"),
     "no date": ([*ROWS[:4], "soon,5,1", *ROWS[5:]], "", {}, r"row 6, column 'day' is 'soon', expected a number or a"),
@@ -185,14 +186,14 @@ def test_where_the_held_out_part_starts(time: Any, test: str, start: int) -> Non
 @pytest.mark.parametrize(
     ("time", "test", "message"),
     [
-        (DAYS, "soon", r"--test is 'soon', expected a fraction below 1, or a date on the axis 'day'"),
+        (DAYS, "soon", r"test is 'soon', expected a fraction below 1, or a date on the axis 'day'"),
         (np.arange(10), "soon", r"or a number on the axis 'day'"),
         (DAYS, "2025-01-01", r"expected day after 2024-01-01 and up to 2024-01-10"),
         (np.arange(1700, 1710), "1700", r"expected day after 1700 and up to 1709"),
         (DAYS, "0.9", r"leaves 1 steps to train on, expected at least 3"),
         (DAYS, "0.01", r"holds out none of 10 steps"),
-        (DAYS, "-0.1", r"--test"),
-        (DAYS, "nan", r"--test"),
+        (DAYS, "-0.1", r"test"),
+        (DAYS, "nan", r"test"),
     ],
 )
 def test_a_bad_split_is_named(time: Any, test: str, message: str) -> None:
@@ -234,8 +235,8 @@ def test_scaling_is_undone_exactly_enough_and_changes_no_input(values: np.ndarra
 
 
 def test_a_constant_column_is_named() -> None:
-    with pytest.raises(InputError, match=r"--inputs b is constant \(5\) in the training part, rows 1 to 4"):
-        Scaling.fit(np.array([[0.0, 5], [1, 5], [2, 5], [3, 5]]), ["a", "b"], "--inputs")
+    with pytest.raises(InputError, match=r"inputs b is constant \(5\) in the training part, rows 1 to 4"):
+        Scaling.fit(np.array([[0.0, 5], [1, 5], [2, 5], [3, 5]]), ["a", "b"], "inputs")
 
 
 def test_missing_targets_may_stay_missing_inputs_may_not(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ def main() -> None:
     from retrograd.cli.fit import fit
     from retrograd.cli.forecast import forecast
     from retrograd.cli.grad import grad
+    from retrograd.cli.options import in_options
     from retrograd.cli.simulate import simulate
     from retrograd.errors import InputError
 
@@ -36,7 +37,9 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        print(f"retrograd: {error}", file=sys.stderr)
+        command = typer.main.get_command(app).commands[sys.argv[1]]  # type: ignore[attr-defined]
+        options = {option for parameter in command.params for option in parameter.opts}
+        print(f"retrograd: {in_options(error, options)}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("retrograd: interrupted", file=sys.stderr)

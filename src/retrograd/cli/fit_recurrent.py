@@ -20,8 +20,8 @@ import typer
 from retrograd.cli.results import Results, TimeAxis, gradient_note, write_results
 from retrograd.cli.run_folder import CHECKPOINT_FILE, RUN_FILE, require_new
 from retrograd.errors import InputError
-from retrograd.estimators import checkpoint
 from retrograd.estimators.evaluation import evaluate
+from retrograd.estimators.recurrent import checkpoint
 from retrograd.estimators.recurrent.estimator import Recurrent
 from retrograd.estimators.recurrent.training import DivergenceError, Trainer
 from retrograd.insight import Sweep, analyse
@@ -117,7 +117,7 @@ def fit_recurrent(
                 view.stopped(trainer, f"interrupted after epoch {len(trainer.history)}; --resume continues it")
             raise typer.Exit(130)
         if diverged is not None and not trainer.history:
-            raise InputError(f"{diverged}; nothing was written")
+            raise InputError(f"{diverged}; nothing was written", "lr")
         delta = trainer.finish()
         if view:
             view.writing(trainer)
@@ -125,7 +125,7 @@ def fit_recurrent(
         said = {**asdict(settings), "epochs": len(trainer.history), "test": test, "horizon": horizon}
         write_results(out, _results(title, table, start, horizon, best, trainer, delta, said))
         if diverged is not None:
-            raise InputError(f"{diverged}; the best model so far (loss {trainer.best_loss:.4g}) is in {out}")
+            raise InputError(f"{diverged}; the best model so far (loss {trainer.best_loss:.4g}) is in {out}", "lr")
         if view:
             from retrograd.report.live import keep_serving
 

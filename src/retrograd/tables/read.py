@@ -1,4 +1,4 @@
-"""Tables in: read, check, scale.
+"""Tables in: read and check.
 
 A table is one row a step: target columns, exogenous input columns, a time axis. Whatever cannot be used is refused
 with one line that names the file, the row and the column; nothing is guessed and nothing is dropped.
@@ -21,7 +21,7 @@ from retrograd.errors import InputError, near_names, require_choice
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Scaling", "Table", "future_times", "read_inputs", "read_table", "split_index", "time_text"]
+__all__ = ["Table", "future_times", "read_inputs", "read_table", "split_index", "time_text"]
 
 Array = np.ndarray[Any, Any]
 
@@ -66,47 +66,6 @@ class Table:
         return len(self.time) - len(self.targets)
 
 
-@dataclass(frozen=True)
-class Scaling:
-    """Standard scaling of columns: to mean 0 and standard deviation 1.
-
-    Attributes:
-        mean: ``(C,)``, in the columns' units.
-        scale: standard deviations ``(C,)``, in the columns' units.
-
-    Examples:
-        >>> scaling = Scaling.fit(np.array([[1.0], [3.0]]), ["sales"])
-        >>> scaling.apply(np.array([[5.0]])), scaling.invert(np.array([[3.0]]))
-        (array([[3.]]), array([[5.]]))
-    """
-
-    mean: Array
-    scale: Array
-
-    @classmethod
-    def fit(cls, values: Array, names: Sequence[str], option: str = "--target") -> Scaling:
-        """Return the scaling of ``values (N, C)``.
-
-        Raises:
-            InputError: a column is constant.
-        """
-        for column, name in enumerate(names):
-            if (values[:, column] == values[0, column]).all():
-                raise InputError(
-                    f"{option} {name} is constant ({values[0, column]:g}) in the training part, rows 1 to "
-                    f"{len(values)} of the data: there is nothing to learn from it; leave it out, or train on more"
-                )
-        return cls(values.mean(axis=0), values.std(axis=0))
-
-    def apply(self, values: Array) -> Array:
-        """Return ``values (..., C)`` scaled."""
-        return np.asarray((values - self.mean) / self.scale)
-
-    def invert(self, values: Array) -> Array:
-        """Return scaled ``values (..., C)`` in the columns' units."""
-        return np.asarray(values * self.scale + self.mean)
-
-
 def read_table(
     source: str,
     *,
@@ -137,11 +96,13 @@ def read_table(
         (309, [1700, 2008], [[5.0], [11.0]])
     """
     if fill is not None:
-        require_choice("--fill", fill, FILLS)
+        require_choice("fill", fill, FILLS)
     named = [*targets, *inputs, *([] if time is None else [time])]
     for name in named:
         if named.count(name) > 1:
-            raise InputError(f"column {name!r} is asked for twice among --target, --inputs and --time")
+            raise InputError(
+                f"column {name!r} is asked for twice among targets, inputs and time", "targets", "inputs", "time"
+            )
     frame, first_row = _read(source)
     _require_columns(source, frame, named)
     if len(frame) < FEWEST_ROWS:
@@ -211,20 +172,20 @@ def split_index(table: Table, test: str) -> int:
     if number is not None and 0 <= number < 1:
         start = steps - round(number * steps)
         if number and start == steps:
-            raise InputError(f"--test {test} holds out none of {steps} steps: take a larger fraction")
+            raise InputError(f"test is {test!r}, which holds out none of {steps} steps: take a larger fraction")
     else:
         at = _date(test) if dates else number
         if at is None:
             kind = "a date" if dates else "a number"
             raise InputError(
-                f"--test is {test!r}, expected a fraction below 1, or {kind} on the axis {table.time_label!r}"
+                f"test is {test!r}, expected a fraction below 1, or {kind} on the axis {table.time_label!r}"
             )
         first, last = time_text(times[[0, -1]])
         start = int(np.searchsorted(times, at))
         if start in (0, steps):
-            raise InputError(f"--test is {test}, expected {table.time_label} after {first} and up to {last}")
+            raise InputError(f"test is {test!r}, expected {table.time_label} after {first} and up to {last}")
     if start < FEWEST_ROWS:
-        raise InputError(f"--test {test} leaves {start} steps to train on, expected at least {FEWEST_ROWS}")
+        raise InputError(f"test is {test!r}, which leaves {start} steps to train on, expected at least {FEWEST_ROWS}")
     return start
 
 
@@ -404,11 +365,11 @@ def _fill(source: str, values: Array, names: Sequence[str], fill: str | None, fi
         if fill is None:
             count = int(missing.sum())
             raise InputError(
-                f"{where} ({count} missing value{'s' * (count > 1)} in all): fill with --fill forward or --fill "
-                "linear, or remove the rows"
+                f"{where} ({count} missing value{'s' * (count > 1)} in all): set fill='forward' or "
+                "fill='linear', or remove the rows"
             )
         reason = "no value comes before it" if fill == "forward" else "it has no neighbours on both sides"
-        raise InputError(f"{where} and --fill {fill} cannot fill it: {reason}; remove the row")
+        raise InputError(f"{where} and fill={fill!r} cannot fill it: {reason}; remove the row")
     return values
 
 

@@ -299,11 +299,11 @@ def test_scipy_control_and_torch_have_the_same_numbers(data, innovations_model) 
 @pytest.mark.parametrize(
     ("settings", "change", "message"),
     [
-        ({"order": 0}, {}, "order is 0, expected a whole number from 1, or 'auto'"),
+        ({"order": 0}, {}, "order is 0, expected a whole number of at least 1"),
         ({"order": "four"}, {}, "order is 'four'"),
         ({"noise": "white"}, {}, "noise is 'white'"),
-        ({"validation": 1.0}, {}, "validation is 1.0, expected a fraction"),
-        ({"starts": 0}, {}, "starts is 0, expected a whole number from 1"),
+        ({"validation": 1.0}, {}, "validation is 1.0, expected a finite number of at least 0 and below 1"),
+        ({"starts": 0}, {}, "starts is 0, expected a whole number of at least 1"),
         ({}, {"u": "constant"}, "input u2 is constant .* cannot be told from the offset"),
         ({}, {"u": "collinear"}, "inputs u1, u2 are collinear"),
         ({}, {"y": "constant"}, "output y1 is constant"),

@@ -80,7 +80,7 @@ def test_predictions_use_no_later_target() -> None:
 
 def test_too_few_inputs_for_a_horizon_are_named() -> None:
     model, targets, inputs = example()
-    with pytest.raises(InputError, match=r"--horizon is 7, but the inputs z0 are known for 6 steps after"):
+    with pytest.raises(InputError, match=r"horizon is 7, but the inputs z0 are known for 6 steps after"):
         model.forecast(model.border(targets, inputs), inputs[STEPS:], 7)
 
 

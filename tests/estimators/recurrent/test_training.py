@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from retrograd.errors import InputError
-from retrograd.estimators import OPTIMIZERS, DivergenceError, Recurrent, Trainer, checkpoint, training
+from retrograd.estimators import OPTIMIZERS, DivergenceError, Recurrent, Trainer
+from retrograd.estimators.recurrent import checkpoint, training
 from retrograd.estimators.recurrent.training import loss_and_gradients
 
 STEPS = 23
@@ -121,7 +122,7 @@ def test_divergence_names_the_epoch_and_keeps_the_best() -> None:
         for _ in range(20):
             trainer.step()
 
-    with pytest.raises(DivergenceError, match=r"stopped at epoch \d: the loss is .* try a smaller --lr, or --clip 1"):
+    with pytest.raises(DivergenceError, match=r"stopped at epoch \d: the loss is .* try a smaller lr, or clip=1"):
         train()
     assert trainer.best_loss == start
     assert torch.equal(trainer.best["weight_hh"], weights["weight_hh"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from retrograd.errors import InputError, require_choice
+from retrograd.errors import InputError, require_choice, require_number, require_whole
 from retrograd.estimators.forecasting.states import Difference
 from retrograd.estimators.recurrent.training import OPTIMIZERS
 
@@ -48,34 +48,31 @@ class Settings:
         require_choice("states", asked.states, STATES)
         require_choice("readout", asked.readout, READOUTS)
         require_choice("optimizer", asked.optimizer, list(OPTIMIZERS))
-        if asked.difference not in (None, "last"):
-            _require_some("difference", asked.difference)
-        if asked.lags is not None:
-            _require_some("lags", asked.lags)
-        _require_some("hidden", asked.hidden)
+        difference = asked.difference
+        if difference not in (None, "last"):
+            difference = require_whole("difference", difference)
+        epochs = require_whole("epochs", asked.epochs, 0)
         automatic = isinstance(asked.ridge, str)
         if asked.ridge != "auto" and (automatic or not 0 <= float(asked.ridge) < np.inf):
             raise InputError(f"ridge is {asked.ridge!r}, expected 'auto' or a number of at least 0")
-        if asked.epochs:
-            _require_some("epochs", asked.epochs)
-            if asked.states == "lags":
-                raise InputError(
-                    f"epochs is {asked.epochs}, but lags have nothing to train: their read-out is at its optimum; "
-                    "leave epochs at 0, or take states='diagonal' or 'dense'"
-                )
+        if epochs and asked.states == "lags":
+            raise InputError(
+                f"epochs is {epochs}, but lags have nothing to train: their read-out is at its optimum; leave epochs "
+                "at 0, or take states='diagonal' or 'dense'"
+            )
         return cls(
             states=asked.states,
-            lags=asked.lags,
-            hidden=asked.hidden,
+            lags=None if asked.lags is None else require_whole("lags", asked.lags),
+            hidden=require_whole("hidden", asked.hidden),
             recursive=asked.readout == "recursive",
-            difference=asked.difference,
+            difference=difference,
             scale=bool(asked.scale),
             share=bool(asked.share),
             ridge=None if automatic else float(asked.ridge),
-            intercept=asked.difference is None if asked.intercept is None else bool(asked.intercept),
-            epochs=asked.epochs,
+            intercept=difference is None if asked.intercept is None else bool(asked.intercept),
+            epochs=epochs,
             optimizer=asked.optimizer,
-            lr=asked.lr,
+            lr=None if asked.lr is None else require_number("lr", asked.lr, above=0),
             seed=asked.seed,
         )
 
@@ -120,8 +117,3 @@ def look_back(instances: list[Instance], longest: int, settings: Settings) -> in
             "horizon (fh); give more data, take fewer lags or a shorter horizon"
         )
     return lags
-
-
-def _require_some(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise InputError(f"{name} is {value!r}, expected a whole number of at least 1")

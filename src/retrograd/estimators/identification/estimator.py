@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
-from retrograd.errors import InputError, require_choice
+from retrograd.errors import InputError, require_choice, require_number, require_whole
 from retrograd.estimators.identification.analysis import fit_percent, free_running
 from retrograd.estimators.identification.experiments import Experiments, are_several, read_experiments
 from retrograd.estimators.identification.identify import NOISES, OPTIMIZERS, STARTS_OF_STATE, identify
@@ -170,18 +170,16 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         require_choice("noise", self.noise, NOISES)
         require_choice("x0", self.x0, STARTS_OF_STATE)
         require_choice("optimizer", self.optimizer, OPTIMIZERS)
-        if self.order != "auto" and (isinstance(self.order, str) or int(self.order) != self.order or self.order < 1):
-            raise InputError(f"order is {self.order!r}, expected a whole number from 1, or 'auto'")
+        if self.order != "auto":
+            if isinstance(self.order, str):
+                raise InputError(f"order is {self.order!r}, expected a whole number of at least 1, or 'auto'")
+            require_whole("order", self.order)
         for name, least in (("max_order", 1), ("max_iter", 1), ("starts", 1), ("burn_in", 0)):
-            if int(getattr(self, name)) != getattr(self, name) or getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)!r}, expected a whole number from {least}")
+            require_whole(name, getattr(self, name), least)
         for name in ("tol", "ridge"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name} is {getattr(self, name)!r}, expected a number from 0")
-        if not 0 <= self.validation < 1:
-            raise InputError(f"validation is {self.validation!r}, expected a fraction from 0 to below 1")
-        if not 0 < self.sample_time < float("inf"):
-            raise InputError(f"sample_time is {self.sample_time!r}, expected a number above 0")
+            require_number(name, getattr(self, name), least=0)
+        require_number("validation", self.validation, least=0, below=1)
+        require_number("sample_time", self.sample_time, above=0)
 
     def _keep(self, system: System, input_names: tuple[str, ...], output_names: tuple[str, ...]) -> None:
         self.system_ = system
@@ -251,10 +249,9 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self._check_fitted()
         if Y is None:
             return self.simulate(U, x0)
-        if int(k) != k or k < 1:
-            raise InputError(f"k is {k!r}, expected a whole number from 1")
+        k = require_whole("k", k)
         data = self._read(U, Y)
-        predicted = self._ahead(self._started(data, x0), data, int(k))
+        predicted = self._ahead(self._started(data, x0), data, k)
         if are_several(Y):
             return [self._like(y, part) for y, part in zip(Y, data.split(predicted), strict=True)]
         return self._like(Y, predicted)
@@ -315,10 +312,8 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         from scipy.stats import norm
 
         self._check_fitted()
-        if int(horizon) != horizon or horizon < 1:
-            raise InputError(f"horizon is {horizon!r}, expected a whole number from 1")
-        if not 0 < level < 1:
-            raise InputError(f"level is {level!r}, expected a probability between 0 and 1")
+        horizon = require_whole("horizon", horizon)
+        level = require_number("level", level, above=0, below=1)
         if state is None:
             state = self.final_state_ if Y is None else self.state_after(U, Y)
         if U_future is None:
@@ -331,7 +326,7 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             if len(U_future) < horizon:
                 raise InputError(f"U_future has {len(U_future)} steps, horizon is {horizon}")
             mean = self.simulate(U_future[:horizon], state)
-        spread = norm.ppf(0.5 + level / 2) * np.sqrt(self.forecast_variance(int(horizon)))
+        spread = norm.ppf(0.5 + level / 2) * np.sqrt(self.forecast_variance(horizon))
         return Forecast(mean, mean - spread, mean + spread, level)
 
     def state_after(self, U: Any, Y: Any, x0: Any = None) -> Array:

@@ -22,7 +22,7 @@ from retrograd.errors import InputError
 from retrograd.estimators.model_files import read_model, write_model
 from retrograd.estimators.recurrent.training import free_runs
 from retrograd.rnn.bptt import bptt
-from retrograd.tables.read import Scaling
+from retrograd.tables.scale import Scaling
 
 __all__ = ["Border", "Recurrent"]
 
@@ -119,8 +119,8 @@ class Recurrent:
             {name: weight.to(device) for name, weight in weights.items()},
             target_names,
             input_names,
-            Scaling.fit(targets, target_names, "--target"),
-            Scaling.fit(inputs, input_names, "--inputs"),
+            Scaling.fit(targets, target_names, "targets"),
+            Scaling.fit(inputs, input_names, "inputs"),
         )
 
     @property
@@ -167,7 +167,7 @@ class Recurrent:
             return np.empty((0, len(self.target_names)))
         if self.input_names and len(inputs) < horizon:
             raise InputError(
-                f"--horizon is {horizon}, but the inputs {', '.join(self.input_names)} are known for {len(inputs)} "
+                f"horizon is {horizon}, but the inputs {', '.join(self.input_names)} are known for {len(inputs)} "
                 "steps after the last target: add rows with empty targets, or take a shorter horizon"
             )
         z = self._tensor(self.input_scaling.apply(inputs[:horizon]))

@@ -243,7 +243,7 @@ class Trainer:
     def _explain(self, number: int, loss: float, norm: float) -> str:
         W = self.weights["weight_hh"].detach().cpu()
         radius = float(torch.linalg.eigvals(W).abs().max()) if bool(W.isfinite().all()) else float("nan")
-        remedy = "try a smaller --lr" if self._clip is not None else "try a smaller --lr, or --clip 1"
+        remedy = "try a smaller lr" if self._clip is not None else "try a smaller lr, or clip=1"
         return (
             f"training stopped at epoch {number}: the loss is {loss:.3g}, its gradient's norm {norm:.3g}, the spectral "
             f"radius of W_hh {radius:.3g} (above 1, states grow without bound): {remedy}"

@@ -1,0 +1,57 @@
+"""The scale of columns: to mean 0 and standard deviation 1, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from retrograd.errors import InputError
+
+__all__ = ["Scaling"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Standard scaling of columns: to mean 0 and standard deviation 1.
+
+    Attributes:
+        mean: ``(C,)``, in the columns' units.
+        scale: standard deviations ``(C,)``, in the columns' units.
+
+    Examples:
+        >>> scaling = Scaling.fit(np.array([[1.0], [3.0]]), ["sales"])
+        >>> scaling.apply(np.array([[5.0]])), scaling.invert(np.array([[3.0]]))
+        (array([[3.]]), array([[5.]]))
+    """
+
+    mean: Array
+    scale: Array
+
+    @classmethod
+    def fit(cls, values: Array, names: Sequence[str], argument: str = "targets") -> Scaling:
+        """Return the scaling of ``values (N, C)``; ``argument`` is what a message calls them.
+
+        Raises:
+            InputError: a column is constant.
+        """
+        for column, name in enumerate(names):
+            if (values[:, column] == values[0, column]).all():
+                raise InputError(
+                    f"{argument} {name} is constant ({values[0, column]:g}) in the training part, rows 1 to "
+                    f"{len(values)} of the data: there is nothing to learn from it; leave it out, or train on more",
+                    argument,
+                )
+        return cls(values.mean(axis=0), values.std(axis=0))
+
+    def apply(self, values: Array) -> Array:
+        """Return ``values (..., C)`` scaled."""
+        return np.asarray((values - self.mean) / self.scale)
+
+    def invert(self, values: Array) -> Array:
+        """Return scaled ``values (..., C)`` in the columns' units."""
+        return np.asarray(values * self.scale + self.mean)
