@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from retrograd.insight.flow import Flow, Jacobians, flow, jacobians
 from retrograd.insight.lags import LagMap, lag_map
+from retrograd.insight.plots import Plots
 from retrograd.insight.spectrum import Spectrum
 from retrograd.insight.sweep import Sweep, require_sweep
 from retrograd.insight.truncation import Truncation, truncation
 from retrograd.insight.verdict import Verdict, modes_of, verdict
-
-if TYPE_CHECKING:
-    from retrograd.insight.plots import Plots
 
 __all__ = ["Analysis", "analyse"]
 
@@ -48,9 +45,7 @@ class Analysis:
     @cached_property
     def plot(self) -> Plots:
         """Matplotlib figures: ``plot.flow``, ``jacobians``, ``lag_map``, ``truncation``, ``spectrum``, ``memory``."""
-        from retrograd.insight.plots import Plots
-
-        return Plots(self)
+        return Plots(self.flow, self.jacobians, self.lag_map, self.truncation, self.spectrum, self.name)
 
 
 def analyse(sweep: Sweep, needed: int | None = None, *, name: str = "W_hh") -> Analysis:

@@ -6,33 +6,30 @@ What has a place in them is decided in :mod:`retrograd.insight.curves`.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from retrograd.errors import InputError
 from retrograd.insight.curves import (
-    EXPONENT,
     FAINTEST,
-    LINEAR,
-    LOG,
-    WORDS,
-    Curve,
     by_lag,
     cells,
-    few,
     lag_label,
     lag_ticks,
     memories,
     no_shares,
-    on_axis,
     only_source,
-    scale_for,
     singular_values,
     truncated,
 )
+from retrograd.insight.flow import Flow, Jacobians
+from retrograd.insight.lags import LagMap
+from retrograd.insight.spectrum import Spectrum
+from retrograd.insight.truncation import Truncation
 from retrograd.insight.verdict import VANISHED
+from retrograd.pictures.curves import EXPONENT, LINEAR, Curve
+from retrograd.pictures.figures import draw, finished, new_figure, whole_numbers
 from retrograd.pictures.palette import AGAINST, ALONG, BLACK, BLUE, GREEN, NO_SUCH_STEP, PURPLE, VERMILLION, diverging
 
 if TYPE_CHECKING:
@@ -40,21 +37,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    from retrograd.insight.analysis import Analysis
-    from retrograd.insight.lags import LagMap
-    from retrograd.insight.spectrum import Spectrum
-
 __all__ = ["Plots"]
 
 Array = np.ndarray[Any, Any]
 
-MOST_COLUMNS, MOST_MARKS = 200, 100
-# Markers, and how far up an axis, of what has no height.
-_MARKS = {"zero": ("x", 0.02), "infinite": ("^", 0.98), "nan": ("s", 0.93)}
+MOST_COLUMNS = 200
 
 
 class Plots:
-    """Pictures of an :class:`retrograd.insight.Analysis`, each a new ``matplotlib.figure.Figure``.
+    """Pictures of the parts of an :class:`retrograd.insight.Analysis`, each a new ``matplotlib.figure.Figure``.
 
     Figures are not shown: a notebook shows what a cell returns; elsewhere, ``figure.savefig(path)``.
 
@@ -67,73 +58,76 @@ class Plots:
         [1, 1, 2]
     """
 
-    def __init__(self, analysis: Analysis) -> None:
-        self._analysis = analysis
+    def __init__(
+        self, flow: Flow, jacobians: Jacobians, shares: LagMap, lost: Truncation, modes: Spectrum | None, name: str
+    ) -> None:
+        self._flow, self._jacobians, self._shares, self._lost, self._spectrum = flow, jacobians, shares, lost, modes
+        self._name = name
 
     def flow(self) -> Figure:
         """‖∂L/∂h_t‖ and what the loss sends straight into each step; zero, infinity and NaN are marked."""
-        found = self._analysis.flow
-        figure, axis = _figure()
+        found = self._flow
+        figure, axis = new_figure()
         steps = np.arange(1, len(found.delta_norm) + 1)
         whole = Curve("‖∂L/∂h_t‖, whole", steps, found.delta_norm)
         direct = Curve("straight from the loss", steps, found.direct_norm)
-        _draw(axis, [(whole, BLUE, "-"), (direct, VERMILLION, "o")], "norm of the gradient")
+        draw(axis, [(whole, BLUE, "-"), (direct, VERMILLION, "o")], "norm of the gradient")
         axis.set(xlabel="step t", title="The gradient at every step")
-        return _finished(figure)
+        return finished(figure)
 
     def jacobians(self) -> Figure:
         """The largest singular values of ∂h_T/∂h_{T−k}, lag by lag; those that rounding hides are not drawn."""
-        figure, axis = _figure()
-        curves, notes = singular_values(self._analysis.jacobians)
+        figure, axis = new_figure()
+        curves, notes = singular_values(self._jacobians)
         colors = (BLUE, VERMILLION, GREEN, PURPLE)
         styled = [(curve, color, "-") for curve, color in zip(curves, colors, strict=False)]
-        scale = _draw(axis, styled, "singular value")
+        scale = draw(axis, styled, "singular value")
         for level, name, style in ((1.0, "1", "-"), (VANISHED, "1/1000", ":"))[: 1 if scale == LINEAR else 2]:
             height = np.log10(level) if scale == EXPONENT else level
             axis.axhline(height, color=BLACK, linewidth=0.8, linestyle=style, label=name, zorder=1)
         axis.set(xlabel="lag k, steps", title="What a gradient goes through: singular values of ∂h_T/∂h_(T−k)")
-        return _finished(figure, notes)
+        return finished(figure, notes)
 
     def lag_map(self) -> Figure:
         """∂L/∂W_hh by the step where the loss enters and the lag over which it goes back, and summed over steps."""
-        found = self._analysis.lag_map
+        found = self._shares
         if (reason := no_shares(found)) is not None:
             raise InputError(f"lag_map: {reason}")
-        title = f"Where ∂L/∂{self._analysis.name} comes from"
+        title = f"Where ∂L/∂{self._name} comes from"
         source = only_source(found)
         if source is not None:
-            figure, axis = _figure()
+            figure, axis = new_figure()
             _draw_by_lag(axis, found, sideways=False)
             axis.set_title(textwrap.fill(f"{title}: the loss looks at step {source} alone", 70))
-            return _finished(figure)
-        figure, (axis, beside) = _figure(1, 2, width=8.6, height=4.4, sharey=True, width_ratios=(2.6, 1))
+            return finished(figure)
+        figure, (axis, beside) = new_figure(1, 2, width=8.6, height=4.4, sharey=True, width_ratios=(2.6, 1))
         drawn, patches = _draw_map(axis, found)
         axis.set_title(textwrap.fill(title, 50))
         _draw_by_lag(beside, found, sideways=True)
         beside.set(title="Over all steps", ylabel="")
         bar = figure.colorbar(drawn, ax=[axis, beside])
         bar.set_label("share of the gradient in a cell")
-        return _finished(figure, patches=patches, columns=3)
+        return finished(figure, patches=patches, columns=3)
 
     def truncation(self) -> Figure:
         """Relative error and angle of the gradient through windows of k steps."""
-        if (reason := no_shares(self._analysis.lag_map)) is not None:
+        if (reason := no_shares(self._shares)) is not None:
             raise InputError(f"truncation: {reason}")
-        error, angle, notes = truncated(self._analysis.truncation)
-        figure, axes = _figure(2, 1, height=5.0, sharex=True)
-        _draw(axes[0], [(error, BLUE, "-")], "‖G_k − G‖ / ‖G‖ (a ratio)")
-        _draw(axes[1], [(angle, VERMILLION, "-")], "angle to G, degrees", full=90)
+        error, angle, notes = truncated(self._lost)
+        figure, axes = new_figure(2, 1, height=5.0, sharex=True)
+        draw(axes[0], [(error, BLUE, "-")], "‖G_k − G‖ / ‖G‖ (a ratio)")
+        draw(axes[1], [(angle, VERMILLION, "-")], "angle to G, degrees", full=90)
         if error.sampled:
             axes[1].set_xscale("log")
-        title = f"What truncated backpropagation loses of G = ∂L/∂{self._analysis.name}"
+        title = f"What truncated backpropagation loses of G = ∂L/∂{self._name}"
         axes[0].set_title(textwrap.fill(title, 70))
         axes[1].set_xlabel("window k, steps")
-        return _finished(figure, notes)
+        return finished(figure, notes)
 
     def spectrum(self) -> Figure:
         """Eigenvalues of the transition in the complex plane, with the unit circle; mean rates where it changes."""
         found = self._modes("spectrum")
-        figure, axis = _figure(width=5.0, height=4.6)
+        figure, axis = new_figure(width=5.0, height=4.6)
         around = np.linspace(0, 2 * np.pi, 361)
         axis.plot(np.cos(around), np.sin(around), color=BLACK, linewidth=1, label="unit circle", zorder=1)
         values, constant = found.eigenvalues, found.time_constant
@@ -153,7 +147,7 @@ class Plots:
         )
         axis.set(xlabel="real part", ylabel="imaginary part", title=title)
         axis.set_aspect("equal", adjustable="datalim")
-        return _finished(figure, columns=1)
+        return finished(figure, columns=1)
 
     def memory(self, interval: float = 1.0, unit: str = "steps") -> Figure:
         """How long each mode remembers, from the slowest to the fastest.
@@ -168,7 +162,7 @@ class Plots:
         if not 0 < interval < np.inf:
             raise InputError(f"memory: interval is {interval}, expected the time between two steps, above 0")
         found = self._modes("memory")
-        figure, axis = _figure()
+        figure, axis = new_figure()
         axis.set_yscale("log")
         looks = {"horizon": ("D", PURPLE, 0.5), "constant": ("o", BLUE, 0.5), "grows": ("v", VERMILLION, 0.5),
                  "forever": ("^", GREEN, 0.98), "once": ("x", BLACK, 0.02)}  # fmt: skip
@@ -180,7 +174,7 @@ class Plots:
                 fillstyle="none", label=name,
                 transform=axis.get_xaxis_transform() if times is None else axis.transData,
             )  # fmt: skip
-        length = len(self._analysis.flow.delta_norm)
+        length = len(self._flow.delta_norm)
         axis.axhline(
             length * interval, color=BLACK, linewidth=0.8, linestyle=":", label=f"the sequence: {length} steps"
         )
@@ -190,98 +184,14 @@ class Plots:
         what = "channel, the slowest first (by its mean rate)" if found.averaged else "mode, the slowest first"
         axis.set(xlabel=what, ylabel=f"time, {unit}", title="How long each mode remembers")
         axis.set_xlim(0.5, len(found.time_constant) + 0.5)
-        _whole_numbers(axis)
-        return _finished(figure)
+        whole_numbers(axis)
+        return finished(figure)
 
     def _modes(self, picture: str) -> Spectrum:
-        found = self._analysis.spectrum
+        found = self._spectrum
         if found is None:
             raise InputError(f"{picture}: the transitions are dense and change with time: they have no one spectrum")
         return found
-
-
-def _figure(
-    rows: int = 1, columns: int = 1, width: float = 7.0, height: float = 3.2, **axes: Any
-) -> tuple[Figure, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, **axes)
-
-
-def _finished(figure: Figure, notes: Sequence[str] = (), patches: Sequence[Patch] = (), columns: int = 2) -> Figure:
-    """Put the legend, and under its notes, below, where they hide no data; the figure grows by them."""
-    handles: dict[Any, Any] = {
-        label: handle for axis in figure.axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
-    handles |= {patch.get_label(): patch for patch in patches}
-    text = "\n".join(textwrap.fill(note, int(14 * figure.get_figwidth())) for note in notes)
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize="small",
-        title=text or None, title_fontsize="small",
-    )  # fmt: skip
-    lines = -(-len(handles) // columns) + len(text.splitlines())
-    figure.set_figheight(figure.get_figheight() + 0.2 * lines)
-    return figure
-
-
-def _whole_numbers(axis: Axes) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _draw(
-    axis: Axes, curves: Sequence[tuple[Curve, str, str]], label: str, *, full: float = 1.0, sideways: bool = False
-) -> str:
-    """Draw curves on the axis that serves them all; return what it shows.
-
-    Args:
-        axis: where.
-        curves: each with its colour and its style, a line's or a marker's.
-        label: of their axis.
-        full: how far up that goes where all are zero.
-        sideways: let it be the horizontal one.
-    """
-    scale = scale_for(curve for curve, _, _ in curves)
-    letter = "x" if sideways else "y"
-    axis.set(**{f"{letter}label": on_axis(label, scale)})
-    if scale == LOG:
-        axis.set(**{f"{letter}scale": "log"})
-    if scale == LINEAR:
-        # From 0: a difference in the last digit must not look like a fall.
-        top = max((10.0 ** curve.exponents.max() for curve, _, _ in curves if len(curve.exponents)), default=full)
-        axis.set(**{f"{letter}lim": (-0.04 * top, 1.08 * top)})
-    edge = axis.get_yaxis_transform() if sideways else axis.get_xaxis_transform()
-
-    def put(x: Array, y: Array, style: str, color: str, **how: Any) -> None:
-        axis.plot(*((y, x) if sideways else (x, y)), style, color=color, **how)
-
-    lines = sum(style == "-" for _, _, style in curves)
-    for number, (curve, color, style) in enumerate(curves):
-        heights, alone = curve.heights(scale), curve.alone(scale)
-        if style != "-":
-            heights[curve.log10 == -np.inf] = np.nan  # a mark of its own says so
-        if np.isfinite(heights).any():
-            # Thinner and thinner: of lines that lie on each other all are seen.
-            look = {"markersize": 3, "linewidth": 1.6 if lines == 1 else 2.6 - 0.5 * number, "label": curve.name}
-            put(curve.x, heights, "o-" if style == "-" and curve.sampled else style, color, **look)
-            if style == "-" and alone.any():
-                put(curve.x[alone], heights[alone], "o", color, markersize=4)
-        for kind, mask in curve.marks():
-            marker, where = _MARKS[kind]
-            at_height = kind == "zero" and scale == LINEAR
-            at = few(mask, MOST_MARKS)
-            put(
-                curve.x[at], np.full(len(at), 0.0 if at_height else where), marker, color, markersize=4.5,
-                fillstyle="none", label=f"{curve.name}: {WORDS[kind]}", clip_on=False,
-                transform=axis.transData if at_height else edge,
-            )  # fmt: skip
-    if not sideways:
-        _whole_numbers(axis)
-        if len(curves[0][0].x) == 1:
-            axis.set_xlim(curves[0][0].x[0] - 1, curves[0][0].x[0] + 1)
-    return scale
 
 
 def _draw_map(axis: Axes, found: LagMap) -> tuple[Any, list[Patch]]:
@@ -317,7 +227,7 @@ def _draw_by_lag(axis: Axes, found: LagMap, *, sideways: bool) -> None:
     """Draw the sizes of the shares of every bin of lags, their sign by colour and marker."""
     along, against, neither = by_lag(found)
     curves = [(along, ALONG, "o"), (against, AGAINST, "D"), (neither, BLACK, "o")]
-    scale = _draw(axis, curves, "|share of the gradient|", sideways=sideways)
+    scale = draw(axis, curves, "|share of the gradient|", sideways=sideways)
     size = Curve("", along.x, np.abs(found.by_lag)).heights(scale)
     rows = np.arange(len(size) + 1)
     axis.stairs(

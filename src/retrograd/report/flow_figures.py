@@ -10,26 +10,19 @@ from bokeh.models import BasicTicker, ColumnDataSource, FixedTicker, HoverTool, 
 from bokeh.models.annotations import ColorBar, Span
 
 from retrograd.insight.curves import (
-    EXPONENT,
     FAINTEST,
-    LINEAR,
-    LOG,
-    WORDS,
-    Curve,
     by_lag,
     cells,
-    few,
     lag_label,
     lag_ticks,
     memories,
     no_shares,
-    on_axis,
     only_source,
-    scale_for,
     singular_values,
     truncated,
 )
 from retrograd.insight.verdict import VANISHED
+from retrograd.pictures.curves import EXPONENT, LINEAR, LOG, WORDS, Curve, few, on_axis, scale_for
 from retrograd.pictures.palette import (
     AGAINST,
     ALONG,
