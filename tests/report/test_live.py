@@ -1,250 +1,150 @@
-"""The live view of a training: it says where the training is, and takes no part in it."""
+"""The live view: what its page shows, when it draws, and that nothing it does ends a training."""
 
 from __future__ import annotations
 
-import signal
-import threading
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from report.live_client import PATIENCE, Stream, ask, interrupt_the_end
-from report.live_training import Training, training
-from retrograd.report.live import LiveView, Pictures
-from retrograd.report.live import view as module
+from browser import Browser
+from report.test_page import HOSTILE
+from retrograd.estimators.recurrent.estimator import Recurrent
+from retrograd.estimators.recurrent.training import Trainer
+from retrograd.report import live
+from retrograd.report.live import LiveView, Training
+from retrograd.tables.read import Table
+
+DAY = np.timedelta64(1, "D")
 
 
-def view_of(run: Training, epochs: int = 5) -> LiveView:
-    return LiveView(run.pictures, epochs=epochs, title="wave </script> & $$x$$")
+@dataclass(frozen=True)
+class Example:
+    training: Training
+    trainer: Trainer
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The view's clock, which stands still unless it is set."""
-    now = [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    return now
+def example(
+    steps: int = 60, *, start: int | None = None, targets: int = 1, closed_loop: int | None = None, dated: bool = False
+) -> Example:
+    """Two thirds are trained on, unless ``start`` says otherwise."""
+    rng = np.random.default_rng(0)
+    start = 2 * steps // 3 if start is None else start
+    t = np.arange(steps)
+    y = 20 + 5 * np.sin(t[:, None] / 3 + np.arange(targets)) + 0.3 * rng.normal(size=(steps, targets))
+    time = np.datetime64("2024-01-01", "ns") + t * DAY if dated else 1900 + t
+    names = [f"y{k} {HOSTILE}" for k in range(targets)]
+    table = Table("wave.csv", "day", time, names, y, [], y[:, :0])
+    model = Recurrent.untrained(y[:start], y[:start, :0], hidden=4, target_names=names)
+    trainer = Trainer(model.weights, *model.series(y[:start], y[:start, :0]), horizon=closed_loop)
+    return Example(Training(model, table, start, closed_loop, 9, HOSTILE), trainer)
 
 
-def test_the_state_and_the_pictures_reach_a_page_and_so_does_the_end() -> None:
-    run = training()
-    with view_of(run) as view, Stream(view.url) as stream:
-        assert stream.until("status") == {"state": "training", "epoch": 0, "epochs": 5, "reason": "", "report": ""}
-        run.trainer.step()
-        view.observe(run.trainer)
-        status = stream.until("status")
-        (epoch,) = run.trainer.history
-        assert (status["epoch"], status["loss"], status["gradient_norm"]) == (1, epoch.loss, epoch.gradient_norm)
-        assert stream.until("frame") == run.pictures.frame()
-        assert stream.until("pictures") == run.pictures.of(run.snapshot())
-        for _ in range(4):
-            run.trainer.step()
-        run.trainer.finish()
-        with torch.no_grad():
-            run.trainer.weights["weight_hh"].mul_(0.5)  # the newest weights are not always the best
-        view.writing(run.trainer)
-        best = stream.until("pictures")
-        assert best["best"] is True
-        assert best["epoch"] == 5
-        found = type(run.model)(run.trainer.best, *_rest(run)).one_step(run.table.targets, run.table.inputs)
-        assert best["one_step"][0][-1] == pytest.approx(found[-1, 0], rel=1e-6)
-        view.finished("runs/wave/report.html")
-        done = stream.until("status")
-        assert (done["state"], done["report"], done["epoch"]) == ("done", "runs/wave/report.html", 5)
-        assert done["best_loss"] == run.trainer.best_loss
-        url = view.url
-    with pytest.raises(ConnectionRefusedError):
-        ask(url)
+def epochs(view: LiveView, trainer: Trainer, count: int) -> None:
+    for _ in range(count):
+        trainer.step()
+        view.observe(trainer)
 
 
-def _rest(run: Training) -> tuple[Any, ...]:
-    model = run.model
-    return model.target_names, model.input_names, model.target_scaling, model.input_scaling
+def test_pages_open_in_a_browser_in_either_scheme(browser: Browser, tmp_path: Path) -> None:
+    """Hostile names, one step of a closed loop, dates, many targets, nothing held out: no error, four pictures."""
+    for number, made in enumerate(
+        (example(targets=6, dated=True), example(1_500), example(start=60), example(closed_loop=5))
+    ):
+        page = tmp_path / f"{number}.html"
+        with LiveView(made.training, page) as view:
+            epochs(view, made.trainer, 2)
+            assert f'content="{round(live.PERIOD)}"' in page.read_text()
+            view.finish(made.trainer, "report.html")
+        for dark in (False, True):
+            with browser.open(page, dark=dark) as opened:
+                assert opened.locator("svg.picture").count() == 4
+                assert opened.locator("h1").inner_text() == " ".join(HOSTILE.split())
+                ink = opened.evaluate("getComputedStyle(document.querySelector('svg.picture text')).fill")
+                assert ink == ("rgb(236, 236, 236)" if dark else "rgb(27, 27, 27)")
+                assert opened.evaluate("window.scrollX, document.body.scrollWidth <= window.innerWidth")
 
 
-def test_the_last_state_reaches_a_page_that_takes_it_late() -> None:
-    run = training()
-    with view_of(run) as view:
-        stream = Stream(view.url)
-        stream.until("status")
-        run.trainer.step()
-        view.writing(run.trainer)
-        view.finished("report.html")
-    # Only now does the page take what was sent.
-    with stream:
-        got = list(stream)
-    assert got[-1] == ("end", {})
-    last = dict(got)
-    assert last["status"]["state"] == "done"
-    assert last["pictures"]["best"] is True
+def test_it_draws_at_most_every_period_and_a_tenth_of_the_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made, clock, drawn = example(), [0.0], []
+
+    def parts(training: Training, trainer: Trainer, *, best: bool = False) -> list[Any]:
+        drawn.append(clock[0])
+        clock[0] += cost
+        return []
+
+    monkeypatch.setattr(Training, "parts", parts)
+    monkeypatch.setattr(live.time, "monotonic", lambda: clock[0])
+    made.trainer.step()
+    for cost, apart in ((0.1, live.PERIOD + 0.1), (5.0, 50.0)):  # noqa: B007  (read by `parts`)
+        view = LiveView(made.training, tmp_path / "live.html")
+        drawn.clear()
+        for _ in range(1_000):
+            clock[0] += 0.1
+            view.observe(made.trainer)
+        assert np.diff(drawn).min() >= apart - 1e-9
+        assert np.diff(drawn).max() <= apart + 0.2
 
 
-@pytest.mark.parametrize("watched", [False, True])
-def test_training_is_bit_for_bit_the_same(watched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    # As much work beside the training as there can be: a picture whenever there is one to draw.
-    monkeypatch.setattr(module, "PERIOD_SECONDS", 0.001)
-    monkeypatch.setattr(module, "REST", 0)
-    plain, shown = training(200), training(200)
-    for _ in range(40):
-        plain.trainer.step()
-    plain_delta = plain.trainer.finish()
-    with view_of(shown, 40) as view:
-        streams = [Stream(view.url) for _ in range(3 * watched)]
-        for stream in streams:
-            stream.until("status")
-        for number in range(40):
-            shown.trainer.step()
-            view.observe(shown.trainer)
-            if number == 20 and streams:
-                streams.pop()._response.close()  # a page is closed in the middle of it
-        delta = shown.trainer.finish()
-        view.writing(shown.trainer)
-    for stream in streams:
-        stream._response.close()
-    assert torch.equal(delta, plain_delta)
-    assert shown.trainer.history == plain.trainer.history
-    for name, weight in plain.trainer.weights.items():
-        assert torch.equal(weight, shown.trainer.weights[name])
-        assert torch.equal(plain.trainer.best[name], shown.trainer.best[name])
-
-
-def test_nothing_is_computed_while_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
-    computed: list[int] = []
-    monkeypatch.setattr(Pictures, "of", lambda self, snapshot: computed.append(snapshot.epochs) or {})
-    run = training()
-    with view_of(run) as view:
-        for _ in range(5):
-            run.trainer.step()
-            view._due = 0.0
-            view.observe(run.trainer)
-        assert computed == []
-        with Stream(view.url) as stream:
-            # Whoever comes later is shown the newest state, even if no epoch ends any more.
-            stream.until("pictures")
-        assert computed == [5]
-
-
-def test_the_training_thread_copies_weights_ten_times_a_second_at_most(clock: list[float]) -> None:
-    run = training()
-    with view_of(run) as view:
-        for passed in (0.0, 0.03, 0.03, 0.03, 0.03, 0.03, 0.2):
-            clock[0] += passed
-            run.trainer.step()
-            view.observe(run.trainer)
-        # At 0, at 0.12 and at 0.35 s.
-        assert view._snapshots._puts == 3
-        (entry,) = view._snapshots.newer(0, timeout=0.0)
-        snapshot = entry.content
-        assert snapshot.epochs == 7
-        kept = {name: weight.copy() for name, weight in snapshot.weights.items()}
-        run.trainer.step()
-        for name, weight in kept.items():
-            np.testing.assert_array_equal(snapshot.weights[name], weight)  # copies: the training goes on without them
-
-
-def test_a_picture_that_takes_long_delays_neither_the_training_nor_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    begun, free = threading.Event(), threading.Event()
-
-    def slow(self: Pictures, snapshot: Any) -> dict[str, Any]:
-        begun.set()
-        assert free.wait(PATIENCE)
-        return {}
-
-    monkeypatch.setattr(Pictures, "of", slow)
-    run = training()
-    with view_of(run) as view, Stream(view.url) as stream:
-        run.trainer.step()
-        view.observe(run.trainer)
-        assert begun.wait(PATIENCE)
-        for _ in range(4):
-            run.trainer.step()
-            view._due = 0.0
-            view.observe(run.trainer)
-        while stream.until("status")["epoch"] < 5:
-            pass
-        free.set()
-
-
-def test_pictures_that_fail_are_reported_and_the_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: Pictures, snapshot: Any) -> dict[str, Any]:
-        raise ArithmeticError("no such number")
-
-    monkeypatch.setattr(Pictures, "of", broken)
-    run = training()
-    with view_of(run) as view, Stream(view.url) as stream:
-        run.trainer.step()
-        view.observe(run.trainer)
-        assert stream.until("trouble") == "ArithmeticError: no such number"
-        run.trainer.step()
-        view._due = 0.0
-        view.observe(run.trainer)
-        assert stream.until("status")["epoch"] == 2
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [(KeyboardInterrupt(), "interrupted"), (ValueError("the loss is nan"), "the loss is nan"), (OSError(), "OSError")],
-)
-def test_an_error_is_what_a_page_is_told_last(error: BaseException, reason: str) -> None:
-    opened: list[Stream] = []
-
-    def train() -> None:
-        with view_of(training()) as view:
-            opened.append(Stream(view.url))
-            opened[0].until("status")
-            raise error
-
-    with pytest.raises(type(error)):
-        train()
-    with opened[0] as stream:
-        last = dict(stream)
-    assert (last["status"]["state"], last["status"]["reason"]) == ("stopped", reason)
-
-
-@pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ValueError("the loss is nan")])
-def test_ctrl_c_while_it_ends_leaves_no_page_without_its_end(
-    error: BaseException | None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("broken", ["drawing", "page", "log"])
+def test_what_fails_is_one_warning_and_the_training_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, broken: str
 ) -> None:
-    interrupt_the_end(monkeypatch)
-    opened: list[Stream] = []
-    handler = signal.getsignal(signal.SIGINT)
+    class Full:
+        def __getattr__(self, name: str) -> Any:
+            raise OSError(28, "No space left on device")
 
-    def train() -> None:
-        with view_of(training()) as view:
-            opened.append(Stream(view.url))
-            opened[0].until("status")
-            if error is not None:
-                raise error
+    def failing(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no picture today")
 
-    if error is None:
-        train()
-    else:
-        with pytest.raises(type(error)) as raised:
-            train()
-        assert raised.value is error
-    with opened[0] as stream:
-        assert list(stream)[-1] == ("end", {})
-    assert signal.getsignal(signal.SIGINT) is handler
+    monkeypatch.setattr(live, "PERIOD", 0.0)
+    monkeypatch.setattr(live, "REST", 0)
+    plain, made, warned = example(), example(), []
+    if broken == "drawing":
+        monkeypatch.setattr(live, "gradient_norms", failing)
+    page = tmp_path / "missing" / "live.html" if broken == "page" else tmp_path / "live.html"
+    for _ in range(4):
+        plain.trainer.step()
+    with LiveView(made.training, page, Full() if broken == "log" else None, warned.append) as view:
+        epochs(view, made.trainer, 4)
+        view.finish(made.trainer)
+    (line,) = warned
+    assert (
+        line
+        == {
+            "drawing": "drawing failed (RuntimeError: no picture today); the training goes on",
+            "page": f"writing {page} failed (No such file or directory); the training goes on",
+            "log": "logging for TensorBoard failed (No space left on device); the training goes on",
+        }[broken]
+    )
+    for name, weight in plain.trainer.weights.items():
+        assert torch.equal(weight, made.trainer.weights[name])
+    if broken != "page":
+        assert "Training ended after 4 epochs." in page.read_text()
 
 
-def test_what_stopped_the_training_is_kept(clock: list[float]) -> None:
-    run = training()
-    with view_of(run) as view:
-        run.trainer.step()
-        view.stopped(run.trainer, "interrupted after epoch 1")
-        stream = Stream(view.url)
-        stream.until("pictures")
-    with stream:
-        assert list(stream) == [("end", {})]
-    assert (view._status["state"], view._status["reason"]) == ("stopped", "interrupted after epoch 1")
+def test_an_error_of_the_training_leaves_a_page_that_says_so(tmp_path: Path) -> None:
+    made, page = example(), tmp_path / "live.html"
+
+    def fails() -> None:
+        with LiveView(made.training, page) as view:
+            epochs(view, made.trainer, 1)
+            raise ValueError("went wrong")
+
+    with pytest.raises(ValueError, match="went wrong"):
+        fails()
+    assert "Training stopped: went wrong" in page.read_text()
+    assert 'http-equiv="refresh"' not in page.read_text()
 
 
-def test_text_is_escaped_in_the_page() -> None:
-    run = training()
-    with view_of(run) as view:
-        page = ask(view.url).text
-    assert "wave &lt;/script&gt; &amp; $$x$$" in page
-    assert page.count("</script>") == 1
-    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+def test_weights_that_overflow_are_drawn_without_a_warning(tmp_path: Path) -> None:
+    made, page = example(), tmp_path / "live.html"
+    with LiveView(made.training, page) as view:
+        made.trainer.step()
+        with torch.no_grad():
+            made.trainer.weights["weight_hh"].mul_(1e200)
+        view.observe(made.trainer)
+    assert "the gradient is not finite" in page.read_text()

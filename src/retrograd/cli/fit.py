@@ -19,7 +19,7 @@ __all__ = ["fit"]
 # Options that one model alone reads.
 OWN = {
     "recurrent": (
-        "hidden", "epochs", "optimizer", "lr", "clip", "closed_loop", "seed", "device", "resume", "live", "live_port",
+        "hidden", "epochs", "optimizer", "lr", "clip", "closed_loop", "seed", "device", "resume", "live", "log_dir",
     ),
     "state-space": ("order", "noise", "stable"),
     "forecaster": ("lags", "readout"),
@@ -71,11 +71,11 @@ def fit(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the training in the run folder.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the run folder.")] = False,
     live: Annotated[
-        bool, typer.Option("--live", help="Show the training on a page of this machine as it goes.")
+        bool, typer.Option("--live", help="Write live.html into the run folder: a page that follows the training.")
     ] = False,
-    live_port: Annotated[
-        int, typer.Option("--live-port", metavar="N", help="Port of that page. Default: any free one.")
-    ] = 0,
+    log_dir: Annotated[
+        Path | None, typer.Option("--log-dir", metavar="DIR", help="Log the training for TensorBoard.")
+    ] = None,
 ) -> None:
     """Fit a linear recurrent model to a time series; forecast and report.
 
@@ -113,7 +113,6 @@ def fit(
     lr = defaults.lr if lr is None else lr
     _require_positive(hidden=hidden, epochs=epochs, lr=lr, clip=clip)
     _require_device(device)
-    _require_port(live_port, live)
     fit_recurrent(
         table,
         start,
@@ -128,7 +127,8 @@ def fit(
         device=device,
         resume=resume,
         overwrite=overwrite,
-        live_port=live_port if live else None,
+        live=live,
+        log_dir=log_dir,
     )
 
 
@@ -140,9 +140,9 @@ def _refuse_options_of_others(context: typer.Context, model: str) -> None:
             source = context.get_parameter_source(name)
             if other != model and source is not None and source.name == "COMMANDLINE":
                 option = "--" + name.replace("_", "-")
-                if name == "live":
+                if name in ("live", "log_dir"):
                     raise InputError(
-                        f"--live shows training by backpropagation through time, epoch by epoch; --model {model} "
+                        f"{option} shows training by backpropagation through time, epoch by epoch; --model {model} "
                         "has no such epochs: leave it out, or take --model recurrent"
                     )
                 raise InputError(f"{option} belongs to --model {other}, not to {model}: leave it out")
@@ -165,13 +165,6 @@ def _require_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"--device is {device!r}, which torch cannot use here ({reason}): use cpu") from None
-
-
-def _require_port(port: int, live: bool) -> None:
-    if not 0 <= port <= 65535:
-        raise InputError(f"--live-port is {port}, expected 1 to 65535, or 0 for any free one")
-    if port and not live:
-        raise InputError(f"--live-port {port} is the port of --live: give both")
 
 
 def _horizon(horizon: int | None, table: Table) -> int:

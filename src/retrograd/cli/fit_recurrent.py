@@ -8,10 +8,11 @@ import signal
 import sys
 import time as clock
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,14 +27,13 @@ from retrograd.estimators.recurrent.estimator import Recurrent
 from retrograd.estimators.recurrent.training import DivergenceError, Trainer
 from retrograd.insight import Sweep, analyse
 from retrograd.norms import norm
+from retrograd.report.live import LiveView, Training, summary_writer
 from retrograd.tables.read import Table
-
-if TYPE_CHECKING:
-    from retrograd.report.live import LiveView
 
 __all__ = ["Settings", "fit_recurrent"]
 
 CHECKPOINT_SECONDS = 5.0
+LIVE_FILE = "live.html"
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,10 @@ def fit_recurrent(
     device: str,
     resume: bool,
     overwrite: bool,
-    live_port: int | None = None,
+    live: bool = False,
+    log_dir: Path | None = None,
 ) -> None:
-    """Train, forecast, report; write a checkpoint every few seconds; show the training on a page where there is a port.
-
-    Port 0 is any free one.
-    """
+    """Train, forecast, report; write a checkpoint every few seconds, and a page and a log of the training if asked."""
     model = Recurrent.untrained(
         table.targets[:start],
         table.inputs[:start],
@@ -94,60 +92,52 @@ def fit_recurrent(
     )
 
     saved = _Checkpoint(out / CHECKPOINT_FILE, settings, x, y)
-    view: LiveView | None
-    # A port that cannot be had is known before any file is touched.
-    with (
-        nullcontext()
-        if live_port is None
-        else _live_view(model, table, start, settings, epochs, title, live_port) as view
-    ):
-        _prepare(out, saved, trainer, epochs, resume=resume, overwrite=overwrite)
-        if view:
-            print(f"Live view: {view.url}", file=sys.stderr, flush=True)
+    if log_dir is not None:
+        _require_log(log_dir)
+    _prepare(out, saved, trainer, epochs, resume=resume, overwrite=overwrite)
+    watched = Training(model, table, start, settings.closed_loop, epochs, title)
+    writer = None if log_dir is None else _summary_writer(log_dir, trainer)
+    with LiveView(watched, out / LIVE_FILE if live else None, writer, _warn) as view:
         diverged: DivergenceError | None = None
         label = f"{table.source}: {len(x)} steps, {settings.hidden} states"
         try:
-            interrupted = _train(trainer, epochs, saved, label, view.observe if view else None)
+            interrupted = _train(trainer, epochs, saved, label, view.observe)
         except DivergenceError as error:
             diverged, interrupted = error, False
+            view.stop(trainer, f"{error}.")
         if interrupted:
             saved.write(trainer)
+            view.stop(trainer, f"interrupted after epoch {len(trainer.history)}; --resume continues it.")
             print(f"Stopped after epoch {len(trainer.history)} of {epochs}. To continue:\n  {_resume_command()}")
-            if view:
-                view.stopped(trainer, f"interrupted after epoch {len(trainer.history)}; --resume continues it")
             raise typer.Exit(130)
         if diverged is not None and not trainer.history:
             raise InputError(f"{diverged}; nothing was written", "lr")
         delta = trainer.finish()
-        if view:
-            view.writing(trainer)
         best = Recurrent(trainer.best, model.target_names, model.input_names, model.target_scaling, model.input_scaling)
         said = {**asdict(settings), "epochs": len(trainer.history), "test": test, "horizon": horizon}
         write_results(out, _results(title, table, start, horizon, best, trainer, delta, said))
         if diverged is not None:
             raise InputError(f"{diverged}; the best model so far (loss {trainer.best_loss:.4g}) is in {out}", "lr")
-        if view:
-            from retrograd.report.live import keep_serving
-
-            view.finished(str(out / "report.html"))
-            keep_serving(view.url)
+        view.finish(trainer, report="report.html")
 
 
-def _live_view(
-    model: Recurrent, table: Table, start: int, settings: Settings, epochs: int, title: str, port: int
-) -> LiveView:
-    """Return the live view of a training that is about to begin."""
-    from retrograd.report.live import LiveView, Pictures
+def _require_log(folder: Path) -> None:
+    """Refuse a log that cannot be begun, before any file is touched."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--log-dir {folder} is a file, expected a folder")
+    if find_spec("tensorboard") is None:
+        raise InputError("--log-dir needs tensorboard: pip install 'retrograd[tensorboard]'")
 
+
+def _summary_writer(folder: Path, trainer: Trainer) -> Any:
     try:
-        return LiveView(Pictures(model, table, start, settings.closed_loop), epochs=epochs, title=title, port=port)
+        return summary_writer(folder, len(trainer.history) + 1)
     except OSError as error:
-        reason = error.strerror or error
-        if port:
-            raise InputError(
-                f"--live-port {port} cannot be opened ({reason}): take another, or leave it out for any free one"
-            ) from None
-        raise InputError(f"--live: no port can be opened on this machine: {reason}") from None
+        raise InputError(f"--log-dir {folder} cannot be written: {error.strerror or error}") from None
+
+
+def _warn(message: str) -> None:
+    print(f"retrograd: {message}", file=sys.stderr)
 
 
 def _results(
@@ -250,14 +240,13 @@ def _prepare(out: Path, saved: _Checkpoint, trainer: Trainer, epochs: int, *, re
         out.mkdir(parents=True, exist_ok=True)
         # An old checkpoint must not pass for one of this run; and this shows whether the folder can be written.
         saved.write(trainer)
-        (out / RUN_FILE).unlink(missing_ok=True)
+        for old in (RUN_FILE, LIVE_FILE):
+            (out / old).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"--out {out} cannot be written: {error.strerror or error}") from None
 
 
-def _train(
-    trainer: Trainer, epochs: int, saved: _Checkpoint, title: str, observe: Callable[[Trainer], None] | None
-) -> bool:
+def _train(trainer: Trainer, epochs: int, saved: _Checkpoint, title: str, observe: Callable[[Trainer], None]) -> bool:
     """Train to the last epoch, showing each to an observer; return whether it was interrupted."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -277,8 +266,7 @@ def _train(
             epoch = trainer.step()
             progress.update(task, completed=number, loss=f"{epoch.loss:.4g}", norm=f"{epoch.gradient_norm:.2g}")
             saved.write_when_due(trainer)
-            if observe is not None:
-                observe(trainer)
+            observe(trainer)
             if asked and number < epochs:
                 return True
         saved.write(trainer)

@@ -1,4 +1,4 @@
-"""What an axis is to count in: times, dates or decades. Knows no plotting library."""
+"""What an axis is to count in: times, dates or decades; how far it goes. Knows no plotting library."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["is_dated", "numbers", "spans_decades"]
+__all__ = ["is_dated", "isolated", "numbers", "spans_decades", "visible_range"]
 
 Array = np.ndarray[Any, Any]
 
@@ -37,3 +37,31 @@ def spans_decades(values: Array) -> bool:
     (True, False)
     """
     return bool(np.isfinite(values).all() and (values > 0).all() and values.max() >= 10 * values.min())
+
+
+def isolated(values: Array) -> Array:
+    """Return the indices of finite values without a finite neighbour: a line shows nothing of them.
+
+    >>> isolated(np.array([1.0, np.nan, 2.0, 3.0]))
+    array([0])
+    """
+    finite = np.pad(np.isfinite(values), 1)
+    return np.flatnonzero(finite[1:-1] & ~finite[:-2] & ~finite[2:])
+
+
+def visible_range(observed: Array, drawn: Array) -> tuple[float, float] | None:
+    """Return limits around the observed values where a prediction leaves them so far that nothing else could be seen.
+
+    >>> visible_range(np.array([0.0, 1.0]), np.array([0.5, 1e9]))
+    (-1.0, 2.0)
+    >>> visible_range(np.array([0.0, 1.0]), np.array([0.5, 1.5])) is None
+    True
+    """
+    seen, values = observed[np.isfinite(observed)], drawn[np.isfinite(drawn)]
+    if not len(seen) or not len(values) or seen.max() == seen.min():
+        return None
+    low, high = float(seen.min()), float(seen.max())
+    span = high - low
+    if values.min() >= low - 5 * span and values.max() <= high + 5 * span:
+        return None
+    return low - span, high + span

@@ -7,7 +7,10 @@ __all__ = [
     "ALONG",
     "BLACK",
     "BLUE",
+    "CSS_NAMES",
     "GREEN",
+    "GREY",
+    "LINES",
     "NO_SUCH_STEP",
     "ORANGE",
     "PURPLE",
@@ -17,11 +20,23 @@ __all__ = [
 ]
 
 BLACK, BLUE, VERMILLION, GREEN, PURPLE = "#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7"
-ORANGE, SKY = "#e69f00", "#56b4e9"
+ORANGE, SKY, GREY = "#e69f00", "#56b4e9", "#767676"
+# Of lines, in their order; beyond the colours a pattern tells them apart.
+LINES = (BLUE, VERMILLION, GREEN, PURPLE, BLACK)
 # Where a map of steps and lags has no cell: neither a colour nor a zero.
 NO_SUCH_STEP = "#c8c8c8"
 # Parts along a gradient and against it. Every colour-blind reader sees one of them as yellowish, the other as blue.
 ALONG, AGAINST = VERMILLION, "#6046b0"
+# What a page's style sheet calls them: it has others in the dark.
+CSS_NAMES = {
+    BLACK: "ink",
+    BLUE: "blue",
+    VERMILLION: "vermillion",
+    GREEN: "green",
+    PURPLE: "purple",
+    GREY: "grey",
+    AGAINST: "against",
+}
 _DARK_ALONG, _DARK_AGAINST = "#521f00", "#1c0f45"
 
 

@@ -1,0 +1,38 @@
+"""Eigenvalues in the complex plane, beside the unit circle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from retrograd.pictures.palette import BLACK, BLUE, VERMILLION
+from retrograd.pictures.picture import Picture, blank, with_legend
+
+__all__ = ["eigenvalues"]
+
+Array = np.ndarray[Any, Any]
+
+
+def eigenvalues(sets: Sequence[tuple[str, Array]]) -> Picture:
+    """Draw up to two named sets of eigenvalues; notes say how large the largest is and how many are not finite.
+
+    Examples:
+        >>> eigenvalues([("W", np.array([0.5, -2.0]))]).notes
+        ('The largest of W has the size 2.',)
+    """
+    figure, ((axis,),) = blank(width=5.4, height=4.6)
+    angle = np.linspace(0, 2 * np.pi, 361)
+    axis.plot(np.cos(angle), np.sin(angle), color=BLACK, linewidth=1.2, alpha=0.6, label="unit circle")
+    notes = []
+    for (name, values), marker, color in zip(sets, "oD", (BLUE, VERMILLION), strict=False):
+        finite = np.asarray(values)[np.isfinite(values)]
+        if len(finite) < len(values):
+            notes.append(f"{len(values) - len(finite)} of {len(values)} eigenvalues of {name} are not finite.")
+        if len(finite):
+            notes.append(f"The largest of {name} has the size {np.abs(finite).max():.4g}.")
+        axis.plot(finite.real, finite.imag, marker, color=color, fillstyle="none", markersize=6, label=name)
+    axis.set(xlabel="real part", ylabel="imaginary part")
+    axis.set_aspect("equal", adjustable="datalim")
+    return Picture(with_legend(figure), tuple(notes))
