@@ -109,7 +109,7 @@ def test_a_full_disk_is_one_line_and_the_training_goes_on(retrograd: Any, monkey
     monkeypatch.setattr(live, "write_whole", full)
     monkeypatch.setattr(live, "PERIOD", 0.0)
     monkeypatch.setattr(live, "REST", 0)
-    ran = retrograd(*FIT, "--live")
+    ran = retrograd(*FIT[:-1], "3", "--live")
     assert ran.code == 0
     said = [line for line in ran.err.splitlines() if "No space" in line]
     page = Path("runs", "wave", "live.html")
