@@ -73,16 +73,18 @@ def require_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
         raise InputError(f"{name} is {value!r}: {near_names(str(value), allowed)}")
 
 
-def require_whole(name: str, value: Any, least: int = 1) -> int:
-    """Return a whole number of at least ``least`` as ``int``; raise :class:`InputError` if it is none.
+def require_whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """Return a whole number from ``least`` on, up to ``most`` if given, as ``int``; raise :class:`InputError` if none.
 
     >>> require_whole("lags", 0)
     Traceback (most recent call last):
         ...
     retrograd.errors.InputError: lags is 0, expected a whole number of at least 1
     """
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise InputError(f"{name} is {value!r}, expected a whole number of at least {least}")
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):
+        bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise InputError(f"{name} is {value!r}, expected a whole number {bounds}")
     return int(value)
 
 

@@ -316,14 +316,14 @@ def test_what_has_no_spectrum() -> None:
         spectrum(torch.tensor([[float("nan")]]))
     defective = spectrum(torch.tensor([[0.5, 1.0], [0.0, 0.5]], dtype=torch.float64))
     assert defective.eigenvector_condition > 1e15
-    with pytest.raises(TypeError, match="A is ndarray, expected one Sweep"):
+    with pytest.raises(TypeError, match="A is ndarray, expected a Sweep"):
         spectrum(np.eye(2))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="at least one state"):
         spectrum(torch.ones(0, 0))
     for horizon in (-1, 2.5):
-        with pytest.raises(InputError, match=f"horizon is {horizon}, expected a whole number from 0"):
+        with pytest.raises(InputError, match=f"horizon is {horizon}, expected a whole number of at least 0"):
             spectrum(torch.eye(2), horizon)  # type: ignore[arg-type]
-        with pytest.raises(InputError, match=f"horizon is {horizon}, expected a whole number from 0"):
+        with pytest.raises(InputError, match=f"horizon is {horizon}, expected a whole number of at least 0"):
             transient_growth(torch.eye(2), horizon)  # type: ignore[arg-type]
     for wrong in (torch.ones(2), np.eye(2)):
         with pytest.raises(InputError, match=r"W .*, expected one matrix \(H, H\)"):

@@ -62,9 +62,9 @@ def test_what_vanishes_depends_on_what_is_needed() -> None:
     # Where every state is looked at, each input meets a loss at once.
     everywhere = Sweep.of_scan(Dense(with_radius(0.8)), drive(), loss=lambda states: states.square().sum())
     assert (verdict(everywhere).kinds, verdict(everywhere).needed) == (("healthy",), 0)
-    with pytest.raises(InputError, match="needed is 200, expected a whole lag from 0 to 199"):
+    with pytest.raises(InputError, match="needed is 200, expected a whole number from 0 to 199"):
         judge(with_radius(0.8), needed=TIME)
-    with pytest.raises(InputError, match=r"needed is 2\.5, expected a whole lag"):
+    with pytest.raises(InputError, match=r"needed is 2\.5, expected a whole number"):
         judge(with_radius(0.8), needed=2.5)  # type: ignore[arg-type]
 
 

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from retrograd.core.transition import Dense
-from retrograd.errors import InputError
-from retrograd.insight.flow import Jacobians, jacobians, scaled, whole
+from retrograd.errors import InputError, require_whole
+from retrograd.insight.flow import Jacobians, jacobians
+from retrograd.insight.scaled import in_double, scaled
 
 __all__ = ["TransientGrowth", "largest_power", "transient_growth"]
 
@@ -64,7 +65,7 @@ def transient_growth(W: Tensor, horizon: int, through: Jacobians | None = None) 
     if not isinstance(W, Tensor) or W.ndim != 2:
         was = f"has shape {tuple(W.shape)}" if isinstance(W, Tensor) else f"is {type(W).__name__}"
         raise InputError(f"transient_growth: W {was}, expected one matrix (H, H) as a torch.Tensor")
-    A = Dense(W).W.detach().to(torch.complex128 if W.is_complex() else torch.float64)
+    A = in_double(Dense(W).W.detach())
     if not len(A) or not bool(A.isfinite().all()):
         raise InputError("transient_growth: W holds NaN or infinity, or nothing")
     return largest_power(A, horizon, through)
@@ -72,7 +73,7 @@ def transient_growth(W: Tensor, horizon: int, through: Jacobians | None = None) 
 
 def largest_power(A: Tensor, horizon: int, through: Jacobians | None) -> TransientGrowth:
     """Return what :func:`transient_growth` does, of a double A."""
-    horizon = whole("transient growth: horizon", horizon, 0, None, "the longest lag looked at")
+    horizon = require_whole("transient_growth: horizon", horizon, 0)
     if through is None:
         octaves = [1 << octave for octave in range(horizon.bit_length())]
         through = jacobians(Dense(A), [0, *octaves, horizon], longest=horizon, top=1)

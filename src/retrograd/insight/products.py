@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ _PIECE = 1 << 17
 EVERY = 256
 
 
-def lag_grid(longest: int, lags: Sequence[int] | str | None, least: int, name: str = "lags") -> list[int]:
+def lag_grid(longest: int, lags: Iterable[int] | str | None, least: int, name: str = "lags") -> list[int]:
     """Return ascending lags from ``least`` to ``longest``.
 
     Args:
@@ -49,15 +49,16 @@ def lag_grid(longest: int, lags: Sequence[int] | str | None, least: int, name: s
     >>> lag_grid(3, None, 0), lag_grid(1000, None, 0)[8:]
     ([0, 1, 2, 3], [8, 12, 16, 32, 64, 128, 256, 512, 1000])
     """
-    if isinstance(lags, str) and lags != "all":
-        raise InputError(f"{name} are {lags!r}, expected whole numbers, 'all' or None")
     if lags == "all" or (lags is None and longest <= EVERY):
         return list(range(least, longest + 1))
     if lags is not None:
-        wrong = [lag for lag in lags if not (float(lag).is_integer() and least <= float(lag) <= longest)]
-        if wrong or not len(lags):
+        if isinstance(lags, str) or not isinstance(lags, Iterable):
+            raise InputError(f"{name} are {lags!r}, expected whole numbers, 'all' or None")
+        asked = list(lags)
+        wrong = [lag for lag in asked if not (float(lag).is_integer() and least <= float(lag) <= longest)]
+        if wrong or not asked:
             raise InputError(f"{name} are {wrong or 'empty'}, expected whole numbers from {least} to {longest}")
-        return sorted({int(lag) for lag in lags})
+        return sorted({int(lag) for lag in asked})
     octaves = [HALVED << octave for octave in range(longest.bit_length())]
     grid = {*range(FINE + 1), 3 * FINE // 2, *octaves}
     return sorted({lag for lag in grid if least <= lag < longest} | {longest})

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from retrograd.core.transition import Dense, Diagonal
-from retrograd.errors import InputError
-from retrograd.insight.flow import Jacobians, product_of, whole
+from retrograd.errors import InputError, require_whole
+from retrograd.insight.flow import Jacobians, transitions_of
 from retrograd.insight.growth import TransientGrowth, largest_power, transient_growth
 from retrograd.insight.numerical_radius import numerical_radius
+from retrograd.insight.scaled import in_double, product_of
 from retrograd.insight.sweep import Sweep
 from retrograd.norms import norm
 
@@ -111,56 +112,49 @@ def spectrum(
         >>> round(found.radius, 3), round(found.norm, 3), round(found.transient.largest, 2), found.transient.lag
         (0.9, 5.141, 13.48, 6)
     """
-    if isinstance(A, Sweep):
-        horizon, a = A.time if horizon is None else horizon, A.A
-    elif isinstance(A, (Dense, Diagonal)):
-        a = A.normal().detach()
-    elif isinstance(A, Tensor):
-        a = Dense(A).normal().detach()
-    else:
-        raise TypeError(
-            f"spectrum: A is {type(A).__name__}, expected one Sweep, rg.Dense(W), rg.Diagonal(a) or a torch.Tensor"
-        )
-    horizon = whole("spectrum: horizon", 1000 if horizon is None else horizon, 0, None, "the longest product")
-    if a.numel() == 0:
-        raise InputError(f"spectrum: A has shape {tuple(a.shape)}, expected at least one state and step")
+    if isinstance(A, Tensor):
+        A = Dense(A)
+    a, time, _ = transitions_of("spectrum", A)
+    horizon = time if horizon is None and isinstance(A, Sweep) else horizon
+    horizon = require_whole("spectrum: horizon", 1000 if horizon is None else horizon, 0)
     if not bool(torch.isfinite(a).all()):
         raise InputError("spectrum: A holds NaN or infinity")
-    count = a.shape[0] * a.shape[1]
-    a = a.to(torch.complex128 if a.is_complex() else torch.float64)
+    count, a = a.shape[0] * a.shape[1], in_double(a)
     if a.ndim == 3:
         found, near = _averaged(a.flatten(0, 1).cpu().numpy())
-        norms = _norms_of_diagonal(a.cpu().numpy(), horizon)
-    elif count > 1:
+        return _ordered(found, near, count > 1, _norms_of_diagonal(a.cpu().numpy(), horizon))
+    if count > 1:
         raise InputError(f"spectrum: A has {count} dense matrices, expected one: jacobians() measures their product")
-    else:
-        values, vectors = torch.linalg.eig(a[0, 0])
-        condition = _conditions(vectors)
-        norms = _norms(a[0, 0], values, vectors)
-        if through is not None and isinstance(A, Sweep) and A.first is not None:
-            # The product back to h_0, the longest, is no power of A.
-            through = Jacobians(*(part[:-1] for part in vars(through).values()))
-        norms["transient"] = largest_power(a[0, 0], horizon, through)
-        found = values.cpu().numpy()
-        near = np.minimum(condition.cpu().numpy() * len(found) * _EPS * norms["norm"], _NEAREST)
-    size = np.minimum(np.abs(found), np.finfo(float).max)
+    values, vectors = torch.linalg.eig(a[0, 0])
+    norms = _norms(a[0, 0], values, vectors)
+    if through is not None and isinstance(A, Sweep) and A.first is not None:
+        # The product back to h_0, the longest, is no power of A.
+        through = Jacobians(*(part[:-1] for part in vars(through).values()))
+    norms["transient"] = largest_power(a[0, 0], horizon, through)
+    near = _conditions(vectors).cpu().numpy() * len(values) * _EPS * norms["norm"]
+    return _ordered(values.cpu().numpy(), np.minimum(near, _NEAREST), False, norms)
+
+
+def _ordered(values: Array, near: Array, averaged: bool, norms: dict[str, Any]) -> Spectrum:
+    """Return the spectrum of modes, each within ``near`` of what it is, from the slowest to the fastest."""
+    size = np.minimum(np.abs(values), np.finfo(float).max)
     # Conjugates are of one size, to rounding.
-    order = np.lexsort((found.imag, np.round(-size / (size.max() or 1.0), 12)))
-    found, near = found[order], near[order]
-    size = np.abs(found)
+    order = np.lexsort((values.imag, np.round(-size / (size.max() or 1.0), 12)))
+    values, near = values[order], near[order]
+    size = np.abs(values)
     on_circle = np.abs(size - 1) <= near
     with np.errstate(divide="ignore"):
         decay = np.where(on_circle, 0.0, np.log(size))
         time_constant = np.where(on_circle, np.inf, -1 / np.where(on_circle, -1, decay))
-        memory = np.where(decay < 0, np.log(LEFT) / np.where(decay < 0, decay, -1), np.inf)
+        horizon = np.where(decay < 0, np.log(LEFT) / np.where(decay < 0, decay, -1), np.inf)
     return Spectrum(
-        eigenvalues=found,
+        eigenvalues=values,
         radius=1.0 if on_circle[0] else float(size[0]),
         on_circle=on_circle,
         time_constant=time_constant,
-        horizon=memory,
-        frequency=np.abs(np.angle(found)) / (2 * np.pi),
-        averaged=a.ndim == 3 and count > 1,
+        horizon=horizon,
+        frequency=np.abs(np.angle(values)) / (2 * np.pi),
+        averaged=averaged,
         **norms,
     )
 

@@ -26,8 +26,10 @@ from retrograd.nn import LinearRNN
 from retrograd.norms import norm
 from retrograd.rnn.arguments import Loss, Problem, gradient_of, scalar
 
-__all__ = ["Sweep", "require_sweep"]
+__all__ = ["ONE_OF_THEM", "Sweep", "require_sweep"]
 
+# What is meant where a dict of sweeps is given.
+ONE_OF_THEM = "one of its sweeps, such as sweeps[0, 'forward']"
 DIRECTIONS = ("forward", "backward")
 # A step that the loss sends less than this part of its sequence's largest g_t into is not one that it looks at.
 HEARD = 1e-3
@@ -342,10 +344,9 @@ def require_sweep(caller: str, sweep: Any) -> None:
     """Raise ``TypeError``, which says how one is made, unless it is a :class:`Sweep`."""
     if isinstance(sweep, Sweep):
         return
-    what = "expected a retrograd.insight.Sweep: Sweep.of_scan, of_weights, of_module and of_estimator make one"
-    if isinstance(sweep, dict):
-        what = "expected one of its sweeps, such as sweeps[0, 'forward']"
-    raise TypeError(f"{caller}: sweep is {type(sweep).__name__}, {what}")
+    what = "a retrograd.insight.Sweep: Sweep.of_scan, of_weights, of_module and of_estimator make one"
+    what = ONE_OF_THEM if isinstance(sweep, dict) else what
+    raise TypeError(f"{caller}: sweep is {type(sweep).__name__}, expected {what}")
 
 
 def _back(

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from retrograd.errors import InputError
+from retrograd.errors import InputError, require_whole
 from retrograd.insight.advice import Advice, Case, Path, advise, as_text
 from retrograd.insight.flow import Flow, Jacobians, flow, jacobians
 from retrograd.insight.spectrum import Spectrum, spectrum
@@ -98,10 +98,8 @@ def verdict(
         (('vanishing',), 'initialisation', 1.954)
     """
     require_sweep("verdict", sweep)
-    if needed is not None and (int(needed) != needed or not 0 <= needed < sweep.time):
-        raise InputError(
-            f"needed is {needed}, expected a whole lag from 0 to {sweep.time - 1}, below the number of steps"
-        )
+    if needed is not None:
+        require_whole("needed", needed, 0, sweep.time - 1)
     if not bool(sweep.A.isfinite().all()):
         raise InputError("the transitions hold NaN or infinity: there is nothing to judge")
     flowing = flow(sweep) if flowing is None else flowing
@@ -173,7 +171,7 @@ def _paths(sweep: Sweep, needed: int | None, through: Jacobians, modes: Spectrum
         end = int(last[row])
         own = through if row == 0 and end == sweep.time else jacobians(sweep, end=end, top=1, row=row)
         # A lag that the caller needs is measured back from the last step; exactly there, whatever lags were measured.
-        lag, at = (int(lags[row]), int(ends[row])) if needed is None else (min(int(needed), end), end)
+        lag, at = (int(lags[row]), int(ends[row])) if needed is None else (min(needed, end), end)
         size = float(jacobians(sweep, [lag], end=max(at, lag, 1), top=1, row=row).log10_norm[0])
         top = int(np.argmax(own.log10_norm))
         largest, where = float(own.log10_norm[top]), int(own.lags[top])

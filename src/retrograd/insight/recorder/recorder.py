@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from retrograd.errors import InputError, near_names
+from retrograd.errors import InputError, near_names, require_whole
 from retrograd.insight.recorder.record import Record, binned, log, tensorboard
 from retrograd.insight.recorder.replay import LAYERS
 from retrograd.insight.recorder.watch import (
@@ -102,8 +102,7 @@ class Recorder:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model is {type(model).__name__}, expected a torch.nn.Module")
         for name, value in (("every", every), ("history", history), ("steps", steps)):
-            if not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} is {value!r}, expected a whole number from 1")
+            require_whole(name, value)
         self.records: deque[Record] = deque(maxlen=history)
         self.gradient_norms: deque[float] = deque(maxlen=history)
         self.unclipped_norms: deque[float] = deque(maxlen=history)
