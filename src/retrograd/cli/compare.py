@@ -190,7 +190,7 @@ def _picture(judged: list[_Judged], table: Table, part: slice, kind: str) -> byt
             )
     buffer = io.BytesIO()
     U, Y = _data(first, table, part)
-    compare_models([(one.name, one.model) for one in judged], U, Y).savefig(buffer, format=kind, dpi=150)
+    compare_models([(one.name, one.model.identified_) for one in judged], U, Y).savefig(buffer, format=kind, dpi=150)
     return buffer.getvalue()
 
 

@@ -108,10 +108,9 @@ def fit_state_space(
 
 def report_of(model: StateSpace, unit: str) -> dict[str, Any]:
     """Return what the page shows of a system fitted just now."""
-    system, data = model.system_, model._data_of_fit()
+    system, data = model.system_, model.data_
     found = residual_correlation(data, data.outputs - predict(system, data)[1])
     frequencies = bode_frequencies(system, model.sample_time, POINTS)
-    closed = np.linalg.eigvals(model.A_ - model.K_ @ model.C_) if model.K_.any() else None
     # The start has no iteration; a fit that begins at its minimum has none either.
     history = [
         {"iteration": number, "loss": value, **({} if np.isnan(held_out) else {"validation": held_out})}
@@ -120,7 +119,7 @@ def report_of(model: StateSpace, unit: str) -> dict[str, Any]:
     return {
         "history": history,
         "eigenvalues": model.poles_,
-        "closed_loop_eigenvalues": closed,
+        "closed_loop_eigenvalues": model.identified_.predictor_poles,
         "eigenvalue_names": ("A", "A − K C"),
         "spectrum_reading": "Those of A rule the free run, those of A − K C how long a prediction remembers.",
         "system": SystemReport(

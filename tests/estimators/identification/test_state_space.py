@@ -355,4 +355,4 @@ def test_the_start_matters_less_with_several(data) -> None:
     _, u, y = data
     one, three = (StateSpace(order=2, starts=starts).fit(u, y) for starts in (1, 3))
     assert three.history_[-1][0] <= one.history_[-1][0] + 1e-12
-    assert np.array_equal(predict(one.system_, one._data)[0], predict(one.system_, one._data)[0])
+    assert np.array_equal(predict(one.system_, one.data_)[0], predict(one.system_, one.data_)[0])

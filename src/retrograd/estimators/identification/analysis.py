@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ __all__ = [
     "Modes",
     "bode_frequencies",
     "fit_percent",
-    "free_running",
     "frequency_response",
     "modes",
     "parameter_covariance",
@@ -211,8 +210,3 @@ def fit_percent(data: Experiments, predicted: Array) -> Array:
         spread = np.linalg.norm(y - y.mean()) if len(y) else 0.0
         percent.append(100 * (1 - np.linalg.norm(y - predicted[seen, column]) / spread) if spread > 0 else np.nan)
     return np.array(percent)
-
-
-def free_running(system: System) -> System:
-    """Return the system with K = 0."""
-    return replace(system, K=np.zeros_like(system.K))

@@ -8,48 +8,32 @@ Output error (K = 0) fits the free run; innovations fit one step ahead, and K is
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
-from retrograd.errors import InputError, require_choice, require_number, require_whole
-from retrograd.estimators.identification.analysis import fit_percent, free_running
+from retrograd.errors import InputError, require_whole
 from retrograd.estimators.identification.experiments import Experiments, are_several, read_experiments
-from retrograd.estimators.identification.identify import NOISES, OPTIMIZERS, STARTS_OF_STATE, identify
-from retrograd.estimators.identification.prediction_error import Criterion
+from retrograd.estimators.identification.files import from_parts, parts_of
+from retrograd.estimators.identification.identified import Forecast, Identified, require_data
+from retrograd.estimators.identification.identify import identify
+from retrograd.estimators.identification.plots import Plots
 from retrograd.estimators.identification.recurrence import scan_of
 from retrograd.estimators.identification.sensitivity import initial_states
-from retrograd.estimators.identification.system import System, final_state, predict
+from retrograd.estimators.identification.summary import Summary
+from retrograd.estimators.identification.system import predict_ahead
+from retrograd.estimators.model_files import read_model, write_model
 
-if TYPE_CHECKING:
-    from retrograd.estimators.identification.plots import Plots
-    from retrograd.estimators.identification.summary import Summary
-
-__all__ = ["Forecast", "StateSpace"]
+__all__ = ["StateSpace"]
 
 Array = np.ndarray[Any, Any]
 
-
-@dataclass(frozen=True)
-class Forecast:
-    """What comes next, with its uncertainty. All are ``(horizon, outputs)``, in the outputs' own units.
-
-    Attributes:
-        mean: the expected outputs.
-        lower: lower end of the prediction interval.
-        upper: its upper end.
-        level: its probability.
-    """
-
-    mean: Any
-    lower: Any
-    upper: Any
-    level: float
+# The format is raised whenever what the files hold changes; load knows every older one.
+KIND, FORMAT = "state-space", 1
 
 
 class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
@@ -86,6 +70,7 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         order_criteria_: for ``order="auto"``, ``{n: (AIC, BIC)}``; else empty.
         history_: criterion per step after each iteration, beside that of the validation part.
         converged_: whether the criterion stopped falling.
+        identified_: all of these as one frozen record.
 
     Raises:
         InputError: (from ``fit``) inputs are missing, constant or collinear; too few steps for the order; shapes.
@@ -152,51 +137,31 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         Returns:
             The estimator itself.
         """
-        self._check_parameters()
         data = read_experiments(U, Y)
-        found = identify(data, self)
-        self._keep(found.system, data.input_names, data.output_names)
-        self.innovation_covariance_, self.final_state_ = found.innovation_covariance, found.final_state
-        self.singular_values_, self.order_criteria_ = found.singular_values, found.order_criteria
-        self.history_ = found.fit.history
-        self.converged_, self.stop_reason_ = found.fit.converged, found.fit.reason
+        self._keep(identify(data, self))
         self._data = data
         if not self.converged_ and self.optimizer != "adam":
             message = f"not converged: {self.stop_reason_}; raise max_iter, try starts=3, or a lower order"
             warnings.warn(message, ConvergenceWarning, stacklevel=2)
         return self
 
-    def _check_parameters(self) -> None:
-        require_choice("noise", self.noise, NOISES)
-        require_choice("x0", self.x0, STARTS_OF_STATE)
-        require_choice("optimizer", self.optimizer, OPTIMIZERS)
-        if self.order != "auto":
-            if isinstance(self.order, str):
-                raise InputError(f"order is {self.order!r}, expected a whole number of at least 1, or 'auto'")
-            require_whole("order", self.order)
-        for name, least in (("max_order", 1), ("max_iter", 1), ("starts", 1), ("burn_in", 0)):
-            require_whole(name, getattr(self, name), least)
-        for name in ("tol", "ridge"):
-            require_number(name, getattr(self, name), least=0)
-        require_number("validation", self.validation, least=0, below=1)
-        require_number("sample_time", self.sample_time, above=0)
-
-    def _keep(self, system: System, input_names: tuple[str, ...], output_names: tuple[str, ...]) -> None:
-        self.system_ = system
+    def _keep(self, found: Identified) -> None:
+        system = found.system
+        self.identified_, self.system_, self.order_ = found, system, system.order
         self.A_, self.B_, self.C_, self.D_, self.K_ = system.A, system.B, system.C, system.D, system.K
         self.offset_, self.x0_ = system.offset, system.x0
-        self.order_ = system.order
-        self.input_names_, self.output_names_ = input_names, output_names
-        self.n_features_in_ = len(input_names)
+        self.innovation_covariance_, self.final_state_ = found.innovation_covariance, found.final_state
+        self.singular_values_, self.order_criteria_ = found.singular_values, found.order_criteria
+        self.history_, self.converged_, self.stop_reason_ = found.history, found.converged, found.stop_reason
+        self.input_names_, self.output_names_ = found.input_names, found.output_names
+        self.n_features_in_ = len(found.input_names)
 
     # --- use ---
 
     @property
     def poles_(self) -> Array:
         """Eigenvalues of A, complex, largest first."""
-        self._check_fitted()
-        poles = np.linalg.eigvals(self.A_).astype(complex)
-        return poles[np.argsort(-np.abs(poles), kind="stable")]
+        return self._found().poles
 
     def simulate(self, U: Any, x0: Any = None, *, steps: int | None = None) -> Any:
         """Run the model freely: outputs from inputs alone.
@@ -209,16 +174,7 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         Returns:
             Outputs ``(N, p)``: a list for a list, a DataFrame for a DataFrame.
         """
-        self._check_fitted()
-        if U is None and steps is None:
-            raise InputError("simulate: the model has no inputs to count steps by: give steps")
-        if are_several(U):
-            return [self.simulate(part, x0) for part in U]
-        length = steps if U is None else len(U)
-        data = self._read(U, np.full((int(length or 0), len(self.output_names_)), np.nan))
-        started = self._started(data, np.zeros(self.order_) if x0 is None else x0)
-        _, outputs = predict(free_running(started), data)
-        return self._like(U, outputs)
+        return self._found().simulate(U, x0, steps=steps)
 
     def initial_state(self, U: Any, Y: Any, *, free: bool = False) -> Array:
         """Return the state at the first step that fits the outputs best, ``(n,)`` (``(E, n)`` for a list).
@@ -228,9 +184,8 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             Y: outputs.
             free: best for the free run, instead of for predictions one step ahead.
         """
-        self._check_fitted()
-        data = self._read(U, Y)
-        x0 = initial_states(free_running(self.system_) if free else self.system_, data).x0
+        found = self._found()
+        x0 = initial_states(found.system.free_running() if free else found.system, found.read(U, Y)).x0
         return x0 if are_several(Y) else x0[0]
 
     def predict(self, U: Any, Y: Any = None, k: int = 1, *, x0: Any = None) -> Any:
@@ -246,32 +201,15 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         Returns:
             Predictions ``(N, p)``; the first k - 1 come from the initial state alone.
         """
-        self._check_fitted()
+        found = self._found()
         if Y is None:
-            return self.simulate(U, x0)
+            return found.simulate(U, x0)
         k = require_whole("k", k)
-        data = self._read(U, Y)
-        predicted = self._ahead(self._started(data, x0), data, k)
+        data = found.read(U, Y)
+        predicted = predict_ahead(found.started(data, x0), data, k)
         if are_several(Y):
-            return [self._like(y, part) for y, part in zip(Y, data.split(predicted), strict=True)]
-        return self._like(Y, predicted)
-
-    def _ahead(self, system: System, data: Experiments, k: int) -> Array:
-        states, predicted = predict(system, data)
-        if k == 1 or not system.K.any():
-            return predicted
-        result = predict(free_running(system), data)[1]
-        # Every step's filtered state runs on freely for k - 1 steps: a batch of N short experiments.
-        for start, length in zip(data.starts.tolist(), data.lengths, strict=True):
-            count = length - (k - 1)
-            if count < 1:
-                continue
-            x = states[start : start + count]
-            for step in range(k - 1):
-                x = x @ system.A.T + data.inputs[start + step : start + step + count] @ system.B.T
-            at = slice(start + k - 1, start + length)
-            result[at] = x @ system.C.T + data.inputs[at] @ system.D.T + system.offset
-        return result
+            return [found.like(y, part) for y, part in zip(Y, data.split(predicted), strict=True)]
+        return found.like(Y, predicted)
 
     def score(self, U: Any, Y: Any, sample_weight: Any = None) -> float:
         """Return R² of the free run (the initial state estimated from Y), averaged over outputs."""
@@ -281,10 +219,8 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
     def fit_percent(self, U: Any, Y: Any, k: int | None = None) -> Array:
         """Return 100 (1 − ‖y − ŷ‖ / ‖y − mean‖) of each output, ``(p,)``: of the free run, or k steps ahead."""
-        self._check_fitted()
-        data = self._read(U, Y)
-        system = free_running(self.system_) if k is None else self.system_
-        return fit_percent(data, self._ahead(initial_states(system, data), data, k or 1))
+        found = self._found()
+        return found.judged(found.read(U, Y), k)[1]
 
     def forecast(
         self,
@@ -309,25 +245,10 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             state: the state to go on from, ``(n,)``, where it is known (:meth:`state_after`).
             level: probability of the interval.
         """
-        from scipy.stats import norm
-
-        self._check_fitted()
-        horizon = require_whole("horizon", horizon)
-        level = require_number("level", level, above=0, below=1)
+        found = self._found()
         if state is None:
             state = self.final_state_ if Y is None else self.state_after(U, Y)
-        if U_future is None:
-            if self.input_names_:
-                raise InputError(
-                    f"U_future is None: give the {horizon} coming values of {', '.join(self.input_names_)}"
-                )
-            mean = self.simulate(None, state, steps=horizon)
-        else:
-            if len(U_future) < horizon:
-                raise InputError(f"U_future has {len(U_future)} steps, horizon is {horizon}")
-            mean = self.simulate(U_future[:horizon], state)
-        spread = norm.ppf(0.5 + level / 2) * np.sqrt(self.forecast_variance(horizon))
-        return Forecast(mean, mean - spread, mean + spread, level)
+        return found.forecast(horizon, U_future, state, level)
 
     def state_after(self, U: Any, Y: Any, x0: Any = None) -> Array:
         """Return the state at the first step after the data, ``(n,)`` (after the last experiment of a list).
@@ -337,42 +258,23 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             Y: outputs.
             x0: the state at the data's first step; by default the one that fits them best.
         """
-        self._check_fitted()
-        data = self._read(U, Y)
-        system = self._started(data, x0)
-        return np.asarray(final_state(system, data, predict(system, data)[0])[-1])
+        found = self._found()
+        return found.state_after(found.read(U, Y), x0)
 
     def forecast_variance(self, horizon: int) -> Array:
         """Return the variance of each output's forecast error, 1 to ``horizon`` steps ahead: ``(horizon, p)``."""
-        self._check_fitted()
-        S = self.innovation_covariance_
-        through, total, result = self.K_, S.copy(), np.empty((horizon, len(S)))
-        for step in range(horizon):
-            result[step] = np.diag(total)
-            psi = self.C_ @ through
-            total = total + psi @ S @ psi.T
-            through = self.A_ @ through
-        return result
+        return self._found().forecast_variance(horizon)
 
     def log_likelihood(self, U: Any = None, Y: Any = None) -> float:
         """Return the Gaussian log-likelihood of data (those of the fit by default), given initial states.
 
         Exact for output error, missing outputs included, and for innovations where no output is missing.
         """
-        self._check_fitted()
-        data = self._data_of_fit() if Y is None else self._read(U, Y)
-        system = self.system_ if Y is None else initial_states(self.system_, data)
-        criterion = Criterion(data, 0.0, self.burn_in)
-        e = criterion.residuals(predict(system, data)[1])
-        total = 0.0
-        # Missing outputs leave the marginal of those that are there.
-        for pattern in np.unique(criterion.counted, axis=0):
-            if pattern.any():
-                rows = e[(criterion.counted == pattern).all(axis=1)][:, pattern]
-                S = self.innovation_covariance_[np.ix_(pattern, pattern)]
-                quadratic = np.einsum("ti,ij,tj->", rows, np.linalg.inv(S), rows)
-                total -= 0.5 * (len(rows) * np.linalg.slogdet(2 * np.pi * S)[1] + quadratic)
-        return float(total)
+        found = self._found()
+        if Y is None:
+            return found.log_likelihood(found.system, self.data_, self.burn_in)
+        data = found.read(U, Y)
+        return found.log_likelihood(initial_states(found.system, data), data, self.burn_in)
 
     def recurrence(self, U: Any, Y: Any, *, experiment: int = 0) -> dict[str, Any]:
         """Return the predictor over data as a scan, ``A``, ``u`` and ``h0``, and the ``loss`` of its residuals.
@@ -383,25 +285,20 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         """
         if are_several(Y):
             U, Y = None if U is None else U[experiment], Y[experiment]
-        self._check_fitted()
-        data = self._read(U, Y)
-        return scan_of(initial_states(self.system_, data), data, self.innovation_covariance_)
+        found = self._found()
+        data = found.read(U, Y)
+        return scan_of(initial_states(found.system, data), data, found.innovation_covariance)
 
     # --- look ---
 
     def summary(self) -> Summary:
         """Return fit, information criteria, poles, standard errors, tests of the residuals; printing it shows all."""
-        from retrograd.estimators.identification.summary import Summary
+        return Summary.of(self._found(), self.data_, self)
 
-        self._check_fitted()
-        return Summary.of(self, self._data_of_fit())
-
-    @cached_property
+    @property
     def plot(self) -> Plots:
         """Pictures, as matplotlib figures: ``plot.compare``, ``residuals``, ``poles``, ``bode``, ``step``, …."""
-        from retrograd.estimators.identification.plots import Plots
-
-        return Plots(self)
+        return Plots(self._found(), getattr(self, "_data", None))
 
     # --- take elsewhere ---
 
@@ -409,12 +306,12 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         """Return a ``scipy.signal.StateSpace`` (discrete; the offset is not part of it)."""
         from scipy.signal import StateSpace as Discrete
 
-        self._check_fitted()
+        self._found()
         return Discrete(self.A_, self.B_, self.C_, self.D_, dt=self.sample_time)
 
     def to_control(self) -> Any:
         """Return a ``control.StateSpace`` of python-control (discrete, with signal names; without the offset)."""
-        self._check_fitted()
+        self._found()
         try:
             import control
         except ModuleNotFoundError:
@@ -428,7 +325,7 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         """Return a :class:`retrograd.nn.StateSpace` with the same numbers, float64, to train on or to build in."""
         from retrograd.nn import StateSpace as Module
 
-        self._check_fitted()
+        self._found()
         return Module.from_matrices(self.A_, self.B_, self.C_, self.D_, self.K_, self.offset_, self.x0_[-1])
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
@@ -437,10 +334,9 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         Raises:
             InputError: the folder has a model and ``overwrite`` is false, or cannot be written.
         """
-        from retrograd.estimators.identification import files
-
-        self._check_fitted()
-        files.save(self, Path(folder), overwrite=overwrite)
+        arrays, config = parts_of(self._found())
+        about = {"model": KIND, "format": FORMAT, "parameters": self.get_params(), **config}
+        write_model(Path(folder), arrays, about, overwrite=overwrite)
 
     @classmethod
     def load(cls, folder: str | Path) -> StateSpace:
@@ -449,43 +345,23 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         Raises:
             InputError: the folder holds no such model, or a newer version wrote it.
         """
-        from retrograd.estimators.identification import files
+        arrays, config = read_model(Path(folder), KIND, FORMAT)
+        try:
+            model = cls(**config["parameters"])
+            model._keep(from_parts(arrays, config, model.sample_time))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{folder} is no model that can be read: {type(error).__name__}: {error}") from None
+        return model
 
-        return files.load(cls, Path(folder))
+    @property
+    def data_(self) -> Experiments:
+        """The data of the fit, packed; a file does not hold them."""
+        return require_data(getattr(self, "_data", None))
 
     # --- inside ---
 
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "system_"):
+    def _found(self) -> Identified:
+        """Return the identified system, with the sample time that holds now."""
+        if not hasattr(self, "identified_"):
             raise NotFittedError("this StateSpace is not fitted yet: call fit(U, Y) first")
-
-    def _data_of_fit(self) -> Experiments:
-        if getattr(self, "_data", None) is None:
-            raise InputError("this model was loaded from a file, which does not hold the data of its fit: give U and Y")
-        return self._data
-
-    def _read(self, U: Any, Y: Any) -> Experiments:
-        data = read_experiments(U, Y)
-        for name, found, expected in (
-            ("U", data.inputs.shape[1], len(self.input_names_)),
-            ("Y", data.outputs.shape[1], len(self.output_names_)),
-        ):
-            if found != expected:
-                raise InputError(f"{name} has {found} columns, the model was fitted with {expected}")
-        return data
-
-    def _started(self, data: Experiments, x0: Any) -> System:
-        """Return the system with x0 ``(n,)`` in every experiment, or the best of each where there is none."""
-        if x0 is None:
-            return initial_states(self.system_, data)
-        state = np.asarray(x0, dtype=np.float64)
-        if state.shape != (self.order_,):
-            raise InputError(f"x0 has shape {state.shape}, expected (order,) = ({self.order_},)")
-        return replace(self.system_, x0=np.tile(state, (len(data.lengths), 1)))
-
-    def _like(self, given: Any, values: Array) -> Any:
-        if not hasattr(given, "index") or isinstance(given, (list, tuple)):
-            return values
-        import pandas as pd
-
-        return pd.DataFrame(values, index=given.index[: len(values)], columns=list(self.output_names_))
+        return replace(self.identified_, sample_time=self.sample_time)

@@ -1,61 +1,51 @@
-"""A fitted state-space model on disk: its matrices, and how it was found."""
+"""An identified system as arrays and plain values, and back."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from retrograd.errors import InputError
+from retrograd.estimators.identification.identified import Identified
 from retrograd.estimators.identification.system import System
-from retrograd.estimators.model_files import read_model, write_model
 
-if TYPE_CHECKING:
-    from retrograd.estimators.identification.estimator import StateSpace
+__all__ = ["from_parts", "parts_of"]
 
-__all__ = ["load", "save"]
+Array = np.ndarray[Any, Any]
 
-# The format is raised whenever what the two files hold changes; load knows every older one.
-KIND, FORMAT = "state-space", 1
 MATRICES = ("A", "B", "C", "D", "K", "offset", "x0")
 
 
-def save(model: StateSpace, folder: Path, *, overwrite: bool) -> None:
-    """Write a fitted model; see :meth:`retrograd.estimators.StateSpace.save`."""
-    arrays = {name: getattr(model.system_, name) for name in MATRICES}
+def parts_of(found: Identified) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Return the arrays of a system by name, and all else as JSON has it."""
+    arrays = {name: getattr(found.system, name) for name in MATRICES}
     arrays |= {
-        "innovation_covariance": model.innovation_covariance_,
-        "final_state": model.final_state_,
-        "singular_values": model.singular_values_,
+        "innovation_covariance": found.innovation_covariance,
+        "final_state": found.final_state,
+        "singular_values": found.singular_values,
     }
-    config = {
-        "model": KIND,
-        "format": FORMAT,
-        "inputs": list(model.input_names_),
-        "outputs": list(model.output_names_),
-        "parameters": model.get_params(),
-        "converged": model.converged_,
-        "stop_reason": model.stop_reason_,
-        "order_criteria": [[order, *map(float, pair)] for order, pair in model.order_criteria_.items()],
-        "history": [[value, None if np.isnan(held_out) else held_out] for value, held_out in model.history_],
+    return arrays, {
+        "inputs": list(found.input_names),
+        "outputs": list(found.output_names),
+        "converged": found.converged,
+        "stop_reason": found.stop_reason,
+        "order_criteria": [[order, *map(float, pair)] for order, pair in found.order_criteria.items()],
+        "history": [[value, None if np.isnan(held_out) else held_out] for value, held_out in found.history],
     }
-    write_model(folder, arrays, config, overwrite=overwrite)
 
 
-def load(cls: type[StateSpace], folder: Path) -> StateSpace:
-    """Read a model; see :meth:`retrograd.estimators.StateSpace.load`."""
-    arrays, config = read_model(folder, KIND, FORMAT)
-    try:
-        model = cls(**config["parameters"])
-        model._keep(
-            System(**{name: arrays[name] for name in MATRICES}), tuple(config["inputs"]), tuple(config["outputs"])
-        )
-        model.innovation_covariance_ = arrays["innovation_covariance"]
-        model.final_state_, model.singular_values_ = arrays["final_state"], arrays["singular_values"]
-        model.converged_, model.stop_reason_ = config["converged"], config["stop_reason"]
-        model.history_ = [(value, float("nan") if held is None else held) for value, held in config["history"]]
-        model.order_criteria_ = {order: (aic, bic) for order, aic, bic in config["order_criteria"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder} is no model that can be read: {type(error).__name__}: {error}") from None
-    return model
+def from_parts(arrays: dict[str, Array], config: dict[str, Any], sample_time: float) -> Identified:
+    """Return the system of :func:`parts_of`."""
+    return Identified(
+        system=System(**{name: arrays[name] for name in MATRICES}),
+        input_names=tuple(config["inputs"]),
+        output_names=tuple(config["outputs"]),
+        innovation_covariance=arrays["innovation_covariance"],
+        final_state=arrays["final_state"],
+        singular_values=arrays["singular_values"],
+        order_criteria={order: (aic, bic) for order, aic, bic in config["order_criteria"]},
+        history=[(value, float("nan") if held is None else held) for value, held in config["history"]],
+        converged=config["converged"],
+        stop_reason=config["stop_reason"],
+        sample_time=sample_time,
+    )

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from retrograd.errors import InputError
+from retrograd.errors import InputError, require_choice, require_number, require_whole
 from retrograd.estimators.identification.experiments import Experiments
+from retrograd.estimators.identification.identified import Identified
 from retrograd.estimators.identification.prediction_error import Criterion, Fit, Refinement
 from retrograd.estimators.identification.sensitivity import initial_states
 from retrograd.estimators.identification.starts import start_systems, subspace_of
-from retrograd.estimators.identification.system import Layout, System, final_state, predict, with_unit_states
+from retrograd.estimators.identification.system import Layout, final_state, predict, with_unit_states
 
-__all__ = ["NOISES", "OPTIMIZERS", "STARTS_OF_STATE", "Identified", "identify", "layout_of"]
+__all__ = ["NOISES", "OPTIMIZERS", "STARTS_OF_STATE", "Settings", "identify", "layout_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -46,28 +47,8 @@ class Settings(Protocol):
     ridge: float
     starts: int
     validation: float
+    sample_time: float
     random_state: int | None
-
-
-@dataclass(frozen=True)
-class Identified:
-    """An identified system, in the data's own units, and what forecasts and statistics need.
-
-    Attributes:
-        system: the system.
-        fit: how its refinement went (in scaled units).
-        innovation_covariance: S ``(p, p)``.
-        final_state: the state after the last experiment, ``(n,)``.
-        singular_values: of the subspace that orders are judged by.
-        order_criteria: ``{order: (AIC, BIC)}`` where the order was chosen, else empty.
-    """
-
-    system: System
-    fit: Fit
-    innovation_covariance: Array
-    final_state: Array
-    singular_values: Array
-    order_criteria: dict[int, tuple[float, float]]
 
 
 def identify(data: Experiments, settings: Settings) -> Identified:
@@ -76,6 +57,7 @@ def identify(data: Experiments, settings: Settings) -> Identified:
     Raises:
         InputError: the data cannot be used, or do not allow the order.
     """
+    _check_settings(settings)
     _check(data, settings)
     # The matrices are small, and waking threads for each product takes several times as long as the product.
     with threadpool_limits(1, user_api="blas"):
@@ -107,12 +89,17 @@ def _identify(data: Experiments, settings: Settings) -> Identified:
     counted = criterion.counted.sum(axis=0).mean()
     free = max(counted - layout_of(settings, order, data).count() / data.outputs.shape[1], 1.0)
     return Identified(
-        system,
-        fit,
-        criterion.covariance(criterion.residuals(predicted)) * counted / free,
-        final_state(system, data, states)[-1],
-        subspace_of(scaled, order).singular_values,
-        criteria,
+        system=system,
+        input_names=data.input_names,
+        output_names=data.output_names,
+        innovation_covariance=criterion.covariance(criterion.residuals(predicted)) * counted / free,
+        final_state=final_state(system, data, states)[-1],
+        singular_values=subspace_of(scaled, order).singular_values,
+        order_criteria=criteria,
+        history=fit.history,
+        converged=fit.converged,
+        stop_reason=fit.reason,
+        sample_time=settings.sample_time,
     )
 
 
@@ -127,6 +114,22 @@ def layout_of(settings: Settings, order: int, data: Experiments) -> Layout:
         innovations=settings.noise == "innovations",
         free_x0=settings.x0 == "estimate",
     )
+
+
+def _check_settings(settings: Settings) -> None:
+    require_choice("noise", settings.noise, NOISES)
+    require_choice("x0", settings.x0, STARTS_OF_STATE)
+    require_choice("optimizer", settings.optimizer, OPTIMIZERS)
+    if settings.order != "auto":
+        if isinstance(settings.order, str):
+            raise InputError(f"order is {settings.order!r}, expected a whole number of at least 1, or 'auto'")
+        require_whole("order", settings.order)
+    for name, least in (("max_order", 1), ("max_iter", 1), ("starts", 1), ("burn_in", 0)):
+        require_whole(name, getattr(settings, name), least)
+    for name in ("tol", "ridge"):
+        require_number(name, getattr(settings, name), least=0)
+    require_number("validation", settings.validation, least=0, below=1)
+    require_number("sample_time", settings.sample_time, above=0)
 
 
 def _check(data: Experiments, settings: Settings) -> None:

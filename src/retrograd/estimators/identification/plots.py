@@ -9,22 +9,19 @@ import numpy as np
 from retrograd.errors import InputError
 from retrograd.estimators.identification.analysis import (
     bode_frequencies,
-    fit_percent,
-    free_running,
     frequency_response,
     residual_correlation,
     settling_steps,
     step_response,
 )
-from retrograd.estimators.identification.sensitivity import initial_states
+from retrograd.estimators.identification.experiments import Experiments
+from retrograd.estimators.identification.identified import Identified, require_data
 from retrograd.estimators.identification.system import predict
 from retrograd.pictures.palette import BLACK, BLUE, GREEN, PURPLE, VERMILLION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from retrograd.estimators.identification.estimator import StateSpace
 
 __all__ = ["Plots", "compare_models"]
 
@@ -46,25 +43,27 @@ class Plots:
         2
     """
 
-    def __init__(self, model: StateSpace) -> None:
-        self._model = model
+    def __init__(self, model: Identified, data: Experiments | None) -> None:
+        """Keep a system, and the data of its fit where they are known."""
+        self._model, self._data = model, data
 
     def compare(self, U: Any = None, Y: Any = None, k: int | None = None) -> Figure:
         """Measured outputs and the model's: the free run, or ``k`` steps ahead; the data of the fit by default."""
-        return _compare([("free run" if k is None else f"{k} step{'s' * (k > 1)} ahead", self._model)], U, Y, k)
+        label = "free run" if k is None else f"{k} step{'s' * (k > 1)} ahead"
+        return _compare([(label, self._model)], require_data(self._data) if Y is None else self._model.read(U, Y), k)
 
     def residuals(self, U: Any = None, Y: Any = None, lags: int = 25) -> Figure:
         """Correlation of each residual with its own past and with each input, and what chance stays within (99 %)."""
         model = self._model
-        data = model._data_of_fit() if Y is None else model._read(U, Y)
-        system = model.system_ if Y is None else model._started(data, None)
+        data = require_data(self._data) if Y is None else model.read(U, Y)
+        system = model.system if Y is None else model.started(data)
         found = residual_correlation(data, data.outputs - predict(system, data)[1], lags)
-        p, m = len(model.output_names_), len(model.input_names_)
+        p, m = len(model.output_names), len(model.input_names)
         figure, axes = _figure(p, 1 + m, height=2.2)
         for q in range(p):
-            panels = [(found.lags, found.own[:, q], found.band, f"e({model.output_names_[q]}) with its past")]
+            panels = [(found.lags, found.own[:, q], found.band, f"e({model.output_names[q]}) with its past")]
             panels += [
-                (found.input_lags, found.with_inputs[:, q, k], found.input_band[q, k], f"with {model.input_names_[k]}")
+                (found.input_lags, found.with_inputs[:, q, k], found.input_band[q, k], f"with {model.input_names[k]}")
                 for k in range(m)
             ]
             for axis, (at, values, band, title) in zip(axes[q], panels, strict=True):
@@ -82,10 +81,9 @@ class Plots:
         axis = axes[0, 0]
         angle = np.linspace(0, 2 * np.pi, 361)
         axis.plot(np.cos(angle), np.sin(angle), color=BLACK, linewidth=1, alpha=0.6, label="unit circle")
-        poles = self._model.poles_
+        poles, closed = self._model.poles, self._model.predictor_poles
         axis.plot(poles.real, poles.imag, "x", color=BLUE, markersize=9, markeredgewidth=2, label="poles (A)")
-        if self._model.K_.any():
-            closed = np.linalg.eigvals(self._model.A_ - self._model.K_ @ self._model.C_)
+        if closed is not None:
             axis.plot(closed.real, closed.imag, "+", color=VERMILLION, markersize=10, label="predictor (A − K C)")
         axis.set_aspect("equal")
         axis.set_xlabel("real part")
@@ -98,15 +96,15 @@ class Plots:
         model = self._model
         self._require_inputs("bode")
         nyquist = 0.5 / model.sample_time
-        frequency = bode_frequencies(model.system_, model.sample_time, points)
-        response = frequency_response(model.system_, frequency, model.sample_time)
+        frequency = bode_frequencies(model.system, model.sample_time, points)
+        response = frequency_response(model.system, frequency, model.sample_time)
         figure, axes = _figure(2, 1, height=3.0, share=True)
         for number, (q, k) in enumerate(np.ndindex(response.shape[1:])):
             style: dict[str, Any] = {
                 "color": COLORS[number % len(COLORS)],
                 "linestyle": ("-", "--", ":", "-.")[number // len(COLORS) % 4],
             }
-            name = f"{model.input_names_[k]} → {model.output_names_[q]}"
+            name = f"{model.input_names[k]} → {model.output_names[q]}"
             axes[0, 0].loglog(frequency, np.abs(response[:, q, k]), label=name, **style)
             phase = np.degrees(np.unwrap(np.angle(response[:, q, k])))
             axes[1, 0].semilogx(frequency, phase, **style)
@@ -122,14 +120,14 @@ class Plots:
         """Outputs after a unit step in each input, from rest."""
         model = self._model
         self._require_inputs("step")
-        length = steps or settling_steps(model.system_)
-        response = step_response(model.system_, length)
+        length = steps or settling_steps(model.system)
+        response = step_response(model.system, length)
         p, m = response.shape[1:]
         figure, axes = _figure(p, m, height=2.2)
         for q, k in np.ndindex(p, m):
             axes[q, k].step(np.arange(length) * model.sample_time, response[:, q, k], where="post", color=BLUE)
             axes[q, k].axhline(0, color=BLACK, linewidth=0.8)
-            axes[q, k].set_title(f"{model.input_names_[k]} → {model.output_names_[q]}", fontsize="medium")
+            axes[q, k].set_title(f"{model.input_names[k]} → {model.output_names[q]}", fontsize="medium")
             axes[q, k].set_xlabel(self._time_label())
         axes[0, 0].set_ylabel("output units / input unit")
         return figure
@@ -137,10 +135,10 @@ class Plots:
     def forecast(self, horizon: int, U_future: Any = None, *, level: float = 0.95, past: int = 100) -> Figure:
         """The forecast after the data of the fit, with its prediction interval, and the last ``past`` steps."""
         model = self._model
-        data = model._data_of_fit()
-        coming = model.forecast(horizon, U_future, level=level)
+        data = require_data(self._data)
+        coming = model.forecast(horizon, U_future, model.final_state, level)
         last = data.split(np.where(data.observed, data.outputs, np.nan))[-1]
-        figure, axes = _figure(len(model.output_names_), 1, height=2.4)
+        figure, axes = _figure(len(model.output_names), 1, height=2.4)
         ahead = np.arange(len(last), len(last) + horizon) * model.sample_time
         shown = np.arange(max(len(last) - past, 0), len(last))
         for column, axis in enumerate(axes[:, 0]):
@@ -150,24 +148,23 @@ class Plots:
             axis.fill_between(
                 ahead, lower, upper, color=GREEN, alpha=0.25, linewidth=0, label=f"{100 * level:g} % interval"
             )
-            axis.set_ylabel(model.output_names_[column])
+            axis.set_ylabel(model.output_names[column])
             axis.legend(loc="upper left", fontsize="small")
         axes[-1, 0].set_xlabel(self._time_label())
         return figure
 
     def order(self) -> Figure:
         """Singular values of the subspace; with ``order="auto"``, AIC and BIC of every order tried."""
-        model = self._model
-        model._check_fitted()
-        criteria = model.order_criteria_
+        model, order = self._model, self._model.system.order
+        criteria = model.order_criteria
         figure, axes = _figure(1, 2 if criteria else 1, height=3.2)
-        values = model.singular_values_[: max(2 * model.order_, 15)]
+        values = model.singular_values[: max(2 * order, 15)]
         number = np.arange(1, len(values) + 1)
-        colors = [BLUE if n <= model.order_ else "#999999" for n in number]
+        colors = [BLUE if n <= order else "#999999" for n in number]
         axes[0, 0].scatter(number, values, color=colors)
-        axes[0, 0].axvline(model.order_ + 0.5, color=BLACK, linewidth=0.8, linestyle=":")
+        axes[0, 0].axvline(order + 0.5, color=BLACK, linewidth=0.8, linestyle=":")
         axes[0, 0].set_yscale("log")
-        axes[0, 0].set_xlabel(f"order (chosen: {model.order_})")
+        axes[0, 0].set_xlabel(f"order (chosen: {order})")
         axes[0, 0].set_ylabel("singular value")
         if criteria:
             orders = list(criteria)
@@ -186,31 +183,27 @@ class Plots:
         return "step" if self._model.sample_time == 1 else "unit of time"
 
     def _require_inputs(self, what: str) -> None:
-        self._model._check_fitted()
-        if not self._model.input_names_:
+        if not self._model.input_names:
             raise InputError(f"plot.{what}: the model has no inputs to respond to")
 
 
-def compare_models(models: list[tuple[str, StateSpace]], U: Any, Y: Any) -> Figure:
-    """Measured outputs, and the free runs of several named models of the same inputs and outputs."""
-    return _compare(models, U, Y, None)
+def compare_models(models: list[tuple[str, Identified]], U: Any, Y: Any) -> Figure:
+    """Measured outputs, and the free runs of several named systems of the same inputs and outputs."""
+    return _compare(models, models[0][1].read(U, Y), None)
 
 
-def _compare(models: list[tuple[str, StateSpace]], U: Any, Y: Any, k: int | None) -> Figure:
+def _compare(models: list[tuple[str, Identified]], data: Experiments, k: int | None) -> Figure:
     first = models[0][1]
-    data = first._data_of_fit() if Y is None else first._read(U, Y)
-    figure, axes = _figure(len(first.output_names_), 1, height=2.4)
+    figure, axes = _figure(len(first.output_names), 1, height=2.4)
     time = np.arange(len(data.outputs)) * first.sample_time
     for column, axis in enumerate(axes[:, 0]):
         measured = np.where(data.observed[:, column], data.outputs[:, column], np.nan)
         axis.plot(time, measured, color=BLACK, linewidth=1, label="measured")
         for start in data.starts[1:]:
             axis.axvline(start * first.sample_time, color=BLACK, linewidth=0.8, linestyle=":")
-        axis.set_ylabel(first.output_names_[column])
+        axis.set_ylabel(first.output_names[column])
     for number, (name, model) in enumerate(models):
-        system = free_running(model.system_) if k is None else model.system_
-        predicted = model._ahead(initial_states(system, data), data, k or 1)
-        percent = fit_percent(data, predicted)
+        predicted, percent = model.judged(data, k)
         for column, axis in enumerate(axes[:, 0]):
             label = f"{name}, fit {percent[column]:.1f} %"
             axis.plot(time, predicted[:, column], color=COLORS[number % len(COLORS)], linewidth=1, label=label)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from retrograd.estimators.identification.analysis import Modes, modes, parameter_covariance
 from retrograd.estimators.identification.experiments import Experiments
-from retrograd.estimators.identification.identify import layout_of
+from retrograd.estimators.identification.identified import Identified
+from retrograd.estimators.identification.identify import Settings, layout_of
 from retrograd.estimators.identification.system import Layout, predict
-
-if TYPE_CHECKING:
-    from retrograd.estimators.identification.estimator import StateSpace
 
 __all__ = ["Summary", "Whiteness"]
 
@@ -79,33 +77,32 @@ class Summary:
     whiteness: dict[str, Whiteness]
 
     @classmethod
-    def of(cls, model: StateSpace, data: Experiments) -> Summary:
-        """Return the summary of a model on the data of its fit."""
-        system, p = model.system_, data.outputs.shape[1]
-        layout = layout_of(model, model.order_, data)
+    def of(cls, found: Identified, data: Experiments, settings: Settings) -> Summary:
+        """Return the summary of a system on the data of its fit, with the settings of that fit."""
+        system, p = found.system, data.outputs.shape[1]
+        layout = layout_of(settings, system.order, data)
         _, predicted = predict(system, data)
         residuals = np.where(data.observed, data.outputs - predicted, np.nan)
-        covariance = parameter_covariance(system, layout, data, model.innovation_covariance_, model.burn_in)
+        covariance = parameter_covariance(system, layout, data, found.innovation_covariance, settings.burn_in)
         variance = np.maximum(np.diag(covariance), 0.0)
         at, shapes = layout.slices(), layout.shapes()
         free = layout.count() + p * (p + 1) // 2
-        likelihood = model.log_likelihood()
+        likelihood = found.log_likelihood(system, data, settings.burn_in)
         steps = int(data.observed.any(axis=1).sum())
-        U, Y = _unpacked(data)
         noise = "innovations" if layout.innovations else "output error"
         return cls(
-            f"{noise}, order {model.order_}, {data.inputs.shape[1]} inputs, {p} outputs, "
+            f"{noise}, order {system.order}, {data.inputs.shape[1]} inputs, {p} outputs, "
             f"{len(data.lengths)} experiment(s), {len(data.outputs)} steps",
             data.output_names,
-            model.fit_percent(U, Y),
-            model.fit_percent(U, Y, k=1),
+            found.judged(data)[1],
+            found.judged(data, k=1)[1],
             np.sqrt(np.nanmean(residuals**2, axis=0)),
             likelihood,
             -2 * likelihood + 2 * free,
             -2 * likelihood + float(np.log(steps)) * free,
             layout.count(),
             steps,
-            modes(system.A, model.sample_time, covariance[at["A"], at["A"]]),
+            modes(system.A, found.sample_time, covariance[at["A"], at["A"]]),
             {name: np.sqrt(variance[at[name]]).reshape(shape) for name, shape in shapes.items()},
             {name: getattr(system, name) for name in shapes},
             {name: _whiteness(data, residuals[:, k], layout) for k, name in enumerate(data.output_names)},
@@ -145,11 +142,6 @@ class Summary:
                 cells = "  ".join(f"{v:>10.4g} ± {e:<8.2g}" for v, e in zip(value, error, strict=True))
                 lines.append(f"{name if row == 0 else '':<8}{cells}")
         return "\n".join(lines)
-
-
-def _unpacked(data: Experiments) -> tuple[Any, Any]:
-    Y = data.split(np.where(data.observed, data.outputs, np.nan))
-    return (data.split(data.inputs) if data.inputs.shape[1] else None), Y
 
 
 def _whiteness(data: Experiments, residual: Array, layout: Layout) -> Whiteness:

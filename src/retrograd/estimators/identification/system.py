@@ -29,6 +29,7 @@ __all__ = [
     "System",
     "final_state",
     "predict",
+    "predict_ahead",
     "predict_tensors",
     "recurrence",
     "states_before",
@@ -87,6 +88,10 @@ class System:
             K=self.K / output_scale,
             offset=self.offset * output_scale,
         )
+
+    def free_running(self) -> System:
+        """Return the system with K = 0: its predictions read no output."""
+        return replace(self, K=np.zeros_like(self.K))
 
     def radius(self) -> float:
         """Return the spectral radius of A."""
@@ -172,6 +177,28 @@ def predict(system: System, data: Experiments) -> tuple[Array, Array]:
     with torch.no_grad():
         x, predicted = predict_tensors(tensors(system), data)
     return x.numpy(), predicted.numpy()
+
+
+def predict_ahead(system: System, data: Experiments, k: int) -> Array:
+    """Return predictions k steps ahead ``(N, p)``: each from outputs up to k steps before it, and all inputs.
+
+    The first k - 1 of an experiment come from its initial state alone.
+    """
+    states, predicted = predict(system, data)
+    if k == 1 or not system.K.any():
+        return predicted
+    result = predict(system.free_running(), data)[1]
+    # Every step's filtered state runs on freely for k - 1 steps: a batch of N short experiments.
+    for start, length in zip(data.starts.tolist(), data.lengths, strict=True):
+        count = length - (k - 1)
+        if count < 1:
+            continue
+        x = states[start : start + count]
+        for step in range(k - 1):
+            x = x @ system.A.T + data.inputs[start + step : start + step + count] @ system.B.T
+        at = slice(start + k - 1, start + length)
+        result[at] = x @ system.C.T + data.inputs[at] @ system.D.T + system.offset
+    return result
 
 
 def tensors(system: System) -> dict[str, Tensor]:

@@ -1,0 +1,185 @@
+"""An identified system: the frozen record between the estimator and what is made of it (pictures, summary, files)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from retrograd.errors import InputError, require_number, require_whole
+from retrograd.estimators.identification.analysis import fit_percent
+from retrograd.estimators.identification.experiments import Experiments, are_several, read_experiments
+from retrograd.estimators.identification.prediction_error import Criterion
+from retrograd.estimators.identification.sensitivity import initial_states
+from retrograd.estimators.identification.system import System, final_state, predict, predict_ahead
+
+__all__ = ["Forecast", "Identified", "require_data"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What comes next, with its uncertainty. All are ``(horizon, outputs)``, in the outputs' own units.
+
+    Attributes:
+        mean: the expected outputs.
+        lower: lower end of the prediction interval.
+        upper: its upper end.
+        level: its probability.
+    """
+
+    mean: Any
+    lower: Any
+    upper: Any
+    level: float
+
+
+@dataclass(frozen=True)
+class Identified:
+    """An identified system, in the data's own units, with how it was found.
+
+    Attributes:
+        system: the matrices, and the initial state of each experiment of the fit.
+        input_names: the m inputs.
+        output_names: the p outputs.
+        innovation_covariance: S ``(p, p)`` of the residuals fitted.
+        final_state: the state after the last experiment of the fit, ``(n,)``.
+        singular_values: of the subspace that orders are judged by.
+        order_criteria: ``{order: (AIC, BIC)}`` where the order was chosen, else empty.
+        history: criterion per step after every iteration, and of the validation part (NaN without one).
+        converged: whether the criterion stopped falling.
+        stop_reason: why the refinement stopped, in words.
+        sample_time: time from step to step, in the user's unit.
+    """
+
+    system: System
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    innovation_covariance: Array
+    final_state: Array
+    singular_values: Array
+    order_criteria: dict[int, tuple[float, float]]
+    history: list[tuple[float, float]]
+    converged: bool
+    stop_reason: str
+    sample_time: float = 1.0
+
+    @property
+    def poles(self) -> Array:
+        """Eigenvalues of A, complex, largest first."""
+        poles = np.linalg.eigvals(self.system.A).astype(complex)
+        return poles[np.argsort(-np.abs(poles), kind="stable")]
+
+    @property
+    def predictor_poles(self) -> Array | None:
+        """Eigenvalues of A − K C, complex; None for an output-error model, where they are those of A."""
+        system = self.system
+        return np.linalg.eigvals(system.A - system.K @ system.C).astype(complex) if system.K.any() else None
+
+    def read(self, U: Any, Y: Any) -> Experiments:
+        """Return data with as many inputs and outputs as the system has.
+
+        Raises:
+            InputError: they have others.
+        """
+        data = read_experiments(U, Y)
+        for name, found, expected in (
+            ("U", data.inputs.shape[1], len(self.input_names)),
+            ("Y", data.outputs.shape[1], len(self.output_names)),
+        ):
+            if found != expected:
+                raise InputError(f"{name} has {found} columns, the model was fitted with {expected}")
+        return data
+
+    def started(self, data: Experiments, x0: Any = None) -> System:
+        """Return the system with x0 ``(n,)`` in every experiment; None: the state that fits each experiment best."""
+        if x0 is None:
+            return initial_states(self.system, data)
+        state = np.asarray(x0, dtype=np.float64)
+        if state.shape != (self.system.order,):
+            raise InputError(f"x0 has shape {state.shape}, expected (order,) = ({self.system.order},)")
+        return replace(self.system, x0=np.tile(state, (len(data.lengths), 1)))
+
+    def judged(self, data: Experiments, k: int | None = None) -> tuple[Array, Array]:
+        """Return predictions ``(N, p)`` of the free run, or k steps ahead, and the fit in percent of each output.
+
+        Each experiment starts from the state that fits it best.
+        """
+        system = self.system.free_running() if k is None else self.system
+        predicted = predict_ahead(initial_states(system, data), data, k or 1)
+        return predicted, fit_percent(data, predicted)
+
+    def simulate(self, U: Any, x0: Any = None, *, steps: int | None = None) -> Any:
+        """Run freely; see :meth:`retrograd.estimators.StateSpace.simulate`."""
+        if U is None and steps is None:
+            raise InputError("simulate: the model has no inputs to count steps by: give steps", "steps")
+        if are_several(U):
+            return [self.simulate(part, x0) for part in U]
+        length = steps if U is None else len(U)
+        data = self.read(U, np.full((int(length or 0), len(self.output_names)), np.nan))
+        started = self.started(data, np.zeros(self.system.order) if x0 is None else x0)
+        return self.like(U, predict(started.free_running(), data)[1])
+
+    def forecast(self, horizon: int, U_future: Any, state: Any, level: float) -> Forecast:
+        """Go on from a state; see :meth:`retrograd.estimators.StateSpace.forecast`."""
+        from scipy.stats import norm
+
+        horizon = require_whole("horizon", horizon)
+        level = require_number("level", level, above=0, below=1)
+        if U_future is None:
+            if self.input_names:
+                raise InputError(f"U_future is None: give the {horizon} coming values of {', '.join(self.input_names)}")
+            mean = self.simulate(None, state, steps=horizon)
+        else:
+            if len(U_future) < horizon:
+                raise InputError(f"U_future has {len(U_future)} steps, horizon is {horizon}")
+            mean = self.simulate(U_future[:horizon], state)
+        spread = norm.ppf(0.5 + level / 2) * np.sqrt(self.forecast_variance(horizon))
+        return Forecast(mean, mean - spread, mean + spread, level)
+
+    def forecast_variance(self, horizon: int) -> Array:
+        """Return the variance of each output's forecast error, 1 to ``horizon`` steps ahead: ``(horizon, p)``."""
+        S, system = self.innovation_covariance, self.system
+        through, total, result = system.K, S.copy(), np.empty((horizon, len(S)))
+        for step in range(horizon):
+            result[step] = np.diag(total)
+            psi = system.C @ through
+            total = total + psi @ S @ psi.T
+            through = system.A @ through
+        return result
+
+    def state_after(self, data: Experiments, x0: Any = None) -> Array:
+        """Return the state at the first step after the last experiment, ``(n,)``."""
+        system = self.started(data, x0)
+        return np.asarray(final_state(system, data, predict(system, data)[0])[-1])
+
+    def log_likelihood(self, system: System, data: Experiments, burn_in: int = 0) -> float:
+        """Return the Gaussian log-likelihood of data, of which the first ``burn_in`` steps do not count."""
+        criterion = Criterion(data, 0.0, burn_in)
+        e = criterion.residuals(predict(system, data)[1])
+        total = 0.0
+        # Missing outputs leave the marginal of those that are there.
+        for pattern in np.unique(criterion.counted, axis=0):
+            if pattern.any():
+                rows = e[(criterion.counted == pattern).all(axis=1)][:, pattern]
+                S = self.innovation_covariance[np.ix_(pattern, pattern)]
+                quadratic = np.einsum("ti,ij,tj->", rows, np.linalg.inv(S), rows)
+                total -= 0.5 * (len(rows) * np.linalg.slogdet(2 * np.pi * S)[1] + quadratic)
+        return float(total)
+
+    def like(self, given: Any, values: Array) -> Any:
+        """Return ``values (N, p)`` as the caller's kind: a DataFrame with the index of ``given`` where it has one."""
+        if not hasattr(given, "index") or isinstance(given, (list, tuple)):
+            return values
+        import pandas as pd
+
+        return pd.DataFrame(values, index=given.index[: len(values)], columns=list(self.output_names))
+
+
+def require_data(data: Experiments | None) -> Experiments:
+    """Return the data of a fit; raise :class:`InputError` where they are not there any more."""
+    if data is None:
+        raise InputError("this model was loaded from a file, which does not hold the data of its fit: give U and Y")
+    return data
