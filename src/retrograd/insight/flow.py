@@ -23,13 +23,13 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Flow:
-    """Sizes of the gradient, step by step; a norm is over states, and over the batch where there is no axis for it.
+    """Norms of the gradient at every step, over the states; without an axis B over the batch too.
 
     Attributes:
         delta_norm: ‖δ_t‖, the whole gradient of h_t, ``(T,)``.
         direct_norm: ‖g_t‖, what the loss sends straight into step t, ``(T,)``.
         by_sequence: ‖δ_t‖ of every sequence, ``(B, T)``.
-        gradient_by_sequence: ‖Σ_t δ_t h_{t-1}^H‖, each sequence's part in ∂L/∂W_hh, ``(B,)``.
+        gradient_by_sequence: ‖Σ_t δ_t h_{t-1}^H‖ of every sequence, its part of ∂L/∂W_hh, ``(B,)``.
     """
 
     delta_norm: Array
@@ -61,14 +61,14 @@ def flow(sweep: Sweep) -> Flow:
 class Jacobians:
     """∂h_s/∂h_{s-k} = A_s ... A_{s-k+1}, lag by lag; the gradient passes through its conjugate transpose.
 
-    Where a product holds a transition that is NaN or infinite, all is NaN.
+    A product with a transition that is NaN or infinite is NaN.
 
     Attributes:
         lags: k, ``(K,)``, from 0.
-        singular_values: the largest, ``(K, top)``, largest first. A number beyond float64 is infinite, one below it 0.
-        log10_norm: log10 of the largest, ``(K,)``, which neither overflows nor underflows; −inf where exactly 0.
-        rounding: what the product's rounding can be, as a part of the norm, ``(K,)``; 0 for diagonal transitions, each
-            of whose numbers is right to k eps of itself.
+        singular_values: the ``top`` largest, ``(K, top)``, largest first; infinite or 0 beyond the range of float64.
+        log10_norm: log10 of the largest, ``(K,)``, which neither overflows nor underflows; −inf where it is exactly 0.
+        rounding: bound of the rounding error relative to the norm, ``(K,)``; 0 for diagonal transitions, whose singular
+            values are each right to k eps.
     """
 
     lags: Array
@@ -83,12 +83,12 @@ class Jacobians:
 
     @property
     def resolved(self) -> Array:
-        """The singular values, ``(K, top)``; NaN where the rounding of a dense product's norm is larger than they are.
+        """The singular values, ``(K, top)``; NaN where they are smaller than the rounding error of the product.
 
-        A product of k matrices of H rows is off by up to k H eps of its norm, the norm itself taken for one factor.
+        A product of k matrices of H rows is off by up to k H eps times its norm. The largest is always shown.
         """
         values, rounding = self.singular_values, self.rounding[:, None]
-        # A product without rounding may be infinite, and 0 × ∞ is no number.
+        # A diagonal's product may be infinite with a rounding of 0, and 0 × ∞ is NaN.
         rounding = np.where(rounding > 0, rounding * np.minimum(self.norm[:, None], np.finfo(float).max), 0.0)
         shown = np.where((values <= rounding) & (rounding > 0), np.nan, values)
         return np.concatenate([values[:, :1], shown[:, 1:]], axis=1)
@@ -103,16 +103,16 @@ def jacobians(
     top: int = 4,
     row: int = 0,
 ) -> Jacobians:
-    """Return the size of ∂h_s/∂h_{s-k} for every lag k asked for, in float64 whatever the transitions are in.
+    """Return the singular values of ∂h_s/∂h_{s-k} for every lag k asked for, in float64.
 
     Args:
-        A: a sweep; transitions; a matrix ``(H, H)``; or what :meth:`retrograd.Dense.normal` gives.
-        lags: which, from 0; ``"all"``; or None: all up to 256, of a longer sequence 0 to 8, 12, 16 and
-            one an octave beyond.
+        A: a sweep, transitions, one matrix ``(H, H)``, or an array as :meth:`retrograd.Dense.normal` returns it.
+        lags: the lags, from 0; ``"all"``; or None: every lag up to 256, of a longer sequence 0 to 8, 12, 16 and one an
+            octave beyond.
         end: s, the step that the products end with, from 1; T by default.
-        longest: the largest lag; s by default, from h_s to h_0. Needed where A is one matrix and there is no s.
-        top: how many singular values.
-        row: which sequence, where each has its own transitions.
+        longest: the largest lag; s by default, which leads to h_0. Required for one matrix, which has no T.
+        top: how many singular values to return.
+        row: the sequence to look at, if each has transitions of its own.
 
     Raises:
         TypeError: A is none of these.
@@ -137,10 +137,10 @@ def jacobians(
     longest = require_whole("jacobians: longest", end if longest is None else longest, 0, end)
     top, row = require_whole("jacobians: top", top), require_whole("jacobians: row", row, 0, batch - 1)
     wanted = lag_grid(longest, lags, 0)
-    # The steps that enter, those of one sequence.
+    # The steps of one sequence that enter the products.
     own = a[row * groups // batch]
     own = own if steps == 1 else own[(end or 0) - wanted[-1] : end]
-    # A first transition of its own stands where the products reach h_0.
+    # If the first transition is another one, it enters the product that reaches h_0.
     first = A.first if isinstance(A, Sweep) and wanted[-1] == end else None
     mantissa, exponent = of_diagonal(own, wanted) if a.ndim == 3 else of_dense(own, wanted, first)
     with np.errstate(divide="ignore", over="ignore", under="ignore"):
@@ -151,7 +151,7 @@ def jacobians(
 
 
 def transitions_of(caller: str, A: Any) -> tuple[Tensor, int | None, int]:
-    """Return A as (groups, steps, ...), how many steps there are if that is known, and how many sequences."""
+    """Return A as (groups, steps, ...), the number of steps if A or the sweep has one, and the number of sequences."""
     if isinstance(A, Sweep):
         return A.A, A.time, len(A.states)
     if isinstance(A, Tensor):

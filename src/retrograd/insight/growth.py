@@ -2,8 +2,8 @@
 
     ‖A^m‖ ≤ 1: no k beyond m has more than some k ≤ m                 ‖A^k‖ ≤ ‖A^k‖_F
 
-The second spares most of the singular values: a power whose Frobenius norm is no larger than the largest norm known is
-not the largest. Powers are kept over powers of two, so nothing overflows on the way.
+The second bound spares most of the singular values: a power whose Frobenius norm is below the largest norm known is not
+the largest. Powers are divided by powers of two, so nothing overflows on the way.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class TransientGrowth:
 
     Attributes:
         largest: the maximum, to rounding; infinite beyond float64.
-        lag: k, the first where it is that, to rounding (k H eps of the norm, the powers' own).
-        horizon: the longest lag looked at.
+        lag: the first k at which the norm is that large, to rounding (k H eps of it).
+        horizon: the largest lag looked at.
     """
 
     largest: float
@@ -48,12 +48,12 @@ class TransientGrowth:
 def transient_growth(W: Tensor, horizon: int, through: Jacobians | None = None) -> TransientGrowth:
     """Return the largest ‖W^k‖₂ for k from 0 to ``horizon``, W being ``(H, H)``.
 
-    It costs a product of matrices for each k up to the first at which ‖W^k‖ ≤ 1, and singular values of some of them.
+    It costs one matrix product for each k up to the first with ‖W^k‖ ≤ 1, and the singular values of some.
 
     Args:
         W: the matrix.
-        horizon: the longest lag.
-        through: W's :func:`retrograd.insight.jacobians`, if they are at hand: norms that need not be computed.
+        horizon: the largest lag.
+        through: the :func:`retrograd.insight.jacobians` of W, if at hand: norms that need not be computed.
 
     Raises:
         InputError: W is no finite matrix, or the horizon is negative or not whole.
@@ -97,7 +97,7 @@ def largest_power(A: Tensor, horizon: int, through: Jacobians | None) -> Transie
 
 
 def _powers(A: Tensor, count: int) -> Iterator[tuple[Array, Tensor, Array]]:
-    """Yield k, A^k over powers of two, and those, for k = 1 ... ``count``, a block at a time."""
+    """Yield k, A^k divided by powers of two, and the exponents, for k = 1 ... ``count``, a block at a time."""
     one = scaled(A)
     block = [one]
     while len(block) < min(count, _BLOCK):

@@ -6,8 +6,8 @@ What the loss sends into step t reaches the use of W_hh at step t − k through 
 
 :func:`lag_parts` gives these matrices, for short sequences. :func:`lag_map` gives, for any length, the part of each
 along G, ⟨G(t, k), G⟩ / ‖G‖²: shares that are exact and sum to 1. With q_s = G h_{s-1} they are
-Re g_t^H Φ(t, t−k) q_{t−k}, and the sum over a range of lags is a sliding window over q, made of smaller ones: no
-difference of large sums is ever taken.
+Re g_t^H Φ(t, t−k) q_{t−k}. The sum over a range of lags is a sliding window over q, built from smaller windows by
+additions alone, so small shares do not drown in the rounding of large ones.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["LagMap", "lag_map", "lag_parts"]
 
 Array = np.ndarray[Any, Any]
 
-# Bytes of all G(t, k) beyond which lag_parts refuses.
+# lag_parts refuses to return more bytes than this.
 _MOST_PARTS = 1 << 28
 
 
@@ -40,9 +40,9 @@ class LagMap:
     """Shares of the gradient, by the step where the loss enters and the lag over which it goes back.
 
     Attributes:
-        edges: ``(K + 1,)``: bin j holds the lags from ``edges[j]`` up to, not with, ``edges[j + 1]``.
-        share: ⟨part, G⟩ / ‖G‖², ``(T, K)``; sums to 1. Negative where a part points against the gradient. NaN
-            where G is zero or not finite.
+        edges: bounds of the bins, ``(K + 1,)``: bin j holds the lags ``edges[j]`` to ``edges[j + 1] − 1``.
+        share: ⟨part, G⟩ / ‖G‖², ``(T, K)``; sums to 1. Negative where a part points against the gradient; NaN if G is
+            zero or not finite.
         gradient_norm: ‖G‖.
     """
 
@@ -64,8 +64,8 @@ class LagMap:
         """Return the map with steps summed in at most ``most`` bins, for a picture.
 
         Returns:
-            ``(edges, share)``: bin i holds the steps from ``edges[i]`` (counted from 0) up to, not with,
-            ``edges[i + 1]``, and ``share (bins, K)``, NaN where no step of the bin has so long a past.
+            ``(edges, share)``: bin i holds the steps ``edges[i]`` to ``edges[i + 1] − 1``, counted from 0; ``share`` is
+            ``(bins, K)``, NaN where no step of the bin is that many lags after the first.
         """
         steps = len(self.share)
         edges = np.unique(np.linspace(0, steps, min(most, steps) + 1).round().astype(int))
@@ -77,14 +77,13 @@ class LagMap:
 def lag_map(sweep: Sweep, edges: Sequence[int] | str | None = None) -> LagMap:
     """Split ∂L/∂W_hh by source step and lag.
 
-    It costs about a matrix product over all steps a bin. Of dense transitions that change with time each step's loss
-    goes back by itself, T²/2 steps in all; likewise where products of transitions overflow or underflow, though the
-    gradient does not.
+    Each bin costs about one matrix product over all steps. Dense transitions that change with time cost T²/2 steps of
+    the recurrence, as do transitions whose products overflow or underflow although the gradient does not.
 
     Args:
         sweep: the forward and backward run.
-        edges: lags that bound the bins, within 0 and T, both added; ``"all"``: one bin a lag; or None: one bin a lag up
-            to T = 256, of a longer sequence up to lag 8, then from 8, 12, 16 and one an octave beyond.
+        edges: lags that bound the bins, from 0 to T, which are added; ``"all"``: one bin a lag; or None: one bin a lag
+            up to T = 256, for a longer sequence up to lag 8, then bins from 8, 12, 16 and one an octave beyond.
 
     Raises:
         InputError: an edge is no whole number from 0 to T.
@@ -103,19 +102,19 @@ def lag_map(sweep: Sweep, edges: Sequence[int] | str | None = None) -> LagMap:
     size = norm(G.flatten()).item()
     if not 0 < size < math.inf:
         return LagMap(np.array(found), np.full((time, len(found) - 1), np.nan), size)
-    # Of length 1: a gradient that has exploded or vanished has no square.
+    # Scaled to length 1, because the square of a gradient that has exploded or vanished leaves float64.
     G = G / size
     share = _shares(sweep, G, found, size)
     return LagMap(np.array(found), share.mT.contiguous().cpu().numpy(), size)
 
 
 def _shares(sweep: Sweep, G: Tensor, edges: list[int], size: float) -> Tensor:
-    """Return ⟨part, G⟩ over ``size``, ``(K, T)``, the quickest way that holds."""
+    """Return ⟨part, G⟩ / ``size``, ``(K, T)``, in the quickest way that is exact for this sweep."""
     if len(sweep.sources) == 1:
         return _shares_of_one_source(sweep, G, sweep.sources[0], edges) / size
     if sweep.diagonal or sweep.invariant:
         share = _shares_by_bins(sweep, G, edges) / size
-        # They do not sum to 1 where a product overflowed, or lost what it should have carried.
+        # They do not sum to 1 if a product of transitions overflowed or underflowed.
         if bool((share.sum() - 1).abs() <= 1e-6 * share.abs().sum()):
             return share
     return _shares_by_source(sweep, G, edges) / size
@@ -131,7 +130,7 @@ def _times(G: Tensor, x: Tensor) -> Tensor:
 
 
 def _shares_of_one_source(sweep: Sweep, G: Tensor, source: int, edges: list[int]) -> Tensor:
-    """Return ⟨part, G⟩ where the loss looks at one step: δ_t is what that one sends back, and all lags come at once."""
+    """Return ⟨part, G⟩ if the loss looks at one step alone: δ_t is then what it sends back over the lag to t."""
     share = _new_shares(sweep, edges)
     by_lag = _dots(sweep.delta[:, : source + 1], _times(G, sweep.previous[:, : source + 1])).flip(0)
     for bin_, (first, last) in enumerate(itertools.pairwise(edges)):

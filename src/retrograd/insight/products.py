@@ -25,11 +25,11 @@ __all__ = [
     "pieces",
 ]
 
-# Lags up to FINE one by one, up to HALVED two an octave, then one: each costs as much as a scan.
+# The default grid has every lag up to FINE, two an octave up to HALVED, one an octave beyond: each costs a scan.
 FINE, HALVED = 8, 16
-# Elements worked on at a time: fresh memory costs more than the arithmetic.
+# Elements of x worked on at a time, so that they stay in a cache.
 _PIECE = 1 << 17
-# Where a curve is asked for at every lag by default.
+# Up to this length the default grid has every lag.
 EVERY = 256
 
 
@@ -37,14 +37,14 @@ def lag_grid(longest: int, lags: Iterable[int] | str | None, least: int, name: s
     """Return ascending lags from ``least`` to ``longest``.
 
     Args:
-        longest: the largest one; always in.
-        lags: those wanted; ``"all"``; or None: all up to 256, else 0 to 8, 12, 16 and one an
-            octave beyond.
-        least: the smallest one.
-        name: what the caller calls them.
+        longest: the largest lag, always part of a default grid.
+        lags: the lags wanted; ``"all"``; or None: every lag if ``longest`` is at most 256, else 0 to 8, 12, 16 and one
+            an octave beyond.
+        least: the smallest lag.
+        name: what messages call them.
 
     Raises:
-        InputError: a lag is outside, or no whole number.
+        InputError: a lag is outside of these, or no whole number.
 
     >>> lag_grid(3, None, 0), lag_grid(1000, None, 0)[8:]
     ([0, 1, 2, 3], [8, 12, 16, 32, 64, 128, 256, 512, 1000])
@@ -65,7 +65,7 @@ def lag_grid(longest: int, lags: Iterable[int] | str | None, least: int, name: s
 
 
 def bin_of_lag(edges: Sequence[int]) -> Tensor:
-    """Return the number of the bin that each lag from 0 on lies in, of bins bounded by ascending edges from 0.
+    """Return the bin of each lag, 0, 1, ...; the bins are bounded by ascending edges from 0.
 
     >>> bin_of_lag([0, 1, 4]).tolist()
     [0, 1, 1, 1]
@@ -76,7 +76,7 @@ def bin_of_lag(edges: Sequence[int]) -> Tensor:
 def act(product: Tensor, x: Tensor, adjoint: bool = False) -> Tensor:
     """Return Φ x, or Φ^H x, for every step of x ``(batch, time, H)``; a dense Φ is one for all steps."""
     if product.ndim == 3:
-        # Memory of the pool: a fresh page costs more than the product.
+        # Into memory of the pool: a fresh page costs more than the product.
         return torch.mul((product.conj() if adjoint else product).resolve_conj(), x, out=empty(x.shape, x))
     # A scan of one step, each row starting at its own x: the fastest product here.
     A, rows = product.mH if adjoint else product, x.reshape(-1, x.shape[2])
@@ -87,8 +87,8 @@ def act(product: Tensor, x: Tensor, adjoint: bool = False) -> Tensor:
 class Windows:
     """Φ(t, t − k) for every t, by repeated doubling, of transitions A that are diagonal or the same at every step.
 
-    Of a time-invariant A that is A^k alone, ``(groups, 1, ...)``; else ``(groups, T − k, H)``, whose element i begins
-    at step i, counted from 0.
+    For a time-invariant A this is A^k, ``(groups, 1, ...)``; else ``(groups, T − k, H)``, whose element i leads from
+    step i, counted from 0, to step i + k.
     """
 
     def __init__(self, A: Tensor) -> None:
@@ -97,7 +97,7 @@ class Windows:
         self._length, self._product = 0, M
 
     def over(self, length: int) -> Tensor:
-        """Return those of ``length`` ≥ 1 steps; asked for in ascending order, each is made of the one before."""
+        """Return the products of ``length`` ≥ 1 steps; in ascending order each is made from the one before."""
         if self._length and length > self._length:
             self._product = self._joined(self._fresh(length - self._length), self._product, self._length)
         elif length != self._length:
@@ -106,7 +106,7 @@ class Windows:
         return self._product
 
     def power(self, octave: int) -> Tensor:
-        """Return those of 2^octave steps."""
+        """Return the products of 2^octave steps."""
         while len(self._powers) <= octave:
             last = self._powers[-1]
             self._powers.append(self._joined(last, last, 1 << (len(self._powers) - 1)))
@@ -131,9 +131,9 @@ class Windows:
 
 
 class Sliding:
-    """Sums of x over windows of lags, carried to one end of the window; no difference is ever taken.
+    """Sums of x over windows of lags, carried to one end of the window, by additions alone.
 
-    Forward, that of the lags below m at step t is Y_m(t) = Σ_{j<m} Φ(t, t−j) x_{t-j}; ``adjoint``, at step s,
+    Forward, the sum over the lags below m at step t is Y_m(t) = Σ_{j<m} Φ(t, t−j) x_{t-j}; ``adjoint``, at step s,
     Σ_{j<m} Φ(s+j, s)^H x_{s+j}.
 
     Args:
@@ -147,7 +147,7 @@ class Sliding:
         self._doubled = [x]
 
     def carried(self, x: Tensor, lag: int, product: Tensor | None = None) -> Tensor:
-        """Return what x becomes over a lag, for the steps that have it; not to be written to."""
+        """Return x after a lag, for the steps that have it; not to be written to."""
         if lag == 0:
             return x
         return act(self.products.over(lag) if product is None else product, self.from_(x, lag), self.adjoint)
@@ -174,7 +174,7 @@ class Sliding:
         return result
 
     def _appended(self, recent: Tensor, older: Tensor, octave: int) -> Tensor:
-        """Return the window of both: ``older`` begins 2^octave lags back."""
+        """Return the sum over both windows; ``older`` begins 2^octave lags back."""
         result, lag = _copy(recent), 1 << octave
         if lag < recent.shape[1]:
             self.to(result, lag).add_(self.carried(older, lag, self.products.power(octave)))
@@ -182,10 +182,10 @@ class Sliding:
 
 
 def bin_sums(products: Windows, x: Tensor, edges: Sequence[int]) -> Iterator[Tensor]:
-    """Yield for every bin [k, k + m) of lags, bounded by ascending edges from 0, Σ_{k ≤ j < k+m} Φ(t, t−j) x_{t-j}.
+    """Yield Σ_{k ≤ j < k+m} Φ(t, t−j) x_{t-j} for every bin [k, k + m) of lags, bounded by ascending edges from 0.
 
-    That is Φ(t, t−k) Y_m(t−k), which is also what makes Y_{k+m} of Y_k: the windows that later, wider bins need come
-    for free.
+    This is Φ(t, t−k) Y_m(t−k), and Y_{k+m} = Y_k + Φ(t, t−k) Y_m(t−k): the windows that later, wider bins need cost one
+    addition each.
 
     Args:
         products: of the transitions of x's sequences.
@@ -218,10 +218,10 @@ def _copy(x: Tensor) -> Tensor:
 
 
 def by_source(sweep: Sweep) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield every step s from the last to the first, with what the loss sends back to it from each step t ≥ s.
+    """Yield what the loss sends back to step s from each step t ≥ s, for every s from the last to the first.
 
-    No product of transitions is made, only the recurrence of δ itself for every source by its own: T²/2 of its steps,
-    nothing overflows or underflows that the gradient does not, and one pass holds every lag.
+    This runs the recurrence of δ for each source t by itself. It makes no product of transitions, so nothing overflows
+    or underflows that the gradient does not; one pass, T²/2 steps in all, has every lag.
 
     Yields:
         s, counted from 0; the steps t that the loss looks at ``(n,)``, ascending; and Φ(t, s)^H g_t ``(batch, n, H)``.
@@ -239,7 +239,7 @@ def by_source(sweep: Sweep) -> Iterator[tuple[int, Tensor, Tensor]]:
 
 
 def pieces(A: Tensor, batch: int, time: int) -> Iterator[tuple[slice, Windows]]:
-    """Yield the sequences some at a time, as many as a cache holds, with the products of their transitions."""
+    """Yield as many sequences at a time as a cache holds, with the products of their transitions."""
     rows = max(1, _PIECE // (time * A.shape[-1]))
     shared = Windows(A) if A.shape[0] == 1 else None
     for begin in range(0, batch, rows):

@@ -1,4 +1,7 @@
-"""Products of many transitions over powers of two: numbers far beyond float64, to rounding."""
+"""Products of many transitions, each kept as a float64 times a power of two.
+
+The power of two takes the size, so a product of any length neither overflows nor underflows; scaling by it is exact.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ __all__ = ["Powers", "in_double", "of_dense", "of_diagonal", "product_of", "scal
 
 Array = np.ndarray[Any, Any]
 
-# Of so many mantissas, each at least a half, the product does not underflow.
+# A product of this many mantissas, each at least a half, does not underflow.
 _SAFE = 512
-# Two matrices whose largest elements lie within 10^±this are multiplied as they are.
+# Matrices whose largest elements lie within 10^±this are multiplied without scaling.
 _DECADES = 60
 
 
@@ -24,9 +27,9 @@ def in_double(A: Tensor) -> Tensor:
 
 
 def of_diagonal(a: Tensor, lags: list[int]) -> tuple[Array, Array]:
-    """Return |products| of ``(steps, H)``, largest first, as mantissas and powers of two ``(K, H)``: every one exact.
+    """Return |products| of ``(steps, H)`` over the lags, largest first, as mantissas and powers of two ``(K, H)``.
 
-    Each has its own power, so neither a step's 1e300 nor another channel's hides a small one.
+    Each channel and step has its own power of two, so a gate of 1e300 hides no small one.
     """
     size = in_double(a).abs().cpu().numpy()
     parts, powers = np.frexp(np.where(np.isfinite(size), size, np.nan))
@@ -52,7 +55,7 @@ def of_diagonal(a: Tensor, lags: list[int]) -> tuple[Array, Array]:
 
 
 def product_of(parts: Array, powers: Array) -> tuple[Array, Array]:
-    """Return the product over steps of mantissas with their powers of two."""
+    """Return the product over steps of mantissas and powers of two, as one mantissa and power for each channel."""
     power = powers.sum(0, dtype=np.int64)
     while len(parts) > 1:
         parts, more = np.frexp(np.multiply.reduceat(parts, np.arange(0, len(parts), _SAFE), axis=0))
@@ -74,9 +77,9 @@ def _power_of(part: Array, power: Array, count: int) -> tuple[Array, Array]:
 
 
 def of_dense(A: Tensor, lags: list[int], first: Tensor | None) -> tuple[Array, Array]:
-    """Return the products' singular values, of ``(steps, H, H)``, as numbers over a power of two ``(K, H)``.
+    """Return the singular values of the products of ``(steps, H, H)``, as numbers and powers of two ``(K, H)``.
 
-    ``first`` ``(1, H, H)`` takes the place of the last factor of the longest product.
+    ``first`` ``(1, H, H)``, if given, replaces the last factor of the longest product.
     """
     width = A.shape[-1]
     powers = Powers(A[0]) if len(A) == 1 else None
@@ -103,13 +106,13 @@ def of_dense(A: Tensor, lags: list[int], first: Tensor | None) -> tuple[Array, A
 
 
 class Powers:
-    """Powers of one matrix ``(H, H)``, in float64, over powers of two; squarings are kept."""
+    """Powers of one matrix ``(H, H)`` in float64, by repeated squaring; the squares are kept for the next power."""
 
     def __init__(self, W: Tensor) -> None:
         self._squares = [scaled(in_double(W))]
 
     def of(self, count: int) -> tuple[Tensor, int]:
-        """Return W^count over a power of two, and that power; ``count`` from 1."""
+        """Return W^count divided by a power of two, and the exponent; ``count`` is at least 1."""
         result, exponent = None, 0
         for bit in range(count.bit_length()):
             if bit == len(self._squares):
@@ -125,7 +128,7 @@ class Powers:
 
 
 def scaled(product: Tensor) -> tuple[Tensor, int]:
-    """Return a matrix over a power of two, its largest element being about 1, and that power: exact."""
+    """Return a matrix divided by a power of two, so that its largest element is about 1, and the exponent: exact."""
     largest = float(product.abs().max())
     if largest == 0 or not np.isfinite(largest):
         return product, 0
@@ -137,9 +140,10 @@ def scaled(product: Tensor) -> tuple[Tensor, int]:
 
 
 def _chain(A: Tensor) -> tuple[Tensor, int]:
-    """Return the product of ``(steps, H, H)`` over a power of two, and that power: pairs first, then their pairs.
+    """Return the product of ``(steps, H, H)`` divided by a power of two, and the exponent.
 
-    Where factors are huge or tiny, each is put over its own power of two first: 1e300 after 1e-300 is 1.
+    Neighbours are multiplied first, then their products. Huge or tiny factors are scaled each by its own power of two:
+    1e300 after 1e-300 is 1.
     """
     product, exponent = _scaled_each(in_double(A))
     while len(product) > 1:
@@ -152,7 +156,7 @@ def _chain(A: Tensor) -> tuple[Tensor, int]:
 
 
 def _scaled_each(A: Tensor) -> tuple[Tensor, int]:
-    """Return each matrix as :func:`scaled` does, and the sum of the powers; all as they are if none needs it."""
+    """Scale each matrix as :func:`scaled` does, if one of them needs it; return them and the sum of the exponents."""
     largest = A.abs().amax((-2, -1), keepdim=True)
     largest = torch.where(largest.isfinite() & (largest > 0), largest, 1.0)
     if bool((largest.log10().abs() < _DECADES).all()):

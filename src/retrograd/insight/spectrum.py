@@ -1,8 +1,9 @@
 """What does a transition do to a state, and so to a gradient, in the long run and on the way there?
 
-Eigenvalues decide the long run: mode i passes on λ_i^k over k steps. Before that, where A is far from normal, ‖A^k‖ may
-be much larger than the spectral radius says: transient growth (Trefethen, Embree, *Spectra and Pseudospectra*, 2005,
-chapters 14-17). Bounds of it are the norm, ‖A^k‖ ≤ ‖A‖^k, and the numerical radius w, ‖A^k‖ ≤ 2 w^k (Berger 1965).
+Eigenvalues decide the long run: mode i is multiplied by λ_i^k over k steps. Before that, if A is far from normal, ‖A^k‖
+can be much larger than the spectral radius to the power k: transient growth (Trefethen, Embree, *Spectra and
+Pseudospectra*, 2005, chapters 14-17). It is bounded by the norm, ‖A^k‖ ≤ ‖A‖^k, and by the numerical radius w,
+‖A^k‖ ≤ 2 w^k (Berger 1965).
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ __all__ = ["Spectrum", "TransientGrowth", "spectrum", "transient_growth"]
 
 Array = np.ndarray[Any, Any]
 
-# A mode is remembered until this much of it is left.
+# The memory horizon of a mode ends where this much of it is left.
 LEFT = 0.01
-# A mode is not called on the unit circle from further away, however ill-conditioned it is.
+# An ill-conditioned mode counts as on the unit circle up to this distance, and no further.
 _NEAREST = 1e-6
 _EPS = float(np.finfo(float).eps)
 
@@ -38,30 +39,29 @@ _EPS = float(np.finfo(float).eps)
 class Spectrum:
     """A transition's modes and norms; modes from the slowest to the fastest.
 
-    Rounding alone moves an eigenvalue by up to κ H eps ‖A‖, κ its condition, and within that of the unit circle (but
-    never further off than 1e-6) it counts as on it: all that depends on the side then says neither, whatever the last
-    bit happened to be. Where ``eigenvector_condition`` is above some 1e8 the eigenvalues, and all that is
-    made of them, are to be taken with caution: those of a 20 × 20 Jordan block at 0.5, rotated, come out on a circle
-    around 0.5, the largest being 0.66. The norms and ``transient`` are right all the same.
+    Rounding moves an eigenvalue of condition κ by up to κ H eps ‖A‖. A mode that close to the unit circle, and closer
+    than 1e-6, counts as on it, so that no statement hangs on the last bit. If ``eigenvector_condition`` is above 1e8 or
+    so, take the eigenvalues and what is computed from them with caution: those of a rotated 20 × 20 Jordan block at 0.5
+    come out on a circle around 0.5, the largest being 0.66. The norms and ``transient`` are right all the same.
 
     Attributes:
         eigenvalues: λ, complex ``(H,)``.
-        radius: max |λ|; exactly 1 where that mode is on the unit circle.
-        norm: ‖A‖₂, the most that one step can make of a state.
+        radius: max |λ|; exactly 1 if that mode is on the unit circle.
+        norm: ‖A‖₂, by which one step can at most lengthen a state.
         numerical_abscissa: the largest eigenvalue of (A + A^H) / 2.
         numerical_radius: w(A) = max_θ of the numerical abscissa of e^{iθ} A; between ‖A‖/2 and ‖A‖, and at least the
             radius.
         transient: the largest ‖A^k‖ within the horizon asked for.
-        departure: √(Σ|upper part|²) / ‖A‖_F of the Schur form, Henrici's departure from normality, √(1 − Σ|λ|² /
-            ‖A‖_F²): 0 (normal, to rounding) to 1 (nilpotent).
-        eigenvector_condition: κ₂ of the eigenvectors' matrix, 1 where A is normal, infinite where A has too few.
+        departure: Henrici's departure from normality, √(1 − Σ|λ|² / ‖A‖_F²), which is the part of ‖A‖_F above the
+            diagonal of the Schur form: from 0 (normal, to rounding) to 1 (nilpotent).
+        eigenvector_condition: κ₂ of the eigenvectors' matrix; 1 if A is normal, infinite if A is defective.
         on_circle: whether |λ| is 1, to rounding.
         time_constant: −1 / log|λ|, steps until 1/e is left; infinite on the unit circle, negative beyond.
         horizon: log 0.01 / log|λ|, steps until a hundredth is left; infinite on the circle and beyond.
         frequency: |arg λ| / 2π, cycles a step.
-        averaged: whether modes are means over time, or sequences, of diagonal transitions that differ; then ``norm``,
-            ``numerical_abscissa`` and ``numerical_radius`` are the largest of any step, and ``transient`` the largest
-            |a_t ... a_{t-k+1}| for any t (see :func:`spectrum`).
+        averaged: whether the modes are means over the steps and sequences of diagonal transitions (see
+            :func:`spectrum`). ``norm``, ``numerical_abscissa`` and ``numerical_radius`` are then the largest of any
+            step, ``transient`` the largest |a_t ... a_{t-k+1}| for any t.
     """
 
     eigenvalues: Array
@@ -85,27 +85,23 @@ class Spectrum:
 
 
 def spectrum(
-    A: Sweep | Dense | Diagonal | Tensor,
-    horizon: int | None = None,
-    *,
-    through: Jacobians | None = None,
+    A: Sweep | Dense | Diagonal | Tensor, horizon: int | None = None, *, through: Jacobians | None = None
 ) -> Spectrum:
     """Return the modes and norms of a transition.
 
-    Of diagonal transitions that change with time, each channel's mode is the geometric mean of a_t over steps and
-    sequences, exp(mean log a_t): what a step multiplies by on average. Angles are counted from where the
-    directions a_t / |a_t| point to together, at most half a turn to either side; of real ones each negative step is
+    Diagonal transitions that change with time have mean rates in place of modes: for each channel the geometric mean of
+    a_t over steps and sequences, exp(mean log a_t), by which a step multiplies on average. The angle of a_t is counted
+    from the mean direction of all a_t / |a_t|, at most half a turn to either side; for real a_t each negative step is
     half a turn.
 
     Args:
-        A: one dense matrix, or diagonal transitions; a sweep gives its own.
-        horizon: the longest product that transient growth is looked for in; a sweep's T, else 1000.
-        through: a dense sweep's :func:`jacobians`, if they are at hand: norms of powers that need not be computed.
+        A: one dense matrix, diagonal transitions, or a sweep, whose transitions are taken.
+        horizon: the largest lag at which transient growth is looked for; by default a sweep's T, else 1000.
+        through: the :func:`jacobians` of a dense sweep, if at hand: norms of powers that need not be computed.
 
     Raises:
         TypeError: A is none of these.
-        InputError: A is dense and changes with time (there is no one spectrum: see :func:`jacobians`), or is not
-            finite.
+        InputError: A is dense and changes with time (it has no one spectrum: see :func:`jacobians`), or not finite.
 
     Examples:
         >>> found = spectrum(torch.tensor([[0.9, 5.0], [0.0, 0.8]]))
@@ -128,7 +124,7 @@ def spectrum(
     values, vectors = torch.linalg.eig(a[0, 0])
     norms = _norms(a[0, 0], values, vectors)
     if through is not None and isinstance(A, Sweep) and A.first is not None:
-        # The product back to h_0, the longest, is no power of A.
+        # The longest product ends with another first transition: it is no power of A.
         through = Jacobians(*(part[:-1] for part in vars(through).values()))
     norms["transient"] = largest_power(a[0, 0], horizon, through)
     near = _conditions(vectors).cpu().numpy() * len(values) * _EPS * norms["norm"]
@@ -136,9 +132,9 @@ def spectrum(
 
 
 def _ordered(values: Array, near: Array, averaged: bool, norms: dict[str, Any]) -> Spectrum:
-    """Return the spectrum of modes, each within ``near`` of what it is, from the slowest to the fastest."""
+    """Return the spectrum, modes from the slowest to the fastest; ``near`` is the rounding error of each."""
     size = np.minimum(np.abs(values), np.finfo(float).max)
-    # Conjugates are of one size, to rounding.
+    # Rounded, so that the moduli of conjugates are equal.
     order = np.lexsort((values.imag, np.round(-size / (size.max() or 1.0), 12)))
     values, near = values[order], near[order]
     size = np.abs(values)
@@ -160,7 +156,7 @@ def _ordered(values: Array, near: Array, averaged: bool, norms: dict[str, Any]) 
 
 
 def _conditions(vectors: Tensor) -> Tensor:
-    """Return κ_i = ‖v_i‖ ‖w_i‖ of the eigenvectors' matrix V, w_i^H the rows of its inverse; infinite if it has none.
+    """Return the condition of each eigenvalue, κ_i = ‖v_i‖ ‖w_i‖, w_i^H being the rows of V⁻¹; infinite without V⁻¹.
 
     A change of A by ε moves eigenvalue i by κ_i ε, to first order (Golub, Van Loan, *Matrix Computations*, 7.2.2).
     """
@@ -170,7 +166,7 @@ def _conditions(vectors: Tensor) -> Tensor:
 
 
 def _averaged(a: Array) -> tuple[Array, Array]:
-    """Return the geometric mean of every channel of ``(steps, H)``, and how far rounding may move its modulus."""
+    """Return the geometric mean of each channel of ``(steps, H)``, and the rounding error of its modulus."""
     with np.errstate(divide="ignore"):
         logs = np.log(np.abs(a))
     spread = np.abs(np.where(np.isfinite(logs), logs, 0.0)).mean(0)
@@ -181,14 +177,14 @@ def _averaged(a: Array) -> tuple[Array, Array]:
         angle = toward + beside.mean(0)
     else:
         angle = np.pi * (a < 0).mean(0)
-    # A half turn of π in floating point leaves an imaginary part.
+    # e^{iπ} in floating point has an imaginary part.
     turn = np.where(angle == np.pi, -1.0, np.exp(1j * angle))
     same = (a == a[0]).all(0)
     return np.where(same, a[0], np.exp(logs.mean(0)) * turn).astype(complex), 4 * _EPS * (1 + spread)
 
 
 def _norms_of_diagonal(a: Array, horizon: int) -> dict[str, Any]:
-    """Return the norms of ``(groups, steps, H)``, the largest of any step; products of them are normal too."""
+    """Return the norms of diagonals ``(groups, steps, H)``, the largest of any step; all their products are normal."""
     size = np.abs(a)
     largest = float(size.max())
     return {
@@ -204,8 +200,8 @@ def _norms_of_diagonal(a: Array, horizon: int) -> dict[str, Any]:
 def _rise(size: Array, horizon: int) -> TransientGrowth:
     """Return the largest product of up to ``horizon`` successive steps of ``(groups, steps, H)``.
 
-    With P the running sum of logarithms that is the largest P_t − P_s, 0 ≤ t − s ≤ horizon, over t: above the lowest
-    P in a sliding window, which is made by doubling.
+    With P the running sum of logarithms, this is the largest P_t − P_s with 0 ≤ t − s ≤ horizon. The lowest P_s in the
+    sliding window of each t is found by doubling the window.
     """
     largest = float(size.max())
     none = TransientGrowth(1.0, 0, horizon)
@@ -217,7 +213,7 @@ def _rise(size: Array, horizon: int) -> TransientGrowth:
         return TransientGrowth(grown, horizon, horizon)
     with np.errstate(divide="ignore"):
         logs = np.log(size)
-    # A zero falls below all that rises: no product that holds it is more than the empty one.
+    # The logarithm of a zero is set below the sum of all rises, so that no product with it exceeds the empty one.
     logs = np.where(size > 0, logs, -1 - np.maximum(logs, 0).sum(1, keepdims=True))
     total = np.concatenate([np.zeros_like(logs[:, :1]), logs.cumsum(1)], 1)
     if horizon >= size.shape[1]:
@@ -233,7 +229,7 @@ def _rise(size: Array, horizon: int) -> TransientGrowth:
     first += int(np.argmin(total[group, first : last + 1, channel]))
     if first == last:
         return none
-    # The sums say where; the product itself says how much.
+    # The sums of logarithms say where; the product itself is exact.
     part, power = product_of(*np.frexp(size[group, first:last, channel : channel + 1]))
     with np.errstate(over="ignore"):
         grown = float(np.ldexp(part, power)[0])
@@ -241,7 +237,7 @@ def _rise(size: Array, horizon: int) -> TransientGrowth:
 
 
 def _norms(matrix: Tensor, eigenvalues: Tensor, vectors: Tensor) -> dict[str, Any]:
-    # Of length 1: what is very large or very small has no square.
+    # Scaled to norm 1, because squares of very large or very small numbers leave float64.
     scale = float(matrix.abs().max()) or 1.0
     matrix, eigenvalues = matrix / scale, eigenvalues / scale
     frobenius = norm(matrix.flatten()).item() or 1.0
@@ -257,16 +253,16 @@ def _norms(matrix: Tensor, eigenvalues: Tensor, vectors: Tensor) -> dict[str, An
         "numerical_abscissa": float(torch.linalg.eigvalsh((matrix + matrix.mH) / 2)[-1]) * scale,
         "numerical_radius": (numerical_radius(matrix) if between else largest) * scale,
         "departure": departure,
-        # Any vectors of equal eigenvalues are eigenvectors, and those found need not be orthogonal.
+        # Eigenvectors of equal eigenvalues need not come out orthogonal, even if A is normal.
         "eigenvector_condition": condition if departure > 0 else 1.0,
     }
 
 
 def _departure(matrix: Tensor, eigenvalues: Tensor, vectors: Tensor) -> float:
-    """Return the departure from normality of a matrix of Frobenius norm 1; 0 where it is rounding.
+    """Return the departure from normality of a matrix of Frobenius norm 1; 0 if it is within rounding.
 
-    With V = QR the eigenvectors, Q^H A Q = R Λ R^{-1} is a Schur form. What it has below its diagonal says how well Q
-    did; of nearly defective matrices, where V says little, the difference of squares loses less.
+    With V = QR the eigenvectors, Q^H A Q = R Λ R^{-1} is a Schur form. The size of its lower part is its error. For
+    nearly defective matrices that is large, and the difference of squares loses fewer digits.
     """
     Q = torch.linalg.qr(vectors).Q
     schur = Q.mH @ matrix.to(Q.dtype) @ Q

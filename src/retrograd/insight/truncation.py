@@ -5,7 +5,7 @@ Truncated backpropagation lets each step's loss go back through its last k uses 
 
     E_k = G − G_k = Σ_t (Φ(t, t−k)^H δ_t) h_{t-k-1}^H
 
-Of these two the smaller one is summed, whatever its size, and the other is the difference: both are exact to rounding.
+The smaller of the two is summed and the other is the difference from G, so both are exact to rounding.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ __all__ = ["Truncation", "truncation"]
 
 Array = np.ndarray[Any, Any]
 
-# Steps whose outer products are summed at a time: a product of matrices.
+# Steps whose outer products are summed at a time, as one matrix product.
 _TOGETHER = 32
 
 
 @dataclass(frozen=True)
 class Truncation:
-    """The gradient of W_hh through windows of k steps, beside the whole one. All NaN where that is zero or not finite.
+    """The gradient of W_hh through windows of k steps, compared with the whole one; NaN if that is zero or not finite.
 
     Attributes:
-        windows: k, ``(K,)``, from 1 (a loss reaches only the use of W_hh at its own step) to T (the whole gradient).
+        windows: k, ``(K,)``: 1 is the use of W_hh at the loss's own step alone, T the whole gradient.
         share: ⟨G_k, G⟩ / ‖G‖², ``(K,)``.
         relative_error: ‖G_k − G‖ / ‖G‖, ``(K,)``.
         angle: between G_k and G, in degrees, ``(K,)``; NaN where G_k is zero.
@@ -50,10 +50,10 @@ class Truncation:
     angle: Array
 
     def window_for(self, relative_error: float) -> int:
-        """Return the smallest window measured from which on the error is at most this.
+        """Return the smallest measured window from which on no error is larger than this.
 
         Raises:
-            InputError: no window measured is such; or there is no error, the gradient being zero or not finite.
+            InputError: the error of the longest measured window is larger, or the gradient is zero or not finite.
 
         Examples:
             >>> nan = np.full(3, np.nan)
@@ -81,16 +81,16 @@ class Truncation:
 
 
 def truncation(sweep: Sweep, windows_: Sequence[int] | str | None = None) -> Truncation:
-    """Return what truncation to each window keeps of the gradient of W_hh, and at which angle.
+    """Return how much of the gradient of W_hh truncation to each window keeps, and at which angle.
 
-    It costs about a weight gradient a window. Of dense transitions that change with time each step's loss goes back by
-    itself, T²/2 steps in all; likewise where products of transitions overflow, though the gradient does not.
+    Each window costs about one weight gradient. Dense transitions that change with time cost T²/2 steps of the
+    recurrence, as do transitions whose products overflow although the gradient does not.
     :func:`retrograd.truncation_error` measures all weights together, for chosen windows and strides.
 
     Args:
         sweep: the forward and backward run.
-        windows_: windows from 1 to T; ``"all"``; or None: all up to T = 256, of a longer sequence 1 to 8, 12, 16
-            and one an octave beyond.
+        windows_: windows from 1 to T; ``"all"``; or None: every window up to T = 256, of a longer sequence 1 to 8, 12,
+            16 and one an octave beyond.
 
     Raises:
         InputError: a window is no whole number from 1 to T.
@@ -117,11 +117,11 @@ def truncation(sweep: Sweep, windows_: Sequence[int] | str | None = None) -> Tru
 
 
 def _measured(part: Tensor, kept: bool, G: Tensor, size: float) -> tuple[float, float, float]:
-    """Return share, relative error and angle in degrees from G_k, or from E_k."""
+    """Return share, relative error and angle in degrees, from ``part``: G_k if ``kept``, else E_k."""
     length = norm(part.flatten()).item()
     if length == 0:
         return (0.0, 1.0, float("nan")) if kept else (1.0, 0.0, 0.0)
-    # Both of length 1: what has exploded or vanished has no square.
+    # Both scaled to length 1, because the square of what has exploded or vanished leaves float64.
     unit, direction = G / size, part / length
     cosine = (direction.conj() * unit).real.sum().item()
     sine = norm((direction - cosine * unit).flatten()).item()
@@ -132,14 +132,14 @@ def _measured(part: Tensor, kept: bool, G: Tensor, size: float) -> tuple[float, 
 
 
 def _parts(sweep: Sweep, below: list[int]) -> Iterator[tuple[Tensor, bool]]:
-    """Yield for every window below T the smaller one of G_k and E_k, and whether it is G_k."""
+    """Yield the smaller of G_k and E_k for every window below T, and whether it is G_k."""
     edges = [0, *below, sweep.time]
     if len(sweep.sources) == 1:
         yield from _nearer(_parts_of_one_source(sweep, edges))
     elif not (sweep.diagonal or sweep.invariant):
         yield from _nearer(_parts_by_source(sweep, edges))
     else:
-        # What is kept grows: once it is more than half, what is lost is the smaller, and needs no sums over windows.
+        # G_k grows with k. Once it is more than half of G, E_k is the smaller one, and needs no sums over windows.
         found, half = 0, norm(sweep.gradient.flatten()) / 2
         for part in itertools.accumulate(_parts_by_bins(sweep, edges[:-1])):
             if not norm(part.flatten()) <= half:
@@ -151,7 +151,7 @@ def _parts(sweep: Sweep, below: list[int]) -> Iterator[tuple[Tensor, bool]]:
 
 
 def _nearer(parts: Tensor) -> Iterator[tuple[Tensor, bool]]:
-    """Yield the smaller one of the sums of the parts up to each border between them, and of those beyond it."""
+    """Yield, for each border between two parts, the smaller of their sums before and beyond it, and which it is."""
     kept, lost = parts.cumsum(0)[:-1], parts.flip(0).cumsum(0).flip(0)[1:]
     smaller = norm(kept.flatten(1)) <= norm(lost.flatten(1))
     for k, e, is_smaller in zip(kept, lost, smaller.tolist(), strict=True):
@@ -159,7 +159,7 @@ def _nearer(parts: Tensor) -> Iterator[tuple[Tensor, bool]]:
 
 
 def _parts_of_one_source(sweep: Sweep, edges: list[int]) -> Tensor:
-    """Return the gradient by bins of lags where all that δ_t holds comes from one step: it is what that sends back."""
+    """Return the gradient by bins of lags if the loss looks at one step alone: δ_t is then what it sends back to t."""
     end, previous = sweep.sources[0] + 1, sweep.previous
     parts = sweep.gradient.new_zeros(len(edges) - 1, *sweep.gradient.shape)
     for bin_, (first, last) in enumerate(itertools.pairwise(edges)):
@@ -169,19 +169,19 @@ def _parts_of_one_source(sweep: Sweep, edges: list[int]) -> Tensor:
 
 
 def _parts_by_bins(sweep: Sweep, edges: list[int]) -> Iterator[Tensor]:
-    """Yield the gradient by bins of lags, of transitions that are diagonal or the same at every step."""
+    """Yield the gradient by bins of lags, for transitions that are diagonal or the same at every step."""
     return _carried(sweep, sweep.direct, ((first, last - first) for first, last in itertools.pairwise(edges)))
 
 
 def _lost(sweep: Sweep, windows: list[int]) -> Iterator[Tensor]:
-    """Yield E_k, likewise."""
+    """Yield E_k for each window, for the same transitions."""
     return _carried(sweep, sweep.delta, ((window, 1) for window in windows))
 
 
 def _carried(sweep: Sweep, x: Tensor, bins: Iterable[tuple[int, int]]) -> Iterator[Tensor]:
-    """Yield Σ_{k ≤ j < k+m} Σ_s (Φ(s+j, s)^H x_{s+j}) h_{s-1}^H for pairs of k and m, ascending in k."""
+    """Yield Σ_{k ≤ j < k+m} Σ_s (Φ(s+j, s)^H x_{s+j}) h_{s-1}^H for each pair (k, m), ascending in k."""
     A, batch, time, previous = sweep.A, len(sweep.states), sweep.time, sweep.previous
-    shared = A.shape[:2] == (1, 1)  # Φ leaves the sum over steps
+    shared = A.shape[:2] == (1, 1)  # Φ can then be taken out of the sum over steps
     each = [(rows, Sliding(products, x[rows], adjoint=True)) for rows, products in pieces(A, batch, time)]
     for lag, width in bins:
         part = torch.zeros_like(sweep.gradient)
