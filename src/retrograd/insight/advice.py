@@ -1,8 +1,8 @@
-"""What helps a gradient that vanishes, explodes or grows, and what exactly it changes.
+"""What helps a gradient that vanishes, explodes or grows, and by how much.
 
-What an advice says of its effect is exact: scaling every A_t by s scales the Jacobian of lag k by s^k; gates raised to
-the power e raise a diagonal's Jacobian to that power; a normal transition has ‖A^k‖ = ρ^k; a product of factors of norm
-at most 1 has norm at most 1.
+The effect given with an advice is exact: scaling every A_t by s scales the Jacobian of lag k by s^k; raising gates to
+the power e raises the Jacobian of a diagonal to that power; a normal transition has ‖A^k‖ = ρ^k; a product of factors
+of norm at most 1 has norm at most 1.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ __all__ = ["Advice", "Case", "Path", "advise", "as_text"]
 
 Array = np.ndarray[Any, Any]
 
-# What a start aims at over the lag needed: a tenth is far from vanished, and far from growing.
+# The size of the Jacobian at the needed lag that a start aims at: far from vanished, and far from growing.
 AIM = 0.1
-# A start that lets the Jacobian grow above this somewhere cures one thing by another.
+# A start is not advised if the Jacobian then exceeds this at some lag.
 GROWN = 10.0
-# Truncation is called harmless up to this relative error, and a gradient worth cutting above this quantile.
+# A window is advised if its relative error is at most this.
 HARMLESS = 0.01
+# Gradients are to be cut above this quantile, which needs at least so many sequences.
 CUT_ABOVE = 0.9
-# Fewer gradients have no quantiles worth the name.
 FEWEST = 10
-# Batches drawn to see how long their gradients are.
+# Batches drawn by the bootstrap.
 DRAWS = 1000
 
 
 @dataclass(frozen=True)
 class Advice:
-    """One thing to do, and what it changes.
+    """One thing to do, and its effect.
 
     Attributes:
         action: ``"initialisation"``, ``"reparametrisation"``, ``"clipping"`` or ``"window"``.
-        text: what to do and what then is measured, in words.
-        value: the factor, exponent, radius, threshold or number of steps; NaN where the text names none.
-        measured: what it changes, as it is now (Jacobians as log10).
-        expected: what that will be.
+        text: what to do and its effect, in words.
+        value: the factor, exponent, radius, threshold or number of steps; NaN if the text names none.
+        measured: the number that it changes, as it is now; a Jacobian by its log10.
+        expected: the same number after the advice is followed.
     """
 
     action: str
@@ -55,18 +55,18 @@ class Advice:
 
 @dataclass(frozen=True)
 class Path:
-    """What the gradient of one sequence passes through, or of all where they share it.
+    """The Jacobians that the gradient of one sequence passes through, or of all sequences if they share transitions.
 
     Attributes:
-        row: which sequence, from 0.
+        row: the sequence, from 0.
         end: the step s that the products end with.
         needed: the lag that the task needs.
-        at_needed: log10 of the Jacobian's norm there.
+        at_needed: log10 of the norm there.
         through: the Jacobians by lag.
         largest: log10 of the largest norm.
-        lag: where that is.
+        lag: the lag of the largest norm.
         last: what texts call step s.
-        surely: what is not known of the largest; empty where it is proven to be.
+        surely: the restriction of "largest" in texts; empty if every lag was looked at.
     """
 
     row: int
@@ -82,7 +82,7 @@ class Path:
 
 @dataclass(frozen=True)
 class Case:
-    """All that an advice rests on; see :func:`retrograd.insight.verdict`."""
+    """The numbers that an advice depends on; see :func:`retrograd.insight.verdict`."""
 
     sweep: Sweep
     kinds: tuple[str, ...]
@@ -94,37 +94,37 @@ class Case:
 
     @property
     def closed(self) -> bool:
-        """Whether the loop is closed: A is then made of W_hh and of C."""
+        """Whether the loop is closed: A then depends on W_hh and C."""
         return self.sweep.made_of == "closed loop"
 
     @property
     def gated(self) -> bool:
-        """Whether A is diagonal and not the same everywhere."""
+        """Whether A is diagonal and differs between steps or sequences."""
         return self.sweep.diagonal and self.sweep.A.shape[0] * self.sweep.A.shape[1] > 1
 
     @property
     def one(self) -> bool:
-        """Whether A is one matrix, or made of the same two."""
+        """Whether scaling one matrix (in a closed loop two) scales every A_t."""
         return self.closed or self.sweep.A.shape[0] * self.sweep.A.shape[1] == 1
 
 
 def advise(case: Case) -> list[Advice]:
     """Return what helps."""
-    if case.sweep.made_of == "system":  # nobody sets the transition of an identified system
+    if case.sweep.made_of == "system":  # an identified system is found, not chosen
         return []
     start = _initialisation(case)
     return [*start, *_reparametrisation(case, bool(start)), *_clipping(case), *_window(case)]
 
 
 def as_text(log10: float) -> str:
-    """Return a number given by its logarithm, which may be beyond float64."""
+    """Return a number, which may be beyond float64, as text from its logarithm."""
     if not np.isfinite(log10):
         return "0" if log10 < 0 else "∞"
     return f"{10.0**log10:.3g}" if -300 < log10 < 300 else f"1e{log10:+.0f}"
 
 
 def _initialisation(case: Case) -> list[Advice]:
-    """Scale the transition so that the Jacobian has the size wanted at one lag, if it then grows nowhere."""
+    """Scale the transition so that the Jacobian has the size wanted at one lag, unless it then grows at another."""
     if not case.one:
         return []
     if "exploding" in case.kinds:
@@ -148,7 +148,7 @@ def _reparametrisation(case: Case, other: bool) -> list[Advice]:
     growing = bool({"exploding", "transient growth"} & set(case.kinds))
     if "vanishing" not in case.kinds:
         return _of_growth(case) if growing else []
-    # One matrix that is right for the lag needed does not grow on the way there either; of gates, each is as it is.
+    # A matrix scaled to the needed lag does not grow before it. Gates differ: they may need both advices.
     first = _of_growth(case) if growing and case.gated else []
     return [*first, *_of_vanishing(case, "Or start" if other or first else "Start")]
 
@@ -179,7 +179,7 @@ def _of_vanishing(case: Case, start: str) -> list[Advice]:
     needed, now = path.needed, path.at_needed
     then = f"over {needed} steps ‖∂h_{path.last}/∂h_({path.last}−k)‖ is then {AIM:g}"
     if case.gated:
-        if not np.isfinite(now):  # a gate is shut, and no power of 0 is another number
+        if not np.isfinite(now):  # a gate is 0, and so is every power of it
             return []
         power = float(np.log10(AIM) / now)
         text = f"{start} with gates nearer to 1, such as a_t^{power:.4g}: {then} in place of {as_text(now)}."
@@ -196,7 +196,7 @@ def _of_vanishing(case: Case, start: str) -> list[Advice]:
 
 
 def _clipping(case: Case) -> list[Advice]:
-    """Cut at a quantile of the gradients of batches like this one."""
+    """Cut gradients at a quantile of their length over batches like this one."""
     if not {"exploding", "transient growth"} & set(case.kinds) or "not finite" in case.kinds:
         return []
     name = "W_hh" if case.closed else case.name
@@ -219,13 +219,13 @@ def _clipping(case: Case) -> list[Advice]:
 
 
 def batch_lengths(parts: Array) -> Array:
-    """Return lengths that the gradient of another batch like this one may have, from its sequences' parts ``(B, ...)``.
+    """Return a sample of the gradient lengths of batches like this one, from the parts of its sequences ``(B, ...)``.
 
-    Another batch differs from this one as two batches drawn from its sequences with replacement do from each other (the
-    bootstrap of Efron, 1979): of counts c = 1 + c' − c'', ‖Σ c_b G_b‖² = c^T K c with K = Re ⟨G_a, G_b⟩.
+    The difference between two batches is drawn by the bootstrap (Efron, 1979), as that between two resamples of the
+    sequences with counts c' and c''. With c = 1 + c' − c'', ‖Σ c_b G_b‖² = c^T K c, K_ab = Re ⟨G_a, G_b⟩.
 
     >>> lengths = batch_lengths(np.ones((4, 1)))
-    >>> lengths.shape, float(lengths.min()), float(lengths.max())  # whatever is drawn, four of the same
+    >>> lengths.shape, float(lengths.min()), float(lengths.max())  # four equal parts, however they are drawn
     ((1000,), 4.0, 4.0)
     """
     products = (parts @ parts.conj().T).real

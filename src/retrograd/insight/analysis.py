@@ -1,4 +1,4 @@
-"""All questions at once."""
+"""Every question of a sweep, asked at once."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["Analysis", "analyse"]
 
 @dataclass(frozen=True)
 class Analysis:
-    """What there is to see in a sweep; printing it shows the verdict.
+    """The answers to every question of a sweep; printing it shows the verdict.
 
     Attributes:
         flow: the size of the gradient at every step.
         jacobians: ∂h_T/∂h_{T-k} by lag.
         lag_map: ∂L/∂W_hh by source step and lag.
-        truncation: what windows keep of it.
-        spectrum: modes and norms of the transition; None where it is dense and changes with time.
-        verdict: in words.
+        truncation: how much of ∂L/∂W_hh windows keep.
+        spectrum: modes and norms of the transition; None if it is dense and changes with time.
+        verdict: what is wrong, in words.
         name: what texts and pictures call the transition.
     """
 
@@ -51,12 +51,13 @@ class Analysis:
 def analyse(sweep: Sweep, needed: int | None = None, *, name: str = "W_hh") -> Analysis:
     """Ask every question of a sweep.
 
-    Up to 256 steps every lag is looked at; of a longer sequence 1 to 8, 12, 16 and one an octave beyond, so that
-    the whole costs some ten runs forward and backward. The functions by themselves take any lags.
+    Up to 256 steps it looks at every lag; of a longer sequence at 1 to 8, 12, 16 and one an octave beyond, which costs
+    some ten runs forward and backward (dense transitions that change with time: T²/2 steps). The single functions take
+    any lags.
 
     Args:
         sweep: the forward and backward run, of :class:`Sweep`'s constructors.
-        needed: the longest lag over which the task needs the gradient, as :func:`verdict` takes it.
+        needed: the longest lag over which the task needs the gradient; see :func:`verdict`.
         name: what texts and pictures call the transition.
 
     Examples:

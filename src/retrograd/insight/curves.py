@@ -1,4 +1,4 @@
-"""What of an analysis has a place in a picture: curves, cells and their labels, of each of its records."""
+"""The curves, cells and labels that pictures show of each record of an analysis."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ __all__ = [
 
 Array = np.ndarray[Any, Any]
 
-# Steps between the ticks of an axis.
+# Distances between the ticks of an axis.
 _ROUND = [digit * 10**zeros for zeros in range(18) for digit in (1, 2, 5)]
-# The share from which the colours of a map begin.
+# Smaller shares are white in a map.
 FAINTEST = 1e-6
 
 
 def singular_values(found: Jacobians) -> tuple[list[Curve], list[str]]:
-    """Return the largest singular values by lag, and what is to be said of those left out."""
+    """Return the largest singular values by lag, and a note on those that rounding hides."""
     values, curves, hidden = found.resolved, [], np.zeros(len(found.lags), dtype=bool)
     for number, name in enumerate(("largest", "second", "third", "fourth")[: values.shape[1]]):
         left_out = np.isnan(values[:, number]) & ~np.isnan(found.singular_values[:, number])
-        # Of the largest the logarithm is known where it is itself beyond float64.
+        # Only the logarithm of the largest is known beyond float64.
         log10 = found.log10_norm if number == 0 else None
         curves.append(Curve(name, found.lags, values[:, number], log10=log10, left_out=left_out))
         hidden |= left_out
@@ -49,7 +49,7 @@ def singular_values(found: Jacobians) -> tuple[list[Curve], list[str]]:
 
 
 def truncated(found: Truncation) -> tuple[Curve, Curve, list[str]]:
-    """Return relative error and angle by window, and what is to be said of angles that there are not."""
+    """Return relative error and angle by window, and a note on windows without an angle."""
     nothing = np.isnan(found.angle) & ~np.isnan(found.relative_error)
     notes = [f"Not drawn: the angle of windows that keep nothing: G_k = 0 has none ({nothing.sum()} of them)."]
     return (
@@ -60,7 +60,7 @@ def truncated(found: Truncation) -> tuple[Curve, Curve, list[str]]:
 
 
 def no_shares(found: LagMap) -> str | None:
-    """Return why a gradient has no shares and no direction; None if it has."""
+    """Return the reason why a gradient has no shares and no direction; None if it has."""
     size = found.gradient_norm
     if size > 0 and np.isfinite(size):
         return None
@@ -69,19 +69,19 @@ def no_shares(found: LagMap) -> str | None:
 
 
 def only_source(found: LagMap) -> int | None:
-    """Return the step, from 1, that the loss looks at if it is one alone: a map of it would be one column."""
+    """Return the step, from 1, that the loss looks at if it is the only one, a map with one column; else None."""
     heard = np.flatnonzero((found.share != 0).any(1))
     return int(heard[0]) + 1 if len(heard) == 1 else None
 
 
 def cells(found: LagMap, most: int) -> tuple[Array, Array, Array]:
-    """Return the edges of the columns, the shares, and which of these there are: a step has no lag beyond itself."""
+    """Return the edges of the columns, the shares, and a mask of the cells that exist: step t has lags below t only."""
     edges, share = found.coarse(most)
     return edges, share, found.edges[None, :-1] < edges[1:, None]
 
 
 def by_lag(found: LagMap) -> tuple[Curve, Curve, Curve]:
-    """Return sizes of the shares by bin of lags: along the gradient, against it, and what is neither."""
+    """Return the sizes of the shares by bin of lags: those along the gradient, those against it, and the rest."""
     share = found.by_lag
     at, size = np.arange(len(share)) + 0.5, np.abs(share)
     return (
@@ -92,7 +92,7 @@ def by_lag(found: LagMap) -> tuple[Curve, Curve, Curve]:
 
 
 def lag_ticks(found: LagMap, most: int) -> dict[int, str]:
-    """Return the lags that bins begin at, and where on an axis of bins."""
+    """Return the ticks of an axis of bins: positions, and the lags that the bins there begin at."""
     bins = len(found.edges) - 1
     least = -(-bins // most)
     even = len(found.edges) == found.edges[-1] + 1
@@ -101,12 +101,12 @@ def lag_ticks(found: LagMap, most: int) -> dict[int, str]:
 
 
 def lag_label(found: LagMap) -> str:
-    """Return what an axis of bins counts."""
+    """Return the label of an axis of bins."""
     return "lag k, steps" if len(found.edges) == found.edges[-1] + 1 else "lag k, steps (not to scale)"
 
 
 def memories(found: Spectrum, interval: float = 1.0) -> list[tuple[str, str, Array, Array | None]]:
-    """Return how long modes remember, as (kind, name, numbers of the modes, times); without times at an edge."""
+    """Return how long modes remember, as (kind, name, numbers of the modes, times); None for times off the axis."""
     number, constant = np.arange(1, len(found.time_constant) + 1), found.time_constant
     fading = (constant > 0) & np.isfinite(constant)
     groups: list[tuple[str, str, Array, Array | None]] = [

@@ -1,6 +1,6 @@
-"""Pictures of how a gradient flows, as matplotlib figures; every axis labelled, colours told apart by everyone.
+"""Pictures of how a gradient flows, as matplotlib figures: labelled axes, colours for colour-blind readers too.
 
-What has a place in them is decided in :mod:`retrograd.insight.curves`.
+:mod:`retrograd.insight.curves` decides what they show.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class Plots:
 
 
 def _draw_map(axis: Axes, found: LagMap) -> tuple[Any, list[Patch]]:
-    """Draw the heat map; return what the colour bar and the legend need."""
+    """Draw the heat map; return the mesh for the colour bar and the patches for the legend."""
     from matplotlib.colors import ListedColormap, SymLogNorm
     from matplotlib.patches import Patch
 
@@ -214,7 +214,7 @@ def _draw_map(axis: Axes, found: LagMap) -> tuple[Any, list[Patch]]:
     if not there.all():
         patches.append(Patch(facecolor=NO_SUCH_STEP, label="no such step"))
     if (there & ~known).any():
-        # They are left transparent: what is behind them shows.
+        # Such cells are transparent, so that the hatched background shows.
         axis.patch.set(hatch="xxxx", edgecolor=BLACK, linewidth=0)
         patches.append(Patch(facecolor="white", edgecolor=BLACK, hatch="xxxx", linewidth=0.5, label="not finite"))
     ticks = lag_ticks(found, 10)
@@ -224,7 +224,7 @@ def _draw_map(axis: Axes, found: LagMap) -> tuple[Any, list[Patch]]:
 
 
 def _draw_by_lag(axis: Axes, found: LagMap, *, sideways: bool) -> None:
-    """Draw the sizes of the shares of every bin of lags, their sign by colour and marker."""
+    """Draw the size of the share of every bin of lags; colour and marker show its sign."""
     along, against, neither = by_lag(found)
     curves = [(along, ALONG, "o"), (against, AGAINST, "D"), (neither, BLACK, "o")]
     scale = draw(axis, curves, "|share of the gradient|", sideways=sideways)

@@ -1,17 +1,17 @@
 """Does the gradient vanish, explode or grow on its way, and on what evidence?
 
-The judge is ∂h_s/∂h_{s-k}, through whose conjugate transpose every gradient goes back k steps, s being the last step
-that the loss looks at:
+Every gradient goes back k steps through the conjugate transpose of ∂h_s/∂h_{s-k}. With s the last step that the loss
+looks at, the verdict is
 
-    exploding           its norm is above 10 at the largest k, and largest in the second half; where A is one matrix,
-                        some mode lies outside the unit circle
-    transient growth    its norm is above 10 somewhere, and not exploding
-    vanishing           its norm is below 1/1000 at the lag that is needed
+    exploding           its norm is above 10 at the largest k and largest in the second half; if A is one matrix, some
+                        mode lies outside the unit circle
+    transient growth    its norm is above 10 somewhere, without exploding
+    vanishing           its norm is below 1/1000 at the lag that the task needs
     not finite          a state, ‖∂L/∂h_t‖ or ∂L/∂W_hh is NaN or infinite somewhere
     healthy             none of these
 
-Where sequences have transitions of their own, the one that grows most and the one that fades most are judged.
-What helps is in :mod:`retrograd.insight.advice`.
+If sequences have transitions of their own, those with the most growth and the most fading are judged.
+:mod:`retrograd.insight.advice` says what helps.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ MODES_NAMED = 3
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is wrong, if anything; printing it shows all.
+    """What is wrong, if anything; printing it shows everything.
 
     Attributes:
-        kinds: of ``"not finite"``, ``"exploding"``, ``"transient growth"``, ``"vanishing"``; or ``("healthy",)``.
-        evidence: sentences with the numbers it rests on.
+        kinds: some of ``"not finite"``, ``"exploding"``, ``"transient growth"``, ``"vanishing"``, or ``("healthy",)``.
+        evidence: sentences with the numbers behind it.
         advice: what to do.
-        needed: the lag that a vanishing gradient was judged at.
+        needed: the lag at which the gradient was judged to vanish or not.
     """
 
     kinds: tuple[str, ...]
@@ -76,18 +76,17 @@ def verdict(
 
     Args:
         sweep: the forward and backward run.
-        needed: the longest lag over which the task needs the gradient, below T. By default the longest way from a step
-            to the next one that the loss looks at in its sequence: T - 1 where only the last state is looked at, 0
-            where every one is. (A step that gets less than a thousandth of what the loss sends into another one of its
-            sequence does not count as looked at.)
+        needed: the longest lag over which the task needs the gradient, below T. By default the longest wait from a
+            step to the next one that the loss looks at: T - 1 if it looks at the last state alone, 0 if at every state.
+            (A step counts as looked at if its g_t is at least a thousandth of the largest in its sequence.)
         name: what the text calls the transition.
-        flowing: the sweep's :func:`flow`, if it is at hand; likewise
-        through: its :func:`jacobians`,
-        modes: its :func:`spectrum` and
-        truncated: its :func:`truncation`.
+        flowing: the :func:`flow` of the sweep, if at hand.
+        through: its :func:`jacobians`, if at hand.
+        modes: its :func:`spectrum`, if at hand.
+        truncated: its :func:`truncation`, if at hand.
 
     Raises:
-        TypeError: what is given is no sweep.
+        TypeError: ``sweep`` is none.
         InputError: ``needed`` is outside the sequence, or A is not finite.
 
     Examples:
@@ -107,7 +106,7 @@ def verdict(
     modes = modes_of(sweep, through) if modes is None else modes
     truncated = truncation(sweep) if truncated is None else truncated
     paths = _paths(sweep, needed, through, modes)
-    # The sequence that grows most, and the one that fades most: one and the same where the transitions are.
+    # The sequence with the most growth and the one with the most fading; the same one if they share transitions.
     growing, fading = max(paths, key=lambda path: path.largest), min(paths, key=lambda path: path.at_needed)
     kinds = [] if _finite(sweep, flowing) else ["not finite"]
     if growing.largest > np.log10(EXPLODED):
@@ -123,7 +122,7 @@ def verdict(
 
 
 def modes_of(sweep: Sweep, through: Jacobians) -> Spectrum | None:
-    """Return the spectrum, with what is known of the powers; None where there is none.
+    """Return the spectrum of a sweep whose Jacobians are known; None if its transitions have none.
 
     >>> import torch
     >>> from retrograd import Dense
@@ -135,9 +134,9 @@ def modes_of(sweep: Sweep, through: Jacobians) -> Spectrum | None:
 
 
 def longest_waits(sweep: Sweep) -> tuple[Array, Array]:
-    """Return, for every sequence, the longest way from a step to the next one looked at, and which that is, from 1.
+    """Return, for every sequence, the longest wait from a step to the next one looked at, and that one, from 1.
 
-    Steps after the last one looked at are left out; where none is, the way is 0 and the step T.
+    Steps after the last one looked at do not count. If none is looked at, the wait is 0 and the step T.
 
     >>> import torch
     >>> from retrograd import Diagonal
@@ -155,10 +154,10 @@ def longest_waits(sweep: Sweep) -> tuple[Array, Array]:
 
 
 def _paths(sweep: Sweep, needed: int | None, through: Jacobians, modes: Spectrum | None) -> list[Path]:
-    """Return what each sequence's gradient passes through: one for all where they share the transitions."""
+    """Return what the gradient of each sequence passes through; one for all sequences if they share transitions."""
     lags, ends = longest_waits(sweep)
     heard = sweep.heard.cpu().numpy()
-    # The last step looked at; of one matrix any will do, so all of the sequence.
+    # The last step looked at; for time-invariant transitions the end does not matter, so the whole sequence.
     last = np.where(heard.any(1), sweep.time - heard[:, ::-1].argmax(1), sweep.time)
     groups = sweep.A.shape[0]
     if sweep.invariant:
@@ -170,7 +169,7 @@ def _paths(sweep: Sweep, needed: int | None, through: Jacobians, modes: Spectrum
     for row in range(groups):
         end = int(last[row])
         own = through if row == 0 and end == sweep.time else jacobians(sweep, end=end, top=1, row=row)
-        # A lag that the caller needs is measured back from the last step; exactly there, whatever lags were measured.
+        # The size at the needed lag is computed there; a lag that the caller gives counts back from the last step.
         lag, at = (int(lags[row]), int(ends[row])) if needed is None else (min(needed, end), end)
         size = float(jacobians(sweep, [lag], end=max(at, lag, 1), top=1, row=row).log10_norm[0])
         top = int(np.argmax(own.log10_norm))

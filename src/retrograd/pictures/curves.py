@@ -1,6 +1,6 @@
-"""Rows of numbers for display: what is drawn, marked or left out, and on which axis. Knows no plotting library.
+"""Curves for display: which numbers are drawn, marked or left out, and on which axis. Knows no plotting library.
 
-Zero, infinity, NaN, what rounding hides, and what there is not are five things; no two of them look the same.
+Zero, infinity, NaN, numbers hidden by rounding and missing numbers look different from each other in every picture.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ __all__ = ["EXPONENT", "LINEAR", "LOG", "WORDS", "Curve", "few", "on_axis", "sca
 
 Array = np.ndarray[Any, Any]
 
-# What an axis shows: numbers, their decades, or, near the ends of float64, the exponents themselves: the margins of a
-# logarithmic axis would be infinite there.
+# An axis shows numbers, decades, or exponents: near the ends of float64 the margins of a logarithmic axis overflow.
 LINEAR, LOG, EXPONENT = "linear", "log", "exponent"
 FARTHEST = 250
-# Of what stands at an edge in place of its height.
+# Names of the marks that stand at an edge of the picture, for numbers without a height.
 WORDS = {"zero": "0 in float64", "infinite": "infinite in float64", "nan": "not a number"}
 
 
 class Curve:
-    """A row of numbers from 0 up, each drawn, marked or left out: one rule for every picture.
+    """A curve of numbers that are not negative. Each is drawn, marked or left out, by one rule for every picture.
 
     Args:
         name: what the legend calls it.
-        x: where they are.
+        x: places of the numbers.
         values: the numbers.
-        log10: of them, if known beyond the ends of float64.
-        left_out: those that are not to be shown at all; who leaves them out says so.
+        log10: their logarithms, if known beyond the ends of float64.
+        left_out: mask of those that are not shown at all; whoever sets it adds a note to the picture.
     """
 
     def __init__(
@@ -43,33 +42,33 @@ class Curve:
 
     @property
     def exponents(self) -> Array:
-        """log10 of what is neither zero, infinite nor NaN."""
+        """log10 of the numbers that are not zero, infinite or NaN."""
         return np.asarray(self.log10[self._shown & np.isfinite(self.log10)])
 
     @property
     def sampled(self) -> bool:
-        """Whether steps between the numbers were not looked at: a line alone would seem to know them."""
+        """Whether there are steps between the numbers, which a line alone would seem to show."""
         return len(self.x) > 1 and len(self.x) <= self.x[-1] - self.x[0]
 
     def heights(self, scale: str) -> Array:
-        """Return what the curve goes through, NaN where it breaks."""
+        """Return the heights of the line, NaN where it breaks."""
         there = self._shown & np.isfinite(self.values if scale == LINEAR else self.log10)
         found: Array = np.where(there, self.log10 if scale == EXPONENT else self.values, np.nan)
         return found
 
     def alone(self, scale: str) -> Array:
-        """Return which points have no neighbour to be joined with: a line shows nothing of them."""
+        """Return a mask of the points without a neighbour, which a line does not show."""
         padded = np.pad(np.isfinite(self.heights(scale)), 1)
         return np.asarray(padded[1:-1] & ~padded[:-2] & ~padded[2:])
 
     def marks(self) -> list[tuple[str, Array]]:
-        """Return which are zero, infinite and NaN; kinds that there are none of are left out."""
+        """Return a mask for each of zero, infinite and NaN that occurs."""
         kinds = (("zero", self.log10 == -np.inf), ("infinite", self.log10 == np.inf), ("nan", np.isnan(self.log10)))
         return [(kind, mask & self._shown) for kind, mask in kinds if (mask & self._shown).any()]
 
 
 def scale_for(curves: Iterable[Curve]) -> str:
-    """Return what the axis of these curves shows: decades where they span one."""
+    """Return what the axis of these curves shows: decades if they span one, exponents near the ends of float64."""
     exponents = np.concatenate([curve.exponents for curve in curves])
     if not len(exponents):
         return LINEAR
@@ -79,7 +78,7 @@ def scale_for(curves: Iterable[Curve]) -> str:
 
 
 def few(mask: Array, most: int) -> Array:
-    """Return where a mask is true, of long stretches ``most`` places or so with their ends: marks are no curve.
+    """Return where a mask is true; of long stretches the ends and about ``most`` places in all.
 
     >>> few(np.array([True] * 9 + [False, True]), 3).tolist()
     [0, 4, 8, 10]
@@ -91,5 +90,5 @@ def few(mask: Array, most: int) -> Array:
 
 
 def on_axis(label: str, scale: str) -> str:
-    """Return a label that says so where exponents are drawn."""
+    """Return the label of an axis: of exponents it says so."""
     return f"log₁₀ of the {label}" if scale == EXPONENT else label

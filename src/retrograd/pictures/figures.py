@@ -1,4 +1,4 @@
-"""Matplotlib figures of curves: axes labelled, marks for what has no height, the legend where it hides no data."""
+"""Matplotlib figures of curves: labelled axes, marks for numbers without a height, a legend that hides no data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["draw", "finished", "new_figure", "whole_numbers"]
 Array = np.ndarray[Any, Any]
 
 MOST_MARKS = 100
-# Markers, and how far up an axis, of what has no height.
+# Marker and height, as a fraction of the axis, of numbers without a height.
 _MARKS = {"zero": ("x", 0.02), "infinite": ("^", 0.98), "nan": ("s", 0.93)}
 
 
@@ -35,7 +35,7 @@ def new_figure(
 
 
 def finished(figure: Figure, notes: Sequence[str] = (), patches: Sequence[Patch] = (), columns: int = 2) -> Figure:
-    """Put the legend, and under its notes, below, where they hide no data; the figure grows by them."""
+    """Put notes and legend below the axes, where they hide no data, and let the figure grow by them."""
     handles: dict[Any, Any] = {
         label: handle for axis in figure.axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
@@ -60,14 +60,14 @@ def whole_numbers(axis: Axes) -> None:
 def draw(
     axis: Axes, curves: Sequence[tuple[Curve, str, str]], label: str, *, full: float = 1.0, sideways: bool = False
 ) -> str:
-    """Draw curves on the axis that serves them all; return what it shows.
+    """Draw curves on one axis with the scale that suits them all; return that scale.
 
     Args:
-        axis: where.
-        curves: each with its colour and its style, a line's or a marker's.
-        label: of their axis.
-        full: how far up that goes where all are zero.
-        sideways: let it be the horizontal one.
+        axis: the axes to draw on.
+        curves: each with its colour and its style, of a line or of a marker.
+        label: of the axis of values.
+        full: its upper end if all values are zero.
+        sideways: whether values are drawn to the right and not upward.
     """
     scale = scale_for(curve for curve, _, _ in curves)
     letter = "x" if sideways else "y"
@@ -75,7 +75,7 @@ def draw(
     if scale == LOG:
         axis.set(**{f"{letter}scale": "log"})
     if scale == LINEAR:
-        # From 0: a difference in the last digit must not look like a fall.
+        # The axis begins at 0, so that a difference in the last digit does not look like a fall.
         top = max((10.0 ** curve.exponents.max() for curve, _, _ in curves if len(curve.exponents)), default=full)
         axis.set(**{f"{letter}lim": (-0.04 * top, 1.08 * top)})
     edge = axis.get_yaxis_transform() if sideways else axis.get_xaxis_transform()
@@ -87,9 +87,9 @@ def draw(
     for number, (curve, color, style) in enumerate(curves):
         heights, alone = curve.heights(scale), curve.alone(scale)
         if style != "-":
-            heights[curve.log10 == -np.inf] = np.nan  # a mark of its own says so
+            heights[curve.log10 == -np.inf] = np.nan  # zeros have a mark of their own
         if np.isfinite(heights).any():
-            # Thinner and thinner: of lines that lie on each other all are seen.
+            # Each line is thinner than the one before, so that lines on top of each other are all seen.
             look = {"markersize": 3, "linewidth": 1.6 if lines == 1 else 2.6 - 0.5 * number, "label": curve.name}
             put(curve.x, heights, "o-" if style == "-" and curve.sampled else style, color, **look)
             if style == "-" and alone.any():

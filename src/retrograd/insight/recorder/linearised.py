@@ -1,4 +1,4 @@
-"""One layer of a recurrent network in one direction, linearised at the states it had, and its gradient swept back.
+"""One layer of a recurrent network in one direction, linearised at the states it had, and its gradient propagated back.
 
 With a_t = W_ih x_t + b_ih, b_t = W_hh h_{t-1} + b_hh, g_t what the loss and the layers above send straight into h_t,
 s_t = ∂L/∂b_t, ⊙ between vectors left out, and h' and c' for the state before:
@@ -15,8 +15,8 @@ s_t = ∂L/∂b_t, ⊙ between vectors left out, and h' and c' for the state bef
 
     δ_t = g_t + W_hhᵀ s_{t+1}                     ∂L/∂x_t = W_ihᵀ ∂L/∂a_t              ∂L/∂a = s but for K_n without r
 
-The states being known, only the sweep itself goes step by step. A projected LSTM has h = W_hr (o tanh c), and W_hrᵀ δ
-in place of δ above. Arrays are (time, batch, features); behind a sequence's end, where ``lengths`` says so, zeros.
+The states are known, so the loop over time has the recurrence of δ alone. A projected LSTM has h = W_hr (o tanh c), and
+W_hrᵀ δ in place of δ above. Arrays are (time, batch, features), zero behind the end of a sequence (``lengths``).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from torch.nn import functional as F  # noqa: N812 - the name everyone knows it 
 from retrograd.core.scan import scan
 from retrograd.core.transition import Dense, Diagonal, Transition
 
-__all__ = ["Swept", "Weights", "alive", "run", "sweep"]
+__all__ = ["Propagated", "Weights", "alive", "propagate", "run"]
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class Weights:
     hr: Tensor | None = None
 
     def listed(self) -> list[Tensor]:
-        """Return those there are, in torch's order."""
+        """Return the weights that are not None, in torch's order."""
         return [part for part in (self.ih, self.hh, self.b_ih, self.b_hh, self.hr) if part is not None]
 
 
 @dataclass(frozen=True)
-class Swept:
-    """What a sweep brings: δ_t; dL/dc_t of an LSTM; ∂L/∂x_t if wanted; h_t as one step from h_{t-1} makes it."""
+class Propagated:
+    """δ_t of one layer and direction, dL/dc_t of an LSTM, ∂L/∂x_t if wanted, and h_t computed again from h_{t-1}."""
 
     delta: Tensor
     cell: Tensor | None
@@ -64,12 +64,12 @@ class Swept:
 
 
 def alive(lengths: Tensor, steps: int) -> Tensor:
-    """Return where there is a sequence, ``(time, batch)``."""
+    """Return a mask ``(time, batch)`` of the steps before each sequence's end."""
     return torch.arange(steps, device=lengths.device)[:, None] < lengths
 
 
 def run(kind: str, weights: list[Weights], x: Tensor, start: list[Tensor], lengths: Tensor | None) -> Tensor:
-    """Return the states of a layer, those of both its directions side by side.
+    """Run a layer forward; return its states, both directions side by side.
 
     Args:
         kind: ``"linear"``, ``"tanh"``, ``"relu"``, ``"gru"`` or ``"lstm"``.
@@ -98,7 +98,7 @@ def run(kind: str, weights: list[Weights], x: Tensor, start: list[Tensor], lengt
     return found.new_zeros(*x.shape[:2], found.shape[-1]).masked_scatter_(here[..., None], found)  # type: ignore[no-any-return]
 
 
-def sweep(
+def propagate(
     kind: str,
     weights: Weights,
     x: Tensor,
@@ -109,14 +109,14 @@ def sweep(
     reverse: bool,
     lengths: Tensor | None,
     wants_below: bool,
-) -> Swept:
-    """Return the gradient of every state of one direction.
+) -> Propagated:
+    """Propagate the gradient of every state of one direction back through time.
 
     Args:
         kind: as :func:`run` takes it.
         weights: of this direction.
         x: its input.
-        states: h_t, as they really were.
+        states: h_t, as the layer computed them.
         start: h_0, and of an LSTM c_0: ``(batch, features)``.
         g: g_t, that of the final state included.
         g_cell: what the loss sends straight into the cells, of an LSTM.
@@ -128,7 +128,7 @@ def sweep(
     a, b = F.linear(x, weights.ih, weights.b_ih), F.linear(before, weights.hh, weights.b_hh)
     order = list(range(len(x))) if reverse else list(range(len(x)))[::-1]
     cell = None
-    d_a: _Made  # ∂L/∂a, of which only a layer with one below it has need
+    d_a: _Made  # ∂L/∂a, computed only if the layer below needs it
     if kind == "linear":
         again = a + b
         delta = _scan(Dense(weights.hh.mT), g, None, not reverse, lengths)
@@ -140,7 +140,7 @@ def sweep(
         again, delta, cell, d_a = _lstm(a + b, after, g, g_cell, weights, order)
     else:
         again = torch.tanh(a + b) if kind == "tanh" else torch.relu(a + b)
-        # relu's slope at NaN is 1, as autograd has it.
+        # As in autograd, relu's slope at NaN is 1.
         slope = 1 - states.square() if kind == "tanh" else (~(states <= 0)).to(g.dtype)
         delta = _elman(slope, g, weights.hh, order)
         d_a = partial(torch.mul, slope, delta)
@@ -149,7 +149,7 @@ def sweep(
         here = alive(lengths, len(x))[..., None]
         delta, again = torch.where(here, delta, 0), torch.where(here, again, 0)
         below, cell = (None if part is None else torch.where(here, part, 0) for part in (below, cell))
-    return Swept(delta, cell, below, again)
+    return Propagated(delta, cell, below, again)
 
 
 def _scan(A: Transition, u: Tensor, h0: Tensor | None, reverse: bool, lengths: Tensor | None) -> Tensor:
@@ -161,7 +161,7 @@ def _plus(a: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _before(states: Tensor, start: Tensor, reverse: bool, lengths: Tensor | None) -> Tensor:
-    """Return the state that each step started from; zero where there is no step."""
+    """Return the state that each step started from; zero behind a sequence's end."""
     if not reverse:
         before = torch.cat([start[None], states[:-1]])
     else:
@@ -172,12 +172,11 @@ def _before(states: Tensor, start: Tensor, reverse: bool, lengths: Tensor | None
 
 
 _Made = Callable[[], Tensor]
-# f, i k -> c_t and c_{t-1}
 _Cells = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def _cells_of(c0: Tensor, reverse: bool, lengths: Tensor | None) -> _Cells:
-    """Return what makes an LSTM's cells of its gates."""
+    """Return a function from gates f and i k to an LSTM's cells c_t and c_{t-1}."""
 
     def cells(f: Tensor, ik: Tensor) -> tuple[Tensor, Tensor]:
         c = _scan(Diagonal(f.transpose(0, 1)), ik, c0, reverse, lengths)

@@ -1,4 +1,4 @@
-"""What one backward pass brought to one layer: norms by step, in bins, and as TensorBoard is told them."""
+"""The record of one backward pass through one layer: norms by step, in bins; and what is logged of it."""
 
 from __future__ import annotations
 
@@ -21,25 +21,24 @@ class Record:
     """One backward pass through one layer in one direction. A norm is over the batch and the states of a step.
 
     Attributes:
-        backward: which backward pass through the model this was, from 0.
+        backward: the number of the backward pass through the model, from 0.
         module: the module's name in the model.
-        layer: its layer, from 0.
+        layer: the layer in the module, from 0.
         direction: ``"forward"`` or ``"backward"``.
-        edges: ``(bins + 1,)``: a bin holds the steps from ``edges[i]`` (from 0) up to, not with, ``edges[i + 1]``: one
-            step each, unless the sequence is longer than the recorder's ``steps``.
+        edges: bounds of the bins, ``(bins + 1,)``: a bin holds the steps ``edges[i]`` to ``edges[i + 1] − 1``, counted
+            from 0; one step each, unless the sequence is longer than the recorder's ``steps``.
         delta_norm: the largest ‖δ_t‖ of each bin, ``(bins,)``, δ_t = dL/dh_t being the whole gradient of a state; None
-            where ``note`` says why.
-        direct_norm: the largest ‖g_t‖ of each bin, what arrives at the module's output from the loss and the layers
-            above; None below the last layer, of a cell, and where the output itself got no gradient (only the final
-            state did).
-        cell_norm: the largest ‖dL/dc_t‖ of an LSTM's cells; None for others.
-        total: √Σ ‖δ_t‖² over all steps; this and what follows is of g_t instead where δ_t is not known.
-        first: ‖δ_t‖ of the first step.
-        last: that of the last step.
+            if it is not known, for the reason in ``note``.
+        direct_norm: the largest ‖g_t‖ of each bin, g_t being the gradient that arrives at the module's output from the
+            loss and the layers above; None below the last layer, for cells, and if only the final state had a gradient.
+        cell_norm: the largest ‖dL/dc_t‖ of each bin, of an LSTM; None for others.
+        total: √Σ ‖δ_t‖² over all steps. If δ_t is not known, this and the following are of g_t.
+        first: ‖δ_t‖ at the first step.
+        last: ‖δ_t‖ at the last step.
         zeros: steps at which ‖δ_t‖ is exactly 0.
         not_finite: steps at which it is NaN or infinite.
-        call: which of the module's calls that this pass went through, in the order in which they ran forward, from 0.
-        note: why something is missing.
+        call: the number of the module's call among those in this pass, in their forward order, from 0.
+        note: the reason why something is missing.
     """
 
     backward: int
@@ -60,14 +59,14 @@ class Record:
 
     @property
     def measured(self) -> str:
-        """``"delta"`` where ``total`` and what follows it is of δ_t, ``"direct"`` where of g_t, δ_t not being known."""
+        """``"delta"`` if ``total`` and the attributes after it are of δ_t, ``"direct"`` if they are of g_t."""
         return "direct" if self.delta_norm is None else "delta"
 
     @property
     def decades(self) -> float:
-        """log10 of ‖δ‖ where the gradient ends its way back over where it begins: negative where it vanishes on it.
+        """log10 of the ratio of ‖δ‖ at the end of its way back to that at the beginning: negative if it vanishes.
 
-        NaN where δ is not known.
+        NaN if δ is not known.
         """
         if self.delta_norm is None:
             return float("nan")
@@ -76,7 +75,7 @@ class Record:
             return float(np.log10(end) - np.log10(begin))
 
     def __str__(self) -> str:
-        """Return one line: whose gradient, of which quantity, and why not of δ_t."""
+        """Return one line: module, quantity, norms, and the note."""
         what = "‖dL/dh_t‖" if self.measured == "delta" else "‖g_t‖, what arrives at its output,"
         call = f", call {self.call}" if self.call else ""
         return (
@@ -99,12 +98,12 @@ def step_norms(values: Tensor) -> Array:
 
 
 def binned(values: Array | None, edges: Array) -> Array | None:
-    """Return the largest value of each bin; NaN stays NaN: what is not finite must be seen."""
+    """Return the largest value of each bin; NaN if one of its values is NaN."""
     return None if values is None else np.maximum.reduceat(values, edges[:-1])
 
 
 def tensorboard(writer: Any) -> tuple[Any, bool]:
-    """Return a writer, and whether it was made here, of a folder."""
+    """Return a writer, and whether it was created here for a folder."""
     if not isinstance(writer, (str, Path)):
         return writer, False
     try:
@@ -117,7 +116,7 @@ def tensorboard(writer: Any) -> tuple[Any, bool]:
 
 
 def log(writer: Any, record: Record, norms: Array) -> None:
-    """Tell a writer of a record, δ_t and g_t under tags of their own."""
+    """Write a record to a TensorBoard writer; δ_t and g_t have different tags."""
     what = "gradient" if record.measured == "delta" else "gradient arriving at the output"
     label = f"{what}/{record.module}/layer {record.layer} {record.direction}"
     label += f" call {record.call}" if record.call else ""

@@ -40,38 +40,37 @@ class Recorder:
     """Records, for every backward pass, the size of the gradient at each step of each recurrent layer.
 
     It finds ``nn.RNN``, ``nn.LSTM``, ``nn.GRU``, :class:`retrograd.nn.LinearRNN` and :class:`retrograd.nn.StateSpace`
-    in the model, and their cells, called in a loop of one's own. Of a cell's state a hook sees the whole gradient
-    δ_t = dL/dh_t. Of a layer's it sees g_t, what arrives at the output; what comes back through later steps stays
-    inside, and is swept through once more from the input, the weights and the states that the layer had
-    (`replay.py`), which costs about one more backward pass; ``every`` spaces that out. Where that
-    cannot be done to the same numbers, the record is of g_t alone and its ``note`` says why.
+    in the model, and their cells, which you call in a loop of your own. A hook on the state of a cell sees the whole
+    gradient δ_t = dL/dh_t. A hook on the output of a layer sees g_t, the gradient that arrives there. For the gradient
+    through later steps, which stays inside, the recorder propagates once more through the input, the weights and the
+    states that the layer had (`replay.py`), at the cost of about one more backward pass; ``every`` spaces that out. If
+    it cannot get the same numbers, the record has g_t alone and its ``note`` the reason.
 
-    The training is not touched: gradients are the same bits with and without a recorder, and where the recorder itself
-    fails it warns, once for each kind of failure, and the training goes on (``notes``). Until a pass goes back, the
-    input and output of a layer are kept alive, also inside a checkpoint. A copy of the model, or a pickle, is not
-    recorded.
+    The training stays as it is: gradients are the same bits with and without a recorder. If the recorder itself fails,
+    it warns, once for each kind of failure, and the training goes on (``notes``). The input and output of a layer are
+    kept alive until the backward pass, also inside a checkpoint. A copy of the model, or a pickle, is not recorded.
 
-    Hooks see no layer inside ``torch.compile(fullgraph=True)`` or ``torch.func``; elsewhere a compiled model breaks its
-    graph at them. Accumulated gradients, and a graph gone through again, make a record for each backward pass; a
-    reentrant checkpoint is a backward pass of its own.
+    Hooks see no layer inside ``torch.compile(fullgraph=True)`` or ``torch.func``; otherwise a compiled model breaks its
+    graph at them. Every backward pass makes a record, also for accumulated gradients and through the same graph again;
+    a reentrant checkpoint is a backward pass of its own.
 
     Args:
         model: a module, or one of the layers itself.
         every: records each ``every``-th backward pass through the model, with all calls in it.
-        history: how many records are kept; older ones go.
-        steps: how many bins a record's norms are kept in.
-        outputs: further modules by name, with the axis of time in their output: of these g_t is recorded.
-        optimizer: also records the norm of all its parameters' gradients (:meth:`clip_threshold`).
-        scaler: the ``torch.amp.GradScaler`` that scales the loss, whose scale is then divided out of every record.
-            Without it δ_t, g_t and ``unclipped_norms`` are those of the scaled loss.
+        history: how many records are kept; older ones are dropped.
+        steps: the largest number of bins for the norms of a record.
+        outputs: more modules by name, each with the axis of time in its output, of which g_t is recorded.
+        optimizer: the optimizer whose steps are recorded, with the norm of all gradients (:meth:`clip_threshold`).
+        scaler: the ``torch.amp.GradScaler`` that scales the loss; its scale is divided out of every record. Without it
+            δ_t, g_t and ``unclipped_norms`` are those of the scaled loss.
         writer: a ``torch.utils.tensorboard.SummaryWriter``, anything with its ``add_scalar`` and ``add_histogram``, or
             a folder to log into.
 
     Attributes:
         records: the newest ``history`` records, oldest first.
-        gradient_norms: of the newest ``history`` optimizer steps, as each began: after any clipping and unscaling.
-        unclipped_norms: of the same steps, as the last backward pass before it left them.
-        notes: what failed in the recorder or should be known, by kind.
+        gradient_norms: norm of all gradients at the newest ``history`` optimizer steps, after clipping and unscaling.
+        unclipped_norms: the same as the backward pass before each step left them.
+        notes: failures of the recorder and hints, by kind.
 
     Raises:
         TypeError: the model is no module.
@@ -109,7 +108,7 @@ class Recorder:
         self.notes: dict[str, str] = {}
         self._every, self._steps = every, steps
         self._passes = 0
-        # By the engine's number of the pass. The engine holds each, and lets it go also where the pass fails.
+        # By the engine's number of the pass. The engine holds the values, and drops them also if the pass fails.
         self._open: weakref.WeakValueDictionary[int, _Backward] = weakref.WeakValueDictionary()
         self._scaler = scaler
         self._updates = 0
@@ -156,7 +155,7 @@ class Recorder:
             self._writer, self._owned = None, False
 
     def clip_threshold(self, quantile: float = 0.9) -> float:
-        """Return the length of gradient, before any clipping, that this part of the recorded steps stay below.
+        """Return the quantile of the gradient's length, before any clipping, over the recorded steps.
 
         Raises:
             InputError: fewer than 10 steps of an ``optimizer`` were recorded, or the quantile is outside (0, 1).
@@ -172,7 +171,7 @@ class Recorder:
         return float(np.quantile(finite, quantile))
 
     def to_frame(self) -> Any:
-        """Return the records as a ``pandas.DataFrame``, one row each, without the norms of single steps."""
+        """Return the records as a ``pandas.DataFrame``, a row for each, without the norms of single steps."""
         import pandas as pd
 
         names = ["backward", "module", "layer", "direction", "call", "measured", "total", "first", "last", "decades"]
@@ -180,7 +179,7 @@ class Recorder:
         return pd.DataFrame([[getattr(record, name) for name in names] for record in self.records], columns=names)
 
     def __str__(self) -> str:
-        """Return what the newest record of each layer says, and what failed."""
+        """Return the newest record of each layer as text, and the notes."""
         newest = {(record.module, record.layer, record.direction, record.call): record for record in self.records}
         lines = [*map(str, newest.values()), *(f"{kind}: {text}" for kind, text in self.notes.items())]
         return "\n".join(lines) or "nothing recorded yet"
@@ -232,7 +231,7 @@ class Recorder:
         if backward is None:
             backward = self._open[task] = _Backward(self, self._passes)
             self._passes += 1
-            # Only when the pass is over is it known which gradients there are.
+            # All gradients have arrived only when the pass is over.
             torch.autograd.Variable._execution_engine.queue_callback(backward.finish)
         if torch.is_grad_enabled() and call.doubled is None:
             call.doubled = backward.number
@@ -252,7 +251,7 @@ class Recorder:
                 for found in call.found(backward.number, gradients):
                     self._keep(call.name, sorted(calls[call.name]).index(call.serial), backward.number, found, scale)
         if self._optimizer is not None:
-            # Behind what others do when a pass is over: reducing gradients between processes.
+            # Queued again, to run after the callbacks that reduce gradients between processes.
             measure = partial(self._guarded, "measuring the gradient", self._measure)
             torch.autograd.Variable._execution_engine.queue_callback(measure)
 
@@ -303,7 +302,7 @@ class Recorder:
         if length is None:
             return
         scale = getattr(optimizer, "grad_scale", None)
-        if scale is not None:  # a fused optimizer takes the loss's scale out of the gradients itself, after this
+        if scale is not None:  # a fused optimizer divides the scale out of the gradients itself, after this hook
             length /= float(scale)
             if self._scaler is None:
                 unclipped = None if unclipped is None else unclipped / float(scale)
@@ -324,7 +323,7 @@ class Recorder:
 
     @contextmanager
     def _guard(self, what: str) -> Iterator[None]:
-        """Let no error of the recorder's out into the training."""
+        """Turn an error of the recorder into a warning, so that the training goes on."""
         try:
             yield
         except Exception as error:
@@ -353,7 +352,7 @@ def _see_weight(computed: dict[str, Tensor], key: str, module: nn.Module, args: 
 
 
 def _differentiable(result: Any) -> bool:
-    """Return whether gradients may come back to what a module returned."""
+    """Return whether gradients can arrive at the result of a module."""
     found = tensors(result)
     if any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in found):
         raise NotImplementedError("nothing can be recorded inside torch.func")
@@ -362,7 +361,7 @@ def _differentiable(result: Any) -> bool:
 
 @torch.no_grad()
 def _length(optimizer: torch.optim.Optimizer) -> float | None:
-    """Return the norm of all its parameters' gradients; None without any."""
+    """Return the norm of the gradients of all its parameters; None if there are none."""
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     rows = [(g.coalesce().values() if g.is_sparse else g).flatten() for g in gradients]
     return norm(torch.stack([norm(row).cpu() for row in rows])).item() if rows else None

@@ -1,12 +1,12 @@
 """The whole gradient of every state of a recurrent layer that ran fused.
 
-A hook on the layer's output sees g_t, what arrives there straight from the loss and the layers above; what comes back
-through later steps, δ_t = dL/dh_t, stays inside. But the last layer's states are its output, and those of the layers
-below follow from the input; at known states a layer is linear in its gradients, and its sweep backward can be made
-again (:mod:`retrograd.insight.recorder.linearised`), from the top layer down.
+A hook on the layer's output sees g_t, the gradient from the loss and the layers above; the whole gradient
+δ_t = dL/dh_t, with what comes back through later steps, stays inside the fused kernel. But the states of the last layer
+are its output, those of the layers below follow from the input, and at known states a layer is linear in its gradients:
+:mod:`retrograd.insight.recorder.linearised` propagates them again, from the top layer down.
 
-One step from each state the layer really had must give the next one. Where it does not, up to rounding, the layer is
-not what it seems (a forward of its own, weights that are no longer those it used), and nothing is said about δ.
+One step from each state that the layer had must give the next one. If it does not, up to rounding, the layer does
+something else (a forward of its own, weights that have changed since), and δ_t is not known.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from retrograd.core.scan import scan
 from retrograd.core.transition import Dense
-from retrograd.insight.recorder.linearised import Weights, run, sweep
+from retrograd.insight.recorder.linearised import Weights, propagate, run
 from retrograd.nn import LinearRNN, StateSpace
 
 __all__ = ["LAYERS", "CannotReplay", "Kept", "Replayed", "direct", "replay", "why_not"]
@@ -38,15 +38,15 @@ class CannotReplay(Exception):  # noqa: N818 - not an error: a reason
 
 @dataclass(frozen=True)
 class Kept:
-    """What a layer had in a forward pass: its own tensors, detached.
+    """The tensors of a layer in a forward pass, detached.
 
     Attributes:
-        module: one of :data:`LAYERS`, of which only sizes are read.
+        module: one of :data:`LAYERS`; only its sizes are read.
         given: its arguments by name.
-        weights: the tensors it used, by name.
-        output: what it returned first; None once that is changed.
-        finals: the final states it returned.
-        unit: the unit roundoff it ran in.
+        weights: the weights that it used, by name.
+        output: its output; None once that has been changed in place.
+        finals: its final states.
+        unit: the unit roundoff of its arithmetic.
     """
 
     module: nn.Module
@@ -75,14 +75,14 @@ class Replayed:
 
 
 def why_not(module: nn.Module) -> str:
-    """Return why a layer cannot be run again to the same numbers; empty where it can."""
+    """Return the reason why a layer cannot be run again to the same numbers; empty if it can."""
     if module.training and getattr(module, "dropout", 0) > 0 and getattr(module, "num_layers", 1) > 1:
         return "dropout between its layers was drawn at random, and cannot be drawn again"
     return ""
 
 
 def direct(module: Any, x: Any, g: Tensor) -> list[Tensor]:
-    """Return what arrives at the output, for each direction, ``(time, batch, features)``."""
+    """Return the gradient that arrives at the output, for each direction, ``(time, batch, features)``."""
     if isinstance(module, StateSpace):
         return [_time_first(g, True)]
     first = getattr(module, "batch_first", False)
@@ -94,12 +94,12 @@ def replay(kept: Kept, g_output: Tensor | None, g_final: list[Tensor | None]) ->
     """Return δ_t of every layer and direction, the lowest first.
 
     Args:
-        kept: what the layer had.
-        g_output: gradient at its output, of the output's shape (of a packed one: of its data); or None.
-        g_final: gradients at h_n (and, of an LSTM, c_n), each maybe None.
+        kept: the layer's tensors.
+        g_output: gradient at its output, of the output's shape (of a packed output: of its data); or None.
+        g_final: gradients at h_n and, of an LSTM, at c_n; or None.
 
     Raises:
-        CannotReplay: what the layer did cannot be done again.
+        CannotReplay: the layer cannot be run again to the same numbers.
     """
     device = next(part.device for part in kept.weights.values() if part is not None)
     with torch.autocast(device.type, enabled=False):
@@ -150,17 +150,17 @@ def _layers(kept: Kept, g_output: Tensor | None, g_final: list[Tensor | None]) -
             if finals[1] is not None:
                 cells = _added(own.new_zeros(steps, batch, widths[1]), finals[1][row], at)
             w, begin = weights[layer][number], [part[row] for part in start]
-            swept = sweep(kind, w, inputs[layer], states, begin, own, cells, bool(number), lengths, layer > 0)
+            made = propagate(kind, w, inputs[layer], states, begin, own, cells, bool(number), lengths, layer > 0)
             if layer + 1 == layers:
-                _check(kept, kind, w, inputs[layer], states, begin[0], swept.again, order, row, at)
-            below += [] if swept.below is None else [swept.below]
-            found.append(Replayed(layer, DIRECTIONS[number], swept.delta, swept.cell))
+                _check(kept, kind, w, inputs[layer], states, begin[0], made.again, order, row, at)
+            below += [] if made.below is None else [made.below]
+            found.append(Replayed(layer, DIRECTIONS[number], made.delta, made.cell))
         g = torch.stack(below).sum(0) if below else g
     return sorted(found, key=lambda one: (one.layer, one.direction != "forward"))
 
 
 def _weights(kept: Kept, layers: int, directions: int) -> list[list[Weights]]:
-    """Return each layer's and direction's, in at least single precision."""
+    """Return the weights of each layer and direction, in at least single precision."""
 
     def of(name: str) -> Tensor | None:
         part = kept.weights.get(name)
@@ -173,7 +173,7 @@ def _weights(kept: Kept, layers: int, directions: int) -> list[list[Weights]]:
 
 
 def _like(x: Any, values: Tensor) -> Any:
-    """Return what belongs to a packed input, packed as that is."""
+    """Return values packed as x is, if x is packed."""
     return PackedSequence(values, *x[1:]) if isinstance(x, PackedSequence) else values
 
 
@@ -189,13 +189,13 @@ def _time_first(values: Any, batch_first: bool) -> Tensor:
 
 
 def _states(part: Tensor, order: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """Return initial or final states, or their gradient: ``(rows, batch, features)``, ordered as a packed batch is."""
+    """Return initial or final states or their gradients, ``(rows, batch, features)``, in a packed batch's order."""
     part = (part if part.ndim == 3 else part[:, None]).to(dtype)
     return part if order is None else part.index_select(1, order)
 
 
 def _last(lengths: Tensor | None, steps: int, batch: int, reverse: bool, device: Any) -> tuple[Tensor, Tensor]:
-    """Return where a direction ends, of each sequence."""
+    """Return the last step of a direction in each sequence, as an index of (time, batch)."""
     ends = torch.zeros if reverse else torch.ones
     step = ends(batch, dtype=torch.long, device=device) * (steps - 1 if lengths is None else lengths - 1)
     return step, torch.arange(batch, device=device)
@@ -217,15 +217,15 @@ def _check(
     row: int,
     at: tuple[Tensor, Tensor],
 ) -> None:
-    """Raise unless what was made again is what there was."""
+    """Raise :class:`CannotReplay` unless the states computed again are those that the layer had."""
     if kept.output is None:
-        # The output is gone; the final states stand for it, where nothing can have come between.
+        # Without the output the final states are compared, unless a hook or a forward of its own may have changed it.
         if not kept.finals or type(kept.module).forward not in _FORWARDS or len(kept.module._forward_hooks) > 1:
             raise CannotReplay("its output was changed in place before the gradient came back")
         real, again = _states(kept.finals[0], order, again.dtype)[row], states[at]
         scale = real.abs().amax()
     else:
-        # What rounding grows with: ‖W_ih‖ ‖x‖ + ‖W_hh‖ ‖h‖ + |b|, of the largest row.
+        # Rounding errors grow with ‖W_ih‖ ‖x‖ + ‖W_hh‖ ‖h‖ + |b|, of the largest row.
         size = torch.linalg.vector_norm
         largest = torch.maximum(states.abs().amax((0, 2)), h0.abs().amax(-1))
         state = torch.maximum(size(states, dim=-1).amax(0), size(h0, dim=-1))
@@ -242,14 +242,14 @@ def _check(
 
 
 def _apart(real: Tensor, again: Tensor, scale: Tensor, unit: float) -> bool:
-    # Two units are what is seen, of any layer, length and precision; other kernels may sum in another order. In half
-    # precision 64 units would tell nothing apart.
+    # Two units are the most that was measured, over layers, lengths and precisions; kernels that sum in another order
+    # get 64. In half precision 64 units would accept anything.
     allowed = min(64 * unit, 1 / 64) * scale
     return bool((((real - again).abs() > allowed) & real.isfinite() & again.isfinite()).any())
 
 
 def _state_space(kept: Kept, g_output: Tensor | None) -> list[Replayed]:
-    """δ_t of x_t, which step t starts from: δ_t = C^T g_t + A^T δ_{t+1}; of y_t given, A - K C in place of A."""
+    """Return δ_t of x_t, which step t starts from: δ_t = C^T g_t + A^T δ_{t+1}; with y_t given, A - K C for A."""
     if kept.output is None or g_output is None:
         raise CannotReplay("its output was changed in place before the gradient came back")
     w: Any = kept.weights

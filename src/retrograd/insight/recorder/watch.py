@@ -1,4 +1,4 @@
-"""What is kept of a forward pass until its gradients come: the module's own tensors, detached; no copy, no graph."""
+"""What is kept of a module's call until its gradients arrive: its own tensors, detached, without copies or graph."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ __all__ = [
 
 CELLS = (nn.RNNCell, nn.LSTMCell, nn.GRUCell, LinearRNNCell)
 
-# Of one backward pass through one call: by which of its tensors a gradient arrived at.
+# The gradients of one backward pass through one call, by the number of the tensor that they arrived at.
 Gradients = dict[Any, list[Tensor]]
 _serials = count()
 
 
 @dataclass(frozen=True)
 class Found:
-    """The norms by step of one layer and direction."""
+    """The norms of one layer and direction by step."""
 
     layer: int
     direction: int
@@ -53,13 +53,13 @@ class Found:
 
 
 class Hook:
-    """A forward hook that works in the model it was put on alone: in a copy of it, or a pickle, it does nothing."""
+    """A forward hook that works on the model it was registered on alone: in a copy or a pickle it does nothing."""
 
     def __init__(self, see: Callable[[nn.Module, Any, Any, Any], None] | None = None) -> None:
         self._see = see
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-        """See a call, once it is done."""
+        """Pass on a call of the module that has returned."""
         if self._see is not None:
             self._see(module, args, kwargs, result)
 
@@ -68,15 +68,15 @@ class Hook:
 
 
 def parametrized(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the names of the parameters that are computed at every access, and what computes them."""
+    """Yield the names of parameters that are computed at every access, and the modules that compute them."""
     yield from dict(getattr(module, "parametrizations", {})).items()
 
 
 def _weights(module: Any, computed: dict[str, Tensor]) -> dict[str, Tensor | None]:
-    """Return the tensors that a forward pass just over has used; to read a computed one would compute it anew.
+    """Return the weights that the last forward pass used; ``computed`` ones, because an access would compute them anew.
 
     Raises:
-        CannotReplay: one is computed, and was not seen.
+        CannotReplay: a weight is computed by something registered after the recorder.
     """
     if isinstance(module, nn.RNNBase):
         used = zip(module._flat_weights_names, module._flat_weights, strict=True)
@@ -108,7 +108,7 @@ def _detached(value: Any) -> Any:
 
 
 def tensors(value: Any) -> list[Tensor]:
-    """Return the tensors in what a module took or returned."""
+    """Return the tensors in an argument or result of a module."""
     if isinstance(value, PackedSequence):
         return [value.data]
     if isinstance(value, tuple):
@@ -117,10 +117,10 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 def places(watched: list[Tensor]) -> list[tuple[Tensor, Callable[[Tensor], Tensor]]]:
-    """Return where the whole gradient of each tensor arrives, and what makes that gradient of what arrives.
+    """Return the tensor at which the whole gradient of each one arrives, and a function that extracts that gradient.
 
-    Once a view is changed in place, gradients go from what it was made of straight to its base, past the hooks of the
-    view: a whole view is seen at its base.
+    Once a view has been changed in place, autograd sends gradients straight to its base, past the hooks of the view: a
+    view of the whole base is therefore watched at the base.
     """
     bases = [tensor._base if tensor._is_view() else None for tensor in watched]
     found: list[tuple[Tensor, Callable[[Tensor], Tensor]]] = []
@@ -141,7 +141,7 @@ def _viewed(size: Any, stride: Any, view: Any, g: Tensor) -> Tensor:
 
 
 def _unit(output: Tensor) -> float:
-    """Return the unit roundoff that a layer ran in, from its output."""
+    """Return the unit roundoff of the arithmetic that made an output."""
     dtype, device = output.dtype, output.device.type
     if torch.is_autocast_enabled(device) and dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device)
@@ -149,24 +149,24 @@ def _unit(output: Tensor) -> float:
 
 
 class Call(ABC):
-    """One run forward of a module, waiting for its gradients. It holds no part of the graph, whose hooks hold it."""
+    """One call of a module, waiting for its gradients. The graph's hooks hold it; it holds no part of the graph."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.serial = next(_serials)
-        #: The first backward pass with create_graph: afterwards the states have gradients that no output sees.
+        #: The first backward pass with create_graph; later ones send gradients to the states past the output.
         self.doubled: int | None = None
 
     def reached(self) -> None:  # noqa: B027 - most calls have nothing to do
-        """Note that a backward pass which is recorded has come to the module, and not yet to its parameters."""
+        """React to the first gradient of a recorded backward pass, before it reaches the module's parameters."""
 
     @abstractmethod
     def found(self, number: int, gradients: Gradients) -> Iterator[Found]:
-        """Yield what a backward pass, by its number, brought."""
+        """Yield the norms of a backward pass, given its number."""
 
 
 class LayerCall(Call):
-    """A layer's: gradients arrive at its output, number 0, and at its final states."""
+    """The call of a layer: gradients arrive at its output, number 0, and at its final states."""
 
     def __init__(self, name: str, module: nn.Module, args: Any, kwargs: Any, result: Any, computed: Any) -> None:
         super().__init__(name)
@@ -194,14 +194,14 @@ class LayerCall(Call):
         return [*tensors(output), *finals]
 
     def reached(self) -> None:
-        """Copy the weights where something of their own will change them before the pass is over."""
+        """Copy the weights if hooks of their own may change them before the pass is over."""
         if any(p._post_accumulate_grad_hooks for p in self._kept.module.parameters()) and not self._changed():
             weights = {name: None if part is None else part.clone() for name, part in self._kept.weights.items()}
             self._kept = replace(self._kept, weights=weights)
             self._versions = [entry for entry in self._versions if entry[0] != "weights"]
 
     def _changed(self) -> set[str]:
-        # Sharded training frees a parameter's memory between its uses.
+        # Sharded training frees a parameter's storage between uses.
         return {
             what
             for what, part, version in self._versions
@@ -225,7 +225,7 @@ class LayerCall(Call):
             raise CannotReplay(f"running it again failed: {type(error).__name__}: {error}") from error
 
     def found(self, number: int, gradients: Gradients) -> Iterator[Found]:
-        """Yield the norms of every layer and direction; of the last layer g_t alone where δ_t cannot be known."""
+        """Yield the norms of every layer and direction; if δ_t is not known, g_t of the last layer alone."""
         module = self._kept.module
         g, *finals = (gradients[key][0] if key in gradients else None for key in range(3))
         x = self._kept.given.get("u" if isinstance(module, StateSpace) else "input")
@@ -243,7 +243,7 @@ class LayerCall(Call):
 
 
 def _parts(result: Any) -> tuple[Any, list[Tensor]]:
-    """Return a layer's output, and the final states beside it; a forward of its own may return the output alone."""
+    """Return the output and final states in a layer's result; a forward of its own may return the output alone."""
     output, rest = result, ()
     if isinstance(result, tuple) and not isinstance(result, PackedSequence):
         output, rest = result[0], result[1:2]
@@ -253,7 +253,7 @@ def _parts(result: Any) -> tuple[Any, list[Tensor]]:
 
 
 class OutputCall(Call):
-    """Any module's, of whose output the gradient is taken as it arrives."""
+    """The call of any module, whose output's gradient is recorded as it arrives."""
 
     def __init__(self, name: str, axis: int) -> None:
         super().__init__(name)
@@ -274,16 +274,16 @@ class OutputCall(Call):
 
 
 class Loop(Call):
-    """Calls of a cell, a step each, every one from the state that the one before returned.
+    """A loop of calls of a cell, each from the state that the call before returned.
 
-    All that comes of h_t comes of the tensor that the cell returned: the gradient that a hook sees there is δ_t.
+    h_t acts on the loss through the tensor that the cell returned alone, so a hook there sees δ_t.
     """
 
     steps = 0
     fused = False
 
     def found(self, number: int, gradients: Gradients) -> Iterator[Found]:
-        """Yield ‖δ_t‖ from the first step that a gradient reached on; 0 at later ones that none did."""
+        """Yield ‖δ_t‖ from the first step that a gradient reached; 0 at later steps without one."""
         first = min(step for step, _ in gradients)
         norms = [
             _by_step([(step - first, g) for (step, kind), found in gradients.items() for g in found if kind == part])
@@ -291,13 +291,13 @@ class Loop(Call):
         ]
         norms = [np.concatenate([part, np.zeros(self.steps - first - len(part))]) for part in norms]
         cell = norms[1] if any(part for _, part in gradients) and not self.fused else None
-        # torch's fused step takes what comes through h_t = o tanh c_t into its own backward.
+        # torch's fused step adds the part through h_t = o tanh c_t inside its own backward.
         note = "dL/dc_t is not known: a fused LSTMCell adds what comes through h_t inside" if self.fused else ""
         yield Found(0, 0, norms[0], None, cell, note)
 
 
 def _by_step(arrived: list[tuple[int, Tensor]]) -> Array:
-    """Return the norm of all that arrived at each step up to the last, whatever its batch."""
+    """Return the norm of all gradients that arrived at each step, of any batch sizes, up to the last step."""
     if not arrived:
         return np.zeros(0)
     rows = [g.reshape(-1, g.shape[-1]) for _, g in arrived]
@@ -314,8 +314,8 @@ def _by_step(arrived: list[tuple[int, Tensor]]) -> Array:
 class Loops:
     """The loops that one cell is called in, told apart by the state that each call starts from.
 
-    A state that a call returned goes on its loop; one that was made of such a state (a dropout between) the newest
-    loop; a new one, and one cut off from the graph, begin a loop.
+    A call from a state that another call returned continues that loop; one from a state computed from it (a dropout
+    between) the newest loop; one from a new or a detached state begins a loop.
     """
 
     def __init__(self, name: str) -> None:
@@ -324,10 +324,10 @@ class Loops:
         self._newest: Loop | None = None
 
     def step(self, args: Any, kwargs: Any, result: Any) -> tuple[Loop, int]:
-        """Return which loop a call belongs to, and which step of it."""
+        """Return the loop that a call belongs to, and its number in it."""
         start = [part for part in tensors(args[1] if len(args) > 1 else kwargs.get("hx")) if part.requires_grad]
         made = tensors(result)
-        # Of an LSTMCell's two the cells: the loop seldom touches them.
+        # Of an LSTMCell's two states the cell, because loops seldom change it in between.
         known = self._made.get(start[-1]) if start else None  # type: ignore[no-untyped-call]
         if known is not None:
             loop, step = known[0], known[1] + 1
