@@ -1,77 +1,23 @@
 // Diagonal transitions: h_t = a_t * h_{t-1} + u_t, element by element. Recurrence and adjoint: recurrence.hpp.
 //
-// A task is the rows that share one transition (all of a group when it varies in time, so that the sum of d_a over
-// the group has a fixed order; one row when it does not). It streams through time, the carried state in registers (few
-// channels) or in the first-level cache, reading each array once and writing each result once, past the cache when it
-// would not fit. Time that runs backward walks the channels backward too: to the prefetcher that is one descending
-// stream.
+// A part (parts.hpp) streams through time, the carried values in registers (few channels) or in the first-level cache,
+// reading each array once and writing each result once, past the cache when it would not fit. Time that runs backward
+// walks the channels backward too: to the prefetcher that is one descending stream.
 //
-// With fewer tasks than threads, time is cut into blocks. All but the first start from zero, side by side; then each in
-// turn is mended: run again from the state it should have started from, until the two runs agree in every bit, from
-// where on they are the same. That gives the bits of one run whatever the transitions are, and is short where they
-// forget. (Where a sum over time is wanted, or time is short, the channels are cut instead.)
-//
-// Segments are tasks of their own, dealt to the threads in the order of memory, so many steps to each.
-#include "sequences.hpp"
+// The loops over steps (scan_steps, adjoint_steps) are compiled for every number of registers; what happens once a part
+// (scan_part, adjoint_part) is compiled once a scalar type, and hands the carried values over in memory.
+#include "parts.hpp"
 
 RETROGRAD_BEGIN
 namespace {
 
 // Results larger than this go past the cache.
 constexpr std::int64_t stream_bytes = std::int64_t(1) << 22;
-// Blocks of time shorter than this are not worth their mending.
-constexpr std::int64_t least_block = 1024;
-// Steps between two looks whether the runs agree.
-constexpr std::int64_t look = 8;
 // A sum over time is one of partial sums over so many steps: roundings stay few.
 constexpr std::int64_t partial_steps = 1024;
 
-enum class Mode { store, stream, mend };
-
-// What one call works on: some rows of one group, some channels, some steps (in the order of the sweep).
-struct Part {
-    std::int64_t group, row0, rows, c0, channels, begin, end;
-    bool opens, closes;              // does it hold the first step of the sweep, the last?
-    std::int64_t before, after;      // row of what stands before the first step (h_0; g_final), after the last (d_h0);
-                                     // of the first of `rows`; -1: nothing
-    std::int64_t sums = 0;
-    bool adds = false;               // to d_A, instead of setting it
-};
-
-struct Tasks {
-    std::int64_t rows, channels, channel_blocks, time_blocks, count;  // rows a task, channels a block
-
-    Tasks(const Extents& e, bool time_may_be_cut) {
-        rows = e.time_invariant ? 1 : e.rows_per_transition;
-        const std::int64_t groups = e.batch / rows, wanted = groups >= e.threads ? 1 : ceil_div(e.threads, groups);
-        channels = e.width;
-        channel_blocks = time_blocks = 1;
-        if (time_may_be_cut && e.time >= wanted * least_block) {
-            time_blocks = wanted;
-        } else if (wanted > 1) {
-            // Whole rows stream best; they are cut at cache-line bounds.
-            const std::int64_t line = e.width <= 64 ? 16 : 64;
-            channels = ceil_div(ceil_div(e.width, wanted), line) * line;
-            channel_blocks = ceil_div(e.width, channels);
-        }
-        count = groups * channel_blocks * time_blocks;
-    }
-
-    Part part(const Extents& e, std::int64_t task, std::int64_t time_block) const {
-        Part p;
-        p.row0 = task / channel_blocks * rows;
-        p.rows = rows;
-        p.group = p.row0 / e.rows_per_transition;
-        p.c0 = task % channel_blocks * channels;
-        p.channels = e.width - p.c0 < channels ? e.width - p.c0 : channels;
-        p.begin = e.time * time_block / time_blocks;
-        p.end = e.time * (time_block + 1) / time_blocks;
-        p.opens = time_block == 0;
-        p.closes = time_block + 1 == time_blocks;
-        p.before = p.after = p.sums = p.row0;
-        return p;
-    }
-};
+// What of d_a = delta_t conj(h_{t-1}) is asked for: where a is time-invariant the sum over t.
+enum class Gradient { none, each_step, summed };
 
 // May whole vectors of this result be streamed: is every row's start on a vector's bound?
 template <class S>
@@ -85,188 +31,216 @@ bool streams(const Extents& e, const Sequence<S>& result, const Tasks& k) {
            aligned(result.batch) && aligned(result.time) && (k.channel_blocks == 1 || aligned(k.channels));
 }
 
-// The carried values of a part's rows: in registers when `Vectors` is given, in memory when it is 0.
+// Carried values while a loop runs: `Vectors` of them in registers, or, where that is 0, in the memory they came from.
 template <class Vec, int Vectors>
-struct Carried {
-    Vec values[Vectors] = {};
-    explicit Carried(std::int64_t) {}
-    Vec& at(std::int64_t, int i, int) { return values[i]; }
+struct Held {
+    Vec* home;
+    Vec values[Vectors];
+    explicit Held(Vec* from) : home(from) {
+        for_each_index<Vectors>([&](int i) RETROGRAD_INLINED { values[i] = home[i]; });
+    }
+    ~Held() {
+        for_each_index<Vectors>([&](int i) RETROGRAD_INLINED { home[i] = values[i]; });
+    }
+    Vec& operator[](std::int64_t i) { return values[i]; }
 };
 template <class Vec>
-struct Carried<Vec, 0> {
-    Buffer<Vec> values;
-    explicit Carried(std::int64_t n) : values(n) {}
-    Vec& at(std::int64_t row, int i, int count) { return values.data()[row * count + i]; }
+struct Held<Vec, 0> {
+    Vec* home;
+    explicit Held(Vec* from) : home(from) {}
+    Vec& operator[](std::int64_t i) { return home[i]; }
 };
 
-// Calls f(i) for the row's vectors, in ascending or descending order.
-template <int Vectors, class F>
-inline void each(int count, bool descending, const F& f) {
-    if constexpr (Vectors > 0) {
-#pragma GCC unroll 8
-        for (int i = 0; i < Vectors; ++i) f(i);
-    } else if (descending) {
-        for (int i = count; i-- > 0;) f(i);
-    } else {
-        for (int i = 0; i < count; ++i) f(i);
-    }
-}
+// Where a loop over a part's steps stands in one array.
+template <class S>
+struct Cursor {
+    S* here = nullptr;
+    std::int64_t step = 0, row = 0;
+    Cursor() = default;
+    Cursor(const Sequence<S>& array, std::int64_t row0, const Part& part, const Walk& walk, std::int64_t k)
+        : here(array.at(row0, walk.at(k)) + part.c0), step(walk.direction * array.time), row(array.batch) {}
+    S* of_row(std::int64_t r) const { return here + r * row; }
+    void advance() { here += step; }
+};
 
-// Runs the part; in mend mode from the state before it, as stored, and false where the runs never agree.
-template <class S, class L, int Vectors, Mode mode>
-bool scan_part(const Scan<S>& p, const Part& part) {
+// Steps [first, last) of a part: h_t = a_t h_{t-1} + u_t. `carried`: h_{t-1} of every row.
+template <class S, class L, int Vectors, bool Stream>
+void scan_steps(const Scan<S>& p, const Part& part, std::int64_t first, std::int64_t last, typename L::Vec* carried) {
     using Vec = typename L::Vec;
-    const Extents& e = p.extents;
-    const Row<S, L> row(part.channels);
-    const std::int64_t direction = e.reverse ? -1 : 1, t0 = step_index(e, part.begin, false);
-    Carried<Vec, Vectors> carry(part.rows * row.count);
-    for (std::int64_t r = 0; r < part.rows; ++r) {
-        const S* before = nullptr;
-        if (part.opens && part.before >= 0) before = p.h0.at(part.before + r, 0) + part.c0;
-        if (!part.opens && mode == Mode::mend) before = p.states.at(part.row0 + r, t0 - direction) + part.c0;
-        each<Vectors>(row.count, false,
-                      [&](int i) { carry.at(r, i, row.count) = before ? row.load(before, i) : Vec{}; });
-    }
-    const S* a0 = p.A.at(part.group, t0) + part.c0;
-    // True where the runs agree.
-    const auto step = [&](std::int64_t k, auto alone) {
-        const S* a = a0 + k * direction * p.A.time;
-        bool apart = false;
-        for (std::int64_t r = 0; r < part.rows; ++r) {
-            const std::int64_t t = t0 + k * direction;
-            const S* u = p.u.at(part.row0 + r, t) + part.c0;
-            S* h = p.states.at(part.row0 + r, t) + part.c0;
-            each<Vectors>(row.count, e.reverse, [&](int i) {
-                auto& state = carry.at(r, i, row.count);
-                if constexpr (alone) state = row.load(u, i);
-                else state = L::multiply_add(row.load(a, i), state, row.load(u, i));
-                if constexpr (mode == Mode::mend)
-                    if (k % look == 0 && !apart) apart = differ(state, Vec(row.load(h, i)));
-                row.template store<mode == Mode::stream>(h, i, state);
+    const Row<S, L, Vectors> row(part.channels);
+    const Walk walk(p.extents, part, false);
+    const std::int64_t rows = Vectors > 0 ? 1 : part.rows;
+    Cursor<const S> a_t(p.A, part.group, part, walk, first), u_t(p.u, part.row0, part, walk, first);
+    Cursor<S> h_t(p.states, part.row0, part, walk, first);
+    Held<Vec, Vectors> held(carried);
+    for (std::int64_t k = first; k < last; ++k) {
+        const S* a = a_t.here;
+        for (std::int64_t r = 0; r < rows; ++r) {
+            const S* u = u_t.of_row(r);
+            S* h = h_t.of_row(r);
+            row.each(walk.direction < 0, [&](int i, auto whole) RETROGRAD_INLINED {
+                Vec& carry = held[r * row.count + i];
+                const Vec state = L::multiply_add(row.load(a, i, whole), carry, row.load(u, i, whole));
+                carry = state;
+                row.template store<Stream>(h, i, state, whole);
             });
         }
-        return mode == Mode::mend && k % look == 0 && !apart;
-    };
-    std::int64_t k = 0;
-    if (part.opens && part.before < 0) step(k++, std::true_type());
-    for (; k < part.end - part.begin; ++k)
-        if (step(k, std::false_type())) return true;
-    if (mode == Mode::stream) stream_fence();
-    return false;
+        a_t.advance();
+        u_t.advance();
+        h_t.advance();
+    }
+    if constexpr (Stream) stream_fence();
 }
 
-template <class S, class L, int Vectors, Mode mode, bool GradientOfA>
-bool adjoint_part(const Adjoint<S>& p, const Part& part) {
+// Steps [first, last) of a part, none at an end of a sequence: delta_t = g_t + conj(a_{t+1}) delta_{t+1}, and
+// d_a = delta_t conj(h_{t-1}), summed over the part's rows. `carried`: delta_{t+1} of every row; `sum`: of d_a.
+template <class S, class L, int Vectors, bool Stream, Gradient kind>
+void adjoint_steps(const Adjoint<S>& p, const Part& part, std::int64_t first, std::int64_t last,
+                   typename L::Vec* carried, typename L::Vec* sum) {
     using Vec = typename L::Vec;
-    const Extents& e = p.extents;
-    const Row<S, L> row(part.channels);
-    const bool descending = !e.reverse;
-    const std::int64_t direction = e.reverse ? 1 : -1, t0 = step_index(e, part.begin, true);
-    Carried<Vec, Vectors> carry(part.rows * row.count);  // the step after's delta
-    // Time-invariant: the sum over t. Time-varying: the sum over the group's rows, at one t.
-    Carried<Vec, GradientOfA ? Vectors : 0> sum(GradientOfA ? row.count : 0);
-    const bool folds = GradientOfA && e.time_invariant, adds = part.adds;
-    Buffer<Vec> total(folds ? row.count : 0);
-    if constexpr (GradientOfA) each<Vectors>(row.count, false, [&](int i) { sum.at(0, i, row.count) = Vec{}; });
-    for (int i = 0; folds && i < row.count; ++i) total.data()[i] = Vec{};
-    const auto fold = [&] {
-        for (int i = 0; i < row.count; ++i) {
-            total.data()[i] += sum.at(0, i, row.count);
-            sum.at(0, i, row.count) = Vec{};
-        }
-    };
-    bool apart = false;
-    // delta = g + (first ? from : conj(a of the step after) * carry), and what follows from it.
-    const auto step = [&](std::int64_t k, auto from_start, auto closes) {
-        const std::int64_t t = t0 + k * direction;
-        const S* a = p.A.at(part.group, t - direction) + part.c0;
-        for (std::int64_t r = 0; r < part.rows; ++r) {
-            const std::int64_t b = part.row0 + r;
-            const S* g = p.g.at(b, t) + part.c0;
-            S* delta = p.delta.at(b, t) + part.c0;
-            const S *from = nullptr, *previous = nullptr;
-            S* d_a = nullptr;
-            if (from_start && part.before >= 0) from = p.g_final.at(part.before + r, 0) + part.c0;
-            if constexpr (GradientOfA) {
-                if constexpr (!closes) previous = p.states.at(b, t + direction) + part.c0;
-                else if (part.after >= 0) previous = p.h0.at(part.after + r, 0) + part.c0;
-                d_a = e.time_invariant ? nullptr : p.d_A.at(part.group, t) + part.c0;
-            }
-            const bool first = r == 0, last = r + 1 == part.rows;
-            each<Vectors>(row.count, descending, [&](int i) {
-                auto& carried = carry.at(r, i, row.count);
-                Vec d;
-                if constexpr (from_start) d = from ? row.load(g, i) + row.load(from, i) : row.load(g, i);
-                else d = L::multiply_add(L::conjugate(row.load(a, i)), carried, row.load(g, i));
-                if constexpr (mode == Mode::mend)
-                    if (k % look == 0 && !apart) apart = differ(d, Vec(row.load(delta, i)));
-                row.template store<mode == Mode::stream>(delta, i, d);
-                carried = d;
-                if constexpr (GradientOfA) {
-                    auto& s = sum.at(0, i, row.count);
-                    Vec term = s;
-                    if (d_a && first) term = adds ? Vec(row.load(d_a, i)) : Vec{};
-                    if (!closes || previous) term = L::multiply_add(d, L::conjugate(row.load(previous, i)), term);
-                    if (d_a && last) row.template store<mode == Mode::stream>(d_a, i, term);
-                    else s = term;
+    const Row<S, L, Vectors> row(part.channels);
+    const Walk walk(p.extents, part, true);
+    const std::int64_t rows = Vectors > 0 ? 1 : part.rows;
+    Cursor<const S> a_next(p.A, part.group, part, walk, first - 1), g_t(p.g, part.row0, part, walk, first), h_before;
+    Cursor<S> delta_t(p.delta, part.row0, part, walk, first), d_a_t;
+    if constexpr (kind != Gradient::none) h_before = {p.states, part.row0, part, walk, first + 1};
+    if constexpr (kind == Gradient::each_step) d_a_t = {p.d_A, part.group, part, walk, first};
+    Held<Vec, Vectors> held(carried);
+    Held<Vec, kind == Gradient::summed ? Vectors : 0> sums(sum);
+    for (std::int64_t k = first; k < last; ++k) {
+        const S* a = a_next.here;
+        [[maybe_unused]] S* d_a = d_a_t.here;
+        for (std::int64_t r = 0; r < rows; ++r) {
+            const S* g = g_t.of_row(r);
+            S* out = delta_t.of_row(r);
+            [[maybe_unused]] const S* h = h_before.of_row(r);
+            [[maybe_unused]] const bool sets = r == 0 && !part.adds, adds = r == 0 && part.adds, stores = r + 1 == rows;
+            row.each(walk.direction < 0, [&](int i, auto whole) RETROGRAD_INLINED {
+                Vec& carry = held[r * row.count + i];
+                const Vec delta = L::multiply_add(L::conjugate(row.load(a, i, whole)), carry, row.load(g, i, whole));
+                carry = delta;
+                row.template store<Stream>(out, i, delta, whole);
+                if constexpr (kind == Gradient::summed) {
+                    sums[i] = L::multiply_add(delta, L::conjugate(row.load(h, i, whole)), sums[i]);
+                } else if constexpr (kind == Gradient::each_step) {
+                    const Vec so_far = sets ? Vec{} : adds ? Vec(row.load(d_a, i, whole)) : sums[i];
+                    const Vec term = L::multiply_add(delta, L::conjugate(row.load(h, i, whole)), so_far);
+                    if (stores) row.template store<Stream>(d_a, i, term, whole);
+                    else sums[i] = term;
                 }
             });
         }
-    };
-    constexpr std::true_type yes;
-    constexpr std::false_type no;
-    std::int64_t k = 0;
-    const std::int64_t steps = part.end - part.begin, inner = part.closes ? steps - 1 : steps;
-    if (part.opens) {
-        if (k < inner) step(k++, yes, no);
-    } else {
-        for (std::int64_t r = 0; r < part.rows; ++r) {
-            const S* before = p.delta.at(part.row0 + r, t0 - direction) + part.c0;
-            each<Vectors>(row.count, false, [&](int i) {
-                carry.at(r, i, row.count) = mode == Mode::mend ? row.load(before, i) : Vec{};
-            });
-        }
+        a_next.advance();
+        g_t.advance();
+        delta_t.advance();
+        h_before.advance();
+        d_a_t.advance();
     }
-    while (k < inner) {
-        const std::int64_t stop = folds && k + partial_steps < inner ? k + partial_steps : inner;
-        for (; k < stop; ++k) {
-            step(k, no, no);
-            if constexpr (mode == Mode::mend)
-                if (k % look == 0 && !std::exchange(apart, false)) return true;
-        }
-        if (folds) fold();
-    }
-    if (part.closes) {
-        if (k == 0 && part.opens) step(k, yes, yes);
-        else step(k, no, yes);
-    }
-    if (part.closes && part.after >= 0)
-        for (std::int64_t r = 0; r < part.rows; ++r)
-            each<Vectors>(row.count, false, [&](int i) {
-                const Vec a = L::conjugate(row.load(p.A.at(part.group, step_index(e, part.end - 1, true)) + part.c0, i));
-                row.template store<false>(p.d_h0.at(part.after + r, 0) + part.c0, i,
-                                          L::multiply_add(a, carry.at(r, i, row.count), Vec{}));
-            });
-    if constexpr (GradientOfA) {
-        // The sums over time leave in the carried type, one row for every batch row.
-        if (e.time_invariant) {
-            using R = typename L::R;
-            R* out = p.sums.at(part.sums, 0) + part.c0 * L::reals;
-            fold();
-            for (int i = 0; i < row.count; ++i) {
-                std::memcpy(out + i * L::width * L::reals, total.data() + i,
-                            static_cast<std::size_t>((i < row.whole ? L::width : row.rest) * L::reals) * sizeof(R));
-            }
-        }
-    }
-    if (mode == Mode::stream) stream_fence();
-    return false;
+    if constexpr (Stream) stream_fence();
 }
 
-// Calls call(lanes, vectors): one channel at a time for narrow rows; few vectors of one row keep their carry in
-// registers.
+// An adjoint step at an end of a sequence, or both: delta_T = g_T + g_final; the state before the first step is h_0.
+template <class S, class L>
+void adjoint_end(const Adjoint<S>& p, const Part& part, std::int64_t k, Gradient kind, typename L::Vec* carried,
+                 typename L::Vec* sum) {
+    using Vec = typename L::Vec;
+    const Row<S, L> row(part.channels);
+    const Walk walk(p.extents, part, true);
+    const std::int64_t t = walk.at(k);
+    const bool opens = part.opens && k == 0, closes = part.closes && k + 1 == part.steps();
+    for (std::int64_t r = 0; r < part.rows; ++r) {
+        const std::int64_t b = part.row0 + r;
+        const S* g = p.g.at(b, t) + part.c0;
+        const S* a = opens ? nullptr : p.A.at(part.group, t - walk.direction) + part.c0;
+        const S* more = opens && part.before >= 0 ? p.g_final.at(part.before + r, 0) + part.c0 : nullptr;
+        const S *previous = nullptr, *h0 = part.after >= 0 ? p.h0.at(part.after + r, 0) + part.c0 : nullptr;
+        if (kind != Gradient::none) previous = closes ? h0 : p.states.at(b, t + walk.direction) + part.c0;
+        S* d_a = kind == Gradient::each_step ? p.d_A.at(part.group, t) + part.c0 : nullptr;
+        for (int i = 0; i < row.count; ++i) {
+            Vec& delta = carried[r * row.count + i];
+            if (!opens) delta = L::multiply_add(L::conjugate(row.load(a, i)), delta, row.load(g, i));
+            else delta = more ? row.load(g, i) + row.load(more, i) : row.load(g, i);
+            row.template store<false>(p.delta.at(b, t) + part.c0, i, delta);
+            if (kind == Gradient::none) continue;
+            Vec term = !d_a || r > 0 ? sum[i] : part.adds ? row.load(d_a, i) : Vec{};
+            if (previous) term = L::multiply_add(delta, L::conjugate(row.load(previous, i)), term);
+            if (d_a && r + 1 == part.rows) row.template store<false>(d_a, i, term);
+            else sum[i] = term;
+        }
+    }
+}
+
+template <class S, class L>
+using ScanSteps = void (*)(const Scan<S>&, const Part&, std::int64_t, std::int64_t, typename L::Vec*);
+template <class S, class L>
+using AdjointSteps = void (*)(const Adjoint<S>&, const Part&, std::int64_t, std::int64_t, typename L::Vec*,
+                              typename L::Vec*);
+
+// Carries `result`'s rows before the part on into it: zero where it does not continue them.
+template <class S, class L>
+void take_up(const Sequence<S>& result, const Part& part, const Walk& walk, typename L::Vec* carried) {
+    const Row<S, L> row(part.channels);
+    for (std::int64_t r = 0; r < part.rows; ++r)
+        for (int i = 0; i < row.count; ++i)
+            carried[r * row.count + i] =
+                part.continues ? row.load(result.at(part.row0 + r, walk.at(-1)) + part.c0, i) : typename L::Vec{};
+}
+
+template <class S, class L>
+void scan_part(const Scan<S>& p, const Part& part, ScanSteps<S, L> steps) {
+    const Row<S, L> row(part.channels);
+    const Walk walk(p.extents, part, false);
+    SmallBuffer<typename L::Vec> carried(part.rows * row.count);
+    const bool alone = part.opens && part.before < 0;  // the first state is its input alone
+    if (!part.opens) take_up<S, L>(p.states, part, walk, carried.data());
+    for (std::int64_t r = 0; part.opens && r < part.rows; ++r) {
+        const S* from = (alone ? p.u.at(part.row0 + r, walk.first) : p.h0.at(part.before + r, 0)) + part.c0;
+        for (int i = 0; i < row.count; ++i) {
+            auto& state = carried.data()[r * row.count + i] = row.load(from, i);
+            if (alone) row.template store<false>(p.states.at(part.row0 + r, walk.first) + part.c0, i, state);
+        }
+    }
+    steps(p, part, alone ? 1 : 0, part.steps(), carried.data());
+}
+
+template <class S, class L>
+void adjoint_part(const Adjoint<S>& p, const Part& part, Gradient kind, AdjointSteps<S, L> steps) {
+    using Vec = typename L::Vec;
+    const Row<S, L> row(part.channels);
+    const Walk walk(p.extents, part, true);
+    SmallBuffer<Vec> carried(part.rows * row.count), sum(row.count), total(row.count);
+    for (int i = 0; i < row.count; ++i) sum.data()[i] = total.data()[i] = Vec{};
+    const auto end = [&](std::int64_t k) { adjoint_end<S, L>(p, part, k, kind, carried.data(), sum.data()); };
+    const auto fold = [&] {
+        for (int i = 0; i < row.count; ++i) total.data()[i] += std::exchange(sum.data()[i], Vec{});
+    };
+    std::int64_t k = 0;
+    const std::int64_t count = part.steps(), inner = part.closes ? count - 1 : count;
+    if (!part.opens) take_up<S, L>(p.delta, part, walk, carried.data());
+    else if (k < inner) end(k++);
+    while (k < inner) {
+        const std::int64_t stop = kind == Gradient::summed && k + partial_steps < inner ? k + partial_steps : inner;
+        steps(p, part, k, stop, carried.data(), sum.data());
+        k = stop;
+        if (kind == Gradient::summed) fold();
+    }
+    if (part.closes) end(k);
+    for (std::int64_t r = 0; part.closes && part.after >= 0 && r < part.rows; ++r)  // d_h0 = conj(a_1) delta_1
+        for (int i = 0; i < row.count; ++i) {
+            const Vec a = L::conjugate(row.load(p.A.at(part.group, walk.at(k)) + part.c0, i));
+            row.template store<false>(p.d_h0.at(part.after + r, 0) + part.c0, i,
+                                      L::multiply_add(a, carried.data()[r * row.count + i], Vec{}));
+        }
+    if (kind != Gradient::summed) return;
+    // The sums over time leave in the carried type, one row for every batch row.
+    fold();
+    std::memcpy(p.sums.at(part.sums, 0) + part.c0 * L::reals, total.data(),
+                sizeof(typename L::R) * static_cast<std::size_t>(part.channels * L::reals));
+}
+
+// Calls call(lanes, vectors): one channel at a time for narrow rows; few vectors of one row stay in registers.
 template <class S, class Call>
-bool with_lanes(const Part& part, const Call& call) {
+void with_lanes(const Part& part, const Call& call) {
     if constexpr (sizeof(S) > 2) {
         if (part.rows == 1) switch (part.channels) {
             case 1: return call(Single<S>(), std::integral_constant<int, 1>());
@@ -284,74 +258,27 @@ bool with_lanes(const Part& part, const Call& call) {
     return call(Lanes<S>(), std::integral_constant<int, 0>());
 }
 
-// run(part, mode) for every task and block of time, then the blocks' mending, in order.
-template <class S, class Run>
-void run_tasks_of(const Extents& e, const Tasks& k, bool stream, const Run& run) {
-    parallel_for(k.count, e.threads, [&](std::int64_t i) {
-        const Part part = k.part(e, i / k.time_blocks, i % k.time_blocks);
-        if (stream) run(part, std::integral_constant<Mode, Mode::stream>());
-        else run(part, std::integral_constant<Mode, Mode::store>());
+template <class S>
+void run_scan(const Scan<S>& p, const Part& part, bool stream) {
+    with_lanes<S>(part, [&](auto lanes, auto vectors) {
+        using L = decltype(lanes);
+        constexpr int V = decltype(vectors)::value;
+        scan_part<S, L>(p, part, stream ? scan_steps<S, L, V, (L::width > 1)> : scan_steps<S, L, V, false>);
     });
-    if constexpr (sizeof(S) > 2) {
-        if (k.time_blocks == 1) return;
-        parallel_for(k.count / k.time_blocks, e.threads, [&](std::int64_t task) {
-            for (std::int64_t block = 1; block < k.time_blocks; ++block)
-                run(k.part(e, task, block), std::integral_constant<Mode, Mode::mend>());
-        });
-    }
 }
 
-// The segments one by one; those of a group by one task where they meet in d_A.
-template <class Run>
-void run_segments(const Extents& e, bool backward, bool meet, bool stream, const Run& run) {
-    const Lines lines(e);
-    std::int64_t steps = 0;
-    for (std::int64_t i = 0; i < lines.count(); ++i) steps += lines[i].length();
-    Buffer<std::int64_t> share_of(lines.count());
-    // Gives each segment the share that its first step, or its group's, falls into; returns the largest share's steps.
-    const auto deal = [&](std::int64_t shares) {
-        std::int64_t most = 0, share = 0, load = 0, passed = 0;
-        for (std::int64_t i = 0; i < lines.count(); passed += lines[i++].length()) {
-            const bool tied = meet && i > 0 && lines[i].row / e.rows_per_transition == lines[i - 1].row / e.rows_per_transition;
-            if (!tied && passed * shares / steps != share) {
-                share = passed * shares / steps;
-                load = 0;
-            }
-            share_of.data()[i] = share;
-            load += lines[i].length();
-            if (load > most) most = load;
-        }
-        return most;
-    };
-    // The channels are cut where segments do not share well.
-    std::int64_t shares = e.threads, blocks = 1, channels = e.width;
-    const std::int64_t line = e.width <= 64 ? 16 : 64;
-    if (deal(shares) * shares > steps + steps / 8 && e.width >= 2 * line) {
-        channels = ceil_div(ceil_div(e.width, shares), line) * line;
-        blocks = ceil_div(e.width, channels);
-        shares = ceil_div(e.threads, blocks);
-        deal(shares);
-    }
-    parallel_for(blocks * shares, e.threads, [&](std::int64_t task) {
-        for (std::int64_t i = 0; i < lines.count(); ++i) {
-            if (share_of.data()[i] != task / blocks) continue;
-            const Line& s = lines[i];
-            Part part;
-            part.row0 = s.row;
-            part.rows = 1;
-            part.group = s.row / e.rows_per_transition;
-            part.c0 = task % blocks * channels;
-            part.channels = e.width - part.c0 < channels ? e.width - part.c0 : channels;
-            part.begin = e.reverse != backward ? e.time - s.end : s.begin;
-            part.end = part.begin + s.length();
-            part.opens = part.closes = true;
-            part.before = backward ? s.final : s.start;
-            part.after = s.start;
-            part.sums = s.index;
-            part.adds = meet;
-            if (stream) run(part, std::integral_constant<Mode, Mode::stream>());
-            else run(part, std::integral_constant<Mode, Mode::store>());
-        }
+template <class S>
+void run_adjoint(const Adjoint<S>& p, const Part& part, Gradient kind, bool stream) {
+    with_lanes<S>(part, [&](auto lanes, auto vectors) {
+        using L = decltype(lanes);
+        using enum Gradient;
+        constexpr int V = decltype(vectors)::value;
+        constexpr bool streams = L::width > 1;
+        constexpr AdjointSteps<S, L> steps[][2] = {
+            {adjoint_steps<S, L, V, false, none>, adjoint_steps<S, L, V, streams, none>},
+            {adjoint_steps<S, L, V, false, each_step>, adjoint_steps<S, L, V, streams, each_step>},
+            {adjoint_steps<S, L, V, false, summed>, adjoint_steps<S, L, V, streams, summed>}};
+        adjoint_part<S, L>(p, part, kind, steps[static_cast<int>(kind)][stream]);
     });
 }
 
@@ -361,13 +288,10 @@ void scan(const Scan<S>& p) {
     if (e.batch == 0 || e.time == 0 || e.width == 0) return;
     const Tasks k(e, sizeof(S) > 2);  // a state stored in 16 bits is not the one that was carried
     const bool stream = streams(e, p.states, k);
-    const auto run = [&](const Part& part, auto mode) {
-        return with_lanes<S>(part, [&](auto lanes, auto vectors) {
-            return scan_part<S, decltype(lanes), decltype(vectors)::value, decltype(mode)::value>(p, part);
-        });
-    };
-    if (e.segments) run_segments(e, false, false, stream, run);
-    else run_tasks_of<S>(e, k, stream, run);
+    const auto run = [&](const Part& part) { run_scan(p, part, stream); };
+    const auto again = [&](const Part& part) { run_scan(p, part, false); };
+    if (e.segments) run_segments(e, false, false, run);
+    else run_rows(e, k, false, p.states, run, again);
 }
 
 template <class S>
@@ -382,21 +306,17 @@ void adjoint(const Adjoint<S>& p) {
             }
         return;
     }
-    const bool gradient_of_a = p.states.data != nullptr;
-    const bool meet = gradient_of_a && !e.time_invariant && e.rows_per_transition > 1;
-    const Tasks k(e, sizeof(S) > 2 && !(gradient_of_a && e.time_invariant));
+    const Gradient kind = !p.states.data     ? Gradient::none
+                          : e.time_invariant ? Gradient::summed
+                                             : Gradient::each_step;
+    const bool meet = kind == Gradient::each_step && e.rows_per_transition > 1;
+    const Tasks k(e, sizeof(S) > 2 && kind != Gradient::summed);
     const bool stream = streams(e, p.delta, k) && (!p.d_A.data || streams(e, p.d_A, k)) && !(e.segments && meet);
-    const auto run = [&](const Part& part, auto mode) {
-        return with_lanes<S>(part, [&](auto lanes, auto vectors) {
-            constexpr int V = decltype(vectors)::value;
-            constexpr Mode m = decltype(mode)::value;
-            return gradient_of_a ? adjoint_part<S, decltype(lanes), V, m, true>(p, part)
-                                 : adjoint_part<S, decltype(lanes), V, m, false>(p, part);
-        });
-    };
+    const auto run = [&](const Part& part) { run_adjoint(p, part, kind, stream); };
+    const auto again = [&](const Part& part) { run_adjoint(p, part, kind, false); };
     pass_on_empty(p);
-    if (e.segments) run_segments(e, true, meet, stream, run);
-    else run_tasks_of<S>(e, k, stream, run);
+    if (e.segments) run_segments(e, true, meet, run);
+    else run_rows(e, k, true, p.delta, run, again);
 }
 
 }  // namespace
