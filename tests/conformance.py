@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from kernels import Kernels, transition
 from oracle import assert_close, loop_adjoint, loop_scan
-from retrograd.core import backend as backends
-from retrograd.core.backend import BACKENDS, Backend
+from retrograd.core.backend import BACKENDS, Spec, select
 
 EPS = torch.finfo(torch.float64).eps
 STRUCTURES = ["diagonal", "dense"]
-each_backend = pytest.mark.parametrize("backend", list(BACKENDS.values()), ids=list(BACKENDS))
+each_backend = pytest.mark.parametrize("backend", [Kernels(b) for b in BACKENDS.values()], ids=list(BACKENDS))
 each_structure = pytest.mark.parametrize("structure", STRUCTURES)
 each_kind = pytest.mark.parametrize("steps", ["invariant", "varying"])
 
@@ -34,7 +34,7 @@ def from_step(A: Tensor, start: int, end: int) -> Tensor:
 @each_backend
 @each_structure
 @each_kind
-def test_causality(backend: Backend, structure: str, steps: str) -> None:
+def test_causality(backend: Kernels, structure: str, steps: str) -> None:
     A, u, h0 = problem(structure, steps)
     before = backend.scan(A, u, h0, False)
     u[:, 5:] = torch.nan
@@ -47,7 +47,7 @@ def test_causality(backend: Backend, structure: str, steps: str) -> None:
 @each_structure
 @each_kind
 @pytest.mark.parametrize("reverse", [False, True])
-def test_splitting_time_anywhere_changes_nothing(backend: Backend, structure: str, steps: str, reverse: bool) -> None:
+def test_splitting_time_anywhere_changes_nothing(backend: Kernels, structure: str, steps: str, reverse: bool) -> None:
     A, u, h0 = problem(structure, steps)
     whole = backend.scan(A, u, h0, reverse)
     time = u.shape[1]
@@ -64,7 +64,7 @@ def test_splitting_time_anywhere_changes_nothing(backend: Backend, structure: st
 @each_backend
 @each_structure
 @each_kind
-def test_linearity(backend: Backend, structure: str, steps: str) -> None:
+def test_linearity(backend: Kernels, structure: str, steps: str) -> None:
     A, u, h0 = problem(structure, steps)
     v, k0 = torch.flip(u, (0,)), torch.flip(h0, (0,))
     together = backend.scan(A, 2 * u - 3 * v, 2 * h0 - 3 * k0, False)
@@ -75,7 +75,7 @@ def test_linearity(backend: Backend, structure: str, steps: str) -> None:
 @each_backend
 @each_structure
 @each_kind
-def test_time_reversal(backend: Backend, structure: str, steps: str) -> None:
+def test_time_reversal(backend: Kernels, structure: str, steps: str) -> None:
     A, u, h0 = problem(structure, steps)
     turned = backend.scan(A.flip(1), u.flip(1), h0, True).flip(1)
     assert torch.equal(turned, backend.scan(A, u, h0, False))
@@ -84,7 +84,7 @@ def test_time_reversal(backend: Backend, structure: str, steps: str) -> None:
 @each_backend
 @each_structure
 @each_kind
-def test_batch_independence(backend: Backend, structure: str, steps: str) -> None:
+def test_batch_independence(backend: Kernels, structure: str, steps: str) -> None:
     A, u, h0 = problem(structure, steps)
     clean = backend.scan(A, u, h0, False)
     u[1], h0[1] = torch.inf, torch.nan
@@ -100,7 +100,7 @@ def test_batch_independence(backend: Backend, structure: str, steps: str) -> Non
 @each_structure
 @each_kind
 @pytest.mark.parametrize("time", [1, 3000])
-def test_inner_product_identity(backend: Backend, structure: str, steps: str, time: int) -> None:
+def test_inner_product_identity(backend: Kernels, structure: str, steps: str, time: int) -> None:
     """<v, S(u, h0)> = <S*(v), (u, h0)>, also at lengths where finite differences are hopeless."""
     A, u, h0 = problem(structure, steps, time=time)
     A = A / (2 * A.abs().sum(-1, keepdim=True)) * 1.8 if structure == "dense" else A.tanh()
@@ -137,10 +137,10 @@ def against_the_loop(backend: Any, structure: str, steps: str, reverse: bool, dt
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
 def test_scan_and_adjoint_are_the_loop(
-    backend: Backend, structure: str, steps: str, reverse: bool, dtype: torch.dtype
+    backend: Kernels, structure: str, steps: str, reverse: bool, dtype: torch.dtype
 ) -> None:
     A, u, _ = problem(structure, steps)
-    if backend.why_not(A.to(dtype), u.to(dtype)) is not None:
+    if backend.backend.why_not(Spec.of(transition(A.to(dtype)), u.to(dtype))) is not None:
         pytest.skip("not served")
     against_the_loop(backend, structure, steps, reverse, dtype)
 
@@ -149,7 +149,7 @@ class Mutant:
     """A backend with one planted bug."""
 
     def __init__(self, bug: str) -> None:
-        self.bug, self.true = bug, BACKENDS["reference"]
+        self.bug, self.true = bug, Kernels(BACKENDS["reference"])
 
     def scan(self, A: Tensor, u: Tensor, h0: Tensor, reverse: bool) -> Tensor:
         if self.bug == "shift by one":
@@ -193,8 +193,9 @@ def test_a_planted_bug_is_caught(structure: str, bug: str) -> None:
 
 
 def test_auto_takes_the_first_that_serves_and_a_named_one_never_falls_back() -> None:
-    A, u = torch.rand(1, 1, 3, 3), torch.rand(2, 4, 3)
-    assert backends.select("auto", A, u).name == "native"
-    assert backends.select("auto", A.half(), u.half()).name == "reference"
+    whole = Spec(torch.device("cpu"), torch.float32, "dense")
+    assert select("auto", whole).name == "native"
+    half = whole._replace(dtype=torch.float16)
+    assert select("auto", half).name == "reference"
     with pytest.raises(ValueError, match="'native' cannot serve this scan: its dense kernels take"):
-        backends.select("native", A.half(), u.half())
+        select("native", half)

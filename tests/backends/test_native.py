@@ -17,11 +17,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import retrograd as rg
+from kernels import Kernels
 from oracle import Running, assert_close, loop_adjoint, loop_scan
 from retrograd import _native
-from retrograd.core.backend import BACKENDS, outer_sum
+from retrograd.core.backend import BACKENDS
 
-NATIVE = BACKENDS["native"]
+NATIVE, REFERENCE = Kernels(BACKENDS["native"]), Kernels(BACKENDS["reference"])
+outer_sum = BACKENDS["native"].outer_sum
 WHOLE = [torch.float32, torch.float64, torch.complex64, torch.complex128]
 # Half precision has diagonal kernels only.
 SERVED = [("dense", d) for d in WHOLE] + [("diagonal", d) for d in (*WHOLE, torch.bfloat16, torch.float16)]
@@ -174,7 +176,7 @@ def test_what_overflows_in_one_sweep_alone_overflows_in_chunks(W: list[list[floa
     u, h0 = random((1, 2000, 2), torch.float32, 0, 1e-5), torch.zeros(1, 2)
     for name in _native.isas():
         with isa(name):
-            got, want = NATIVE.scan(A, u, h0, False), BACKENDS["reference"].scan(A, u, h0, False)
+            got, want = NATIVE.scan(A, u, h0, False), REFERENCE.scan(A, u, h0, False)
             assert torch.equal(got.isfinite(), want.isfinite())
             assert torch.equal(got.isnan(), want.isnan())
             torch.testing.assert_close(got, want, rtol=1e-3, atol=0, equal_nan=True)
@@ -189,7 +191,7 @@ def test_nan_and_inf_in_a_long_sequence_stay_in_it_and_last(structure: str, bad:
     states = NATIVE.scan(A, u, h0, False)
     assert torch.equal(states[0], clean[0])
     assert torch.equal(states[1, :700], clean[1, :700])
-    want = BACKENDS["reference"].scan(A, u, h0, False)
+    want = REFERENCE.scan(A, u, h0, False)
     assert torch.equal(states.isnan(), want.isnan())
     assert torch.equal(states.isinf(), want.isinf())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from test_scan import BACKENDS, CASES, random, transition, transition_shape
-from test_segments import KINDS
+from test_sequences import KINDS
 from torch import Tensor
 
 import retrograd as rg

@@ -10,6 +10,8 @@ from torch import Tensor
 
 import retrograd as rg
 from oracle import assert_close, loop_adjoint, loop_scan, mp_gradient, reduce_to
+from retrograd.core import backend as seam
+from retrograd.core.sequences import Sequences
 
 CASES = {
     "diagonal": [(0,), (1, 0), (2, 3, 0), (2, 1, 0)],
@@ -186,15 +188,40 @@ def test_compiles_in_one_graph(structure: str) -> None:
     assert torch.equal(got, want)
 
 
-@pytest.mark.parametrize("rank", [3, 4])
-def test_operators_pass_opcheck(rank: int) -> None:
-    A = torch.rand(1, 1, *(3,) * (rank - 2)).requires_grad_(False)
-    u, h0 = torch.rand(2, 4, 3), torch.rand(2, 3)
-    ops = torch.ops.retrograd
-    for segments in (None, torch.tensor([[0, 0, 4, 0, -1], [1, 1, 3, -1, 1]])):
-        torch.library.opcheck(ops.scan.default, (A, u, h0, segments, False, "native"))
-        torch.library.opcheck(ops.adjoint.default, (A, u, h0, segments, False, "native"))
-        torch.library.opcheck(ops.gradients.default, (A, u, h0, u, h0, segments, True, "native"))
+LAYOUTS = {"BTD": (0, 1, 2), "TBD": (1, 0, 2), "BDT": (0, 2, 1)}
+SEQUENCES: dict[str, dict[str, Tensor]] = {
+    "whole": {},
+    "lengths": {"lengths": torch.tensor([4, 2])},
+    "reset": {"reset": torch.tensor([[False, True, False, True], [False, False, False, False]])},
+}
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+@pytest.mark.parametrize("sequences", list(SEQUENCES))
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("structure", list(CASES))
+def test_operators_pass_opcheck(structure: str, backend: str, sequences: str, layout: str, reverse: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    order = LAYOUTS[layout]
+
+    def laid(shape: tuple[int, ...]) -> Tensor:
+        return random(tuple(shape[i] for i in order), torch.float32, generator).permute(*order)
+
+    A = [random(transition_shape(structure, 1, 2, 4, 3), torch.float32, generator)]
+    u, states, h0 = laid((2, 4, 3)), laid((2, 4, 3)), random((2, 3), torch.float32, generator)
+    view = Sequences(2, 4, **SEQUENCES[sequences], reverse=reverse).view(seam.BACKENDS[backend].view)
+    rest = view.kind, list(view.tensors), reverse, backend
+    # Layouts matter to the schema and to fake tensors alone.
+    every = layout == "BTD" and not reverse
+    checks = (
+        ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
+        if every
+        else ("test_schema", "test_faketensor")
+    )
+    for name, arrays in (("scan", (u, h0)), ("adjoint", (u, h0)), ("gradients", (u, h0, states, h0))):
+        operator = getattr(torch.ops.retrograd, name).default
+        torch.library.opcheck(operator, (structure, A, *arrays, *rest), test_utils=checks)
 
 
 def test_half_precision_carries_its_state_in_float32() -> None:

@@ -15,7 +15,9 @@ from torch import Tensor
 
 import retrograd as rg
 from oracle import Running, assert_close, loop_adjoint, loop_scan, reduce_to
-from retrograd.core.sequences import segments_of
+from retrograd.core.segments import Segments
+from retrograd.core.sequences import Sequences
+from retrograd.core.steps import Steps
 
 
 class Kind(NamedTuple):
@@ -349,10 +351,70 @@ def test_threads_change_no_bit(structure: str, dtype: torch.dtype) -> None:
 
 def test_the_table_with_reset_and_reverse() -> None:
     reset = torch.tensor([[False, True, False, False, True]])
-    forward = segments_of(1, 5, None, torch.tensor([0, 2, 2, 5]), reset, False)
+    borders = torch.tensor([0, 2, 2, 5])
+    forward = Sequences(1, 5, cu_seqlens=borders, reset=reset).view("segments").tensors[0]
     assert forward.tolist() == [[0, 0, 1, 0, -1], [0, 1, 2, -1, 0], [0, 2, 4, 2, -1], [0, 4, 5, -1, 2], [0, 2, 2, 1, 1]]
-    backward = segments_of(1, 5, None, torch.tensor([0, 2, 2, 5]), reset, True)
+    backward = Sequences(1, 5, cu_seqlens=borders, reset=reset, reverse=True).view("segments").tensors[0]
     assert backward.tolist() == [[0, 0, 2, -1, 0], [0, 2, 5, -1, 2], [0, 2, 2, 1, 1]]
+
+
+@given(data=st.data(), reverse=st.booleans())
+@settings(max_examples=100)
+def test_both_views_say_the_same(data: st.DataObject, reverse: bool) -> None:
+    """The table, the numbers made of it, and the numbers made on the device: the same steps, whole and in chunks."""
+    kind = Kind.draw(data, 12)
+    sequences = Sequences(kind.batch, kind.time, **kind.given, reverse=reverse)
+    table, steps = sequences.view("segments"), sequences.view("steps")
+    assert isinstance(table, Segments)
+    assert isinstance(steps, Steps)
+    shape = kind.batch, kind.time, sequences.count, torch.device("cpu")
+    for x, y in zip(table.steps(*shape).tensors, steps.tensors, strict=True):
+        assert x.dtype == y.dtype
+        assert torch.equal(x, y)
+    for place in (0, 1):
+        more = (2, place, kind.batch, sequences.count)
+        repeated = table.repeat(*more).steps(2 * kind.batch, kind.time, 2 * sequences.count, shape[3])
+        for x, y in zip(repeated.tensors, steps.repeat(*more).tensors, strict=True):
+            assert torch.equal(x, y)
+    begin = data.draw(st.integers(0, kind.time - 1))
+    at = slice(begin, data.draw(st.integers(begin + 1, kind.time)))
+    for with_empty in (False, True):
+        part = table.chunk(at, sequences.count, with_empty)
+        found = part.steps(kind.batch, at.stop - at.start, sequences.count + kind.batch, shape[3])
+        for x, y in zip(found.tensors, steps.chunk(at, sequences.count, with_empty).tensors, strict=True):
+            assert torch.equal(x, y)
+
+
+@given(data=st.data(), reverse=st.booleans())
+@settings(max_examples=60)
+def test_views_move_states_as_a_walk_does(data: st.DataObject, reverse: bool) -> None:
+    kind = Kind.draw(data, 9)
+    sequences = Sequences(kind.batch, kind.time, **kind.given, reverse=reverse)
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31)))
+    x, h0 = torch.randn(kind.batch, kind.time, 2, generator=generator), torch.randn(sequences.count, 2)
+    want = {name: torch.zeros_like(x) for name in ("previous", "following", "within")}
+    first, last = torch.zeros_like(h0), torch.zeros_like(h0)
+    for row, begin, end, start, final in kind.pieces(reverse):
+        steps = list(range(begin, end))[:: -1 if reverse else 1]
+        if not steps:
+            last[final] = h0[start]
+        for t, before in zip(steps, [None, *steps], strict=False):
+            want["within"][row, t] = x[row, t]
+            if before is not None:
+                want["previous"][row, t], want["following"][row, before] = x[row, before], x[row, t]
+            elif start is not None:
+                want["previous"][row, t], first[start] = h0[start], x[row, t]
+        if steps and final is not None:
+            last[final] = x[row, steps[-1]]
+    x = want["within"]  # states in padding are zero
+    for name in ("segments", "steps"):
+        view = sequences.view(name)
+        for grad in (False, True):
+            with torch.set_grad_enabled(grad):
+                assert torch.equal(view.previous(x, h0), want["previous"])
+                assert torch.equal(view.following(x, h0), want["following"])
+                assert torch.equal(view.first(x, h0), first)
+                assert torch.equal(view.last(x, h0), last)
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,20 @@
-"""Devices: one file each, two raw functions (the scan and its fused adjoint), no autograd inside."""
+"""Devices: one file each, raw kernels without autograd (:class:`retrograd.core.backend.Backend`).
+
+Importing this package registers what this machine has, in order of preference. Where the native module is missing or
+broken, the reference loop serves and :func:`retrograd.show_config` says why.
+"""
+
+from __future__ import annotations
+
+from retrograd.backends.reference import ReferenceBackend
+from retrograd.core.backend import register, register_missing
+
+try:
+    from retrograd.backends.native import NativeBackend
+except ImportError as error:
+    if "RETROGRAD_" in str(error):  # the module is there, and refuses an environment variable
+        raise
+    register_missing("native", str(error))
+else:
+    register(NativeBackend())
+register(ReferenceBackend())

@@ -5,14 +5,19 @@ Arrays cross as DLPack capsules: asked for one by the core, a tensor makes it in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.utils.dlpack import to_dlpack  # type: ignore[attr-defined]
 
 from retrograd import _native
-from retrograd.backends.pool import empty
-from retrograd.backends.reference import carry_dtype
-from retrograd.core.sequences import previous_states
+from retrograd.backends.pool import empty, memory_stats
+from retrograd.core.backend import Spec, device_memory
+from retrograd.core.loop import carry_dtype
+from retrograd.core.segments import Segments
+from retrograd.core.sequences import FORWARD, Rows, View
+from retrograd.core.transition import Diagonal, Transition
 
 __all__ = ["NativeBackend"]
 
@@ -20,119 +25,162 @@ __all__ = ["NativeBackend"]
 _LARGE, _PIECE = 256, 512
 
 _DENSE = (torch.float32, torch.float64, torch.complex64, torch.complex128)
-_DIAGONAL = (*_DENSE, torch.bfloat16, torch.float16)
+_SERVED = {"dense": _DENSE, "diagonal": (*_DENSE, torch.bfloat16, torch.float16)}
 
 
 class NativeBackend:
     """Fused kernels, real and complex; in half precision too where the transition is diagonal."""
 
     name = "native"
+    view = "segments"
+    devices: tuple[str, ...] = ("cpu",)
 
-    def why_not(self, A: Tensor, u: Tensor) -> str | None:
-        """Return why the core cannot serve: the device or the dtype."""
-        if u.device.type != "cpu":
-            return f"it runs on the CPU, u is on {u.device}"
-        allowed = _DIAGONAL if A.ndim == 3 else _DENSE
-        if u.dtype not in allowed:
-            structure = "diagonal" if A.ndim == 3 else "dense"
+    def why_not(self, spec: Spec) -> str | None:
+        """Return why the core cannot serve: the device, the structure or the dtype."""
+        if spec.device.type != "cpu":
+            return f"it runs on the CPU, u is on {spec.device}"
+        allowed = _SERVED.get(spec.structure)
+        if allowed is None:
+            return f"it has diagonal and dense kernels, A is {spec.structure}"
+        if spec.dtype not in allowed:
             names = ", ".join(str(d).removeprefix("torch.") for d in allowed)
-            return f"its {structure} kernels take {names}, u is {str(u.dtype).removeprefix('torch.')}"
+            return f"its {spec.structure} kernels take {names}, u is {str(spec.dtype).removeprefix('torch.')}"
         return None
 
-    def scan(self, A: Tensor, u: Tensor, h0: Tensor, reverse: bool, segments: Tensor | None = None) -> Tensor:
+    def scan(self, A: Transition, u: Tensor, h0: Tensor, view: View = FORWARD, out: Tensor | None = None) -> Tensor:
         """Return h_t = A_t h_{t-1} + u_t for every t."""
-        if segments is None and _walks_time(A, u):
-            return _from_rows(self.scan(_rows(A, u), _rows(u), h0.reshape(-1, 1), reverse), u)
-        states = _with_padding(u, segments)
+        (a,) = A.arrays
+        table = _table(view)
+        if table is None and out is None and isinstance(A, Diagonal) and _walks_time(a, u):
+            rows = self.scan(Diagonal(_rows(a, u)), _rows(u), h0.reshape(-1, 1), view)
+            return _from_rows(rows, u)
+        states = _with_padding(u, table, out)
         if states.numel():
-            kernel = _native.diagonal_scan if A.ndim == 3 else _native.dense_scan
+            written = _writable(states)
+            kernel = _native.diagonal_scan if isinstance(A, Diagonal) else _native.dense_scan
             kernel(
-                to_dlpack(_matrix(A)),
+                to_dlpack(_readable(a, A)),
                 to_dlpack(_row(u)),
                 to_dlpack(_row(h0)),
-                to_dlpack(states),
-                None if segments is None else to_dlpack(segments),
-                reverse,
+                to_dlpack(written),
+                None if table is None else to_dlpack(table),
+                view.reverse,
                 torch.get_num_threads(),
             )
+            if written is not states:
+                states.copy_(written)
         return states
 
     def adjoint(
         self,
-        A: Tensor,
+        A: Transition,
         g: Tensor,
         g_final: Tensor,
-        reverse: bool,
+        view: View = FORWARD,
         states: Tensor | None = None,
         h0: Tensor | None = None,
-        segments: Tensor | None = None,
-        out: tuple[Tensor | None, Tensor | None] = (None, None),
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        out: tuple[Tensor | None, Sequence[Tensor] | None] = (None, None),
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...] | None]:
         """Return (δ, ∂L/∂h_0, ∂L/∂A)."""
-        if segments is None and _walks_time(A, g):
-            saved = (None, None) if states is None or h0 is None else (_rows(states), h0.reshape(-1, 1))
-            delta, d_h0, d_A = self.adjoint(_rows(A, g), _rows(g), g_final.reshape(-1, 1), reverse, *saved)
-            if d_A is not None:
-                by_row = d_A.view(A.shape[0], -1, A.shape[2], A.shape[1])
-                d_A = (by_row.sum(1) if by_row.shape[1] > 1 else by_row.squeeze(1)).transpose(1, 2)
-            return _from_rows(delta, g), d_h0.view(g_final.shape), d_A
-        delta = _with_padding(g, segments, out[0])
+        delta_out, d_A_out = out[0], None if out[1] is None else out[1][0]
+        saved = None if states is None or h0 is None else (states, h0)
+        delta, d_h0, d_A = self._adjoint(A, g, g_final, view, saved, delta_out, d_A_out)
+        if d_A is not None and d_A_out is not None and d_A is not d_A_out:
+            d_A = d_A_out.copy_(d_A)
+        return delta, d_h0, None if d_A is None else (d_A,)
+
+    def _adjoint(
+        self,
+        A: Transition,
+        g: Tensor,
+        g_final: Tensor,
+        view: View,
+        saved: tuple[Tensor, Tensor] | None,
+        delta_out: Tensor | None = None,
+        d_A_out: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return (δ, ∂L/∂h_0, ∂L/∂A); saved are the states and h_0, for the last. It may lie elsewhere than d_A_out."""
+        (a,), table, diagonal = A.arrays, _table(view), isinstance(A, Diagonal)
+        invariant = a.shape[1] == 1
+        if not g.numel():
+            nothing = torch.empty_like(g) if delta_out is None else delta_out
+            return nothing, g_final.clone(), None if saved is None else torch.zeros_like(a)
+        if diagonal and table is None and delta_out is None and _walks_time(a, g):
+            return self._adjoint_by_channel(a, g, g_final, view, saved)
+        if saved is not None and not diagonal and invariant and a.shape[2] >= _LARGE:
+            delta, d_h0, _ = self._adjoint(A, g, g_final, view, None, delta_out)
+            return delta, d_h0, _large_gradient(a, delta, view, *saved)
+        rows = g.shape[0] // a.shape[0]
+        if (
+            saved is not None
+            and diagonal
+            and not invariant
+            and table is not None
+            and a.dtype.itemsize == 2
+            and rows > 1
+        ):
+            # Summed here: the kernel would round after every row.
+            apart = Diagonal(a.repeat_interleave(rows, 0))
+            delta, d_h0, d_A = self._adjoint(apart, g, g_final, view, saved, delta_out)
+            assert d_A is not None
+            summed = d_A.view(-1, rows, *a.shape[1:]).sum(1, dtype=torch.float32)
+            return delta, d_h0, summed.to(a.dtype)
+        delta = _with_padding(g, table, delta_out)
         # What a table of segments leaves out, h0's rows that do not enter too, is zero.
-        d_h0 = (torch.empty if segments is None else torch.zeros)(g_final.shape, dtype=g.dtype)
-        invariant, diagonal = A.shape[1] == 1, A.ndim == 3
-        if not delta.numel():
-            return delta, g_final.clone(), None if states is None else torch.zeros_like(A)
-        if states is not None and h0 is not None and not diagonal and invariant and A.shape[2] >= _LARGE:
-            delta, d_h0, _ = self.adjoint(A, g, g_final, reverse, segments=segments, out=out)
-            if segments is not None:
-                states, h0 = previous_states(states, h0, reverse, segments), None
-            by_group = [
-                [None] * A.shape[0] if x is None else x.reshape(A.shape[0], -1, *x.shape[1:]).unbind()
-                for x in (delta, states, h0)
-            ]
-            sums_of_groups = [_large_outer_sum(d, h, before, reverse) for d, h, before in zip(*by_group, strict=True)]
-            return delta, d_h0, torch.stack(sums_of_groups).unsqueeze(1)
-        wanted = states is not None and h0 is not None
-        if wanted and diagonal and not invariant and segments is not None and A.dtype.itemsize == 2:
-            rows = g.shape[0] // A.shape[0]
-            if rows > 1:  # summed here: the kernel would round after every row
-                apart = A.repeat_interleave(rows, 0)
-                delta, d_h0, d_A = self.adjoint(apart, g, g_final, reverse, states, h0, segments)
-                assert d_A is not None
-                return delta, d_h0, d_A.view(-1, rows, *A.shape[1:]).sum(1, dtype=torch.float32).to(A.dtype)
-        d_A = None
-        if wanted and not (invariant and diagonal):
-            d_A = empty(A.shape, A) if invariant or out[1] is None else out[1]
-        if d_A is not None and segments is not None and (A.shape[0] < g.shape[0] or _has_padding(g, segments)):
-            d_A.zero_()
-        sums = None
-        if wanted and invariant and diagonal:
-            rows = g.shape[0] if segments is None else segments.shape[0]
-            sums = (torch.empty if segments is None else torch.zeros)(rows, g.shape[2], dtype=carry_dtype(g.dtype))
+        d_h0 = (torch.empty if table is None else torch.zeros)(g_final.shape, dtype=g.dtype)
+        d_A = sums = None
+        if saved is not None and invariant and diagonal:
+            lines = g.shape[0] if table is None else table.shape[0]
+            sums = (torch.empty if table is None else torch.zeros)(lines, g.shape[2], dtype=carry_dtype(g.dtype))
+        elif saved is not None:
+            usable = d_A_out is not None and not invariant and _writable(d_A_out) is d_A_out
+            d_A = d_A_out if usable else empty(a.shape, a)
+            assert d_A is not None
+            if table is not None and (rows > 1 or _has_padding(g, table)):
+                d_A.zero_()
+        written = _writable(delta)
         kernel = _native.diagonal_adjoint if diagonal else _native.dense_adjoint
         kernel(
-            to_dlpack(_matrix(A)),
+            to_dlpack(_readable(a, A)),
             to_dlpack(_row(g)),
             to_dlpack(_row(g_final)),
-            to_dlpack(delta),
+            to_dlpack(written),
             to_dlpack(d_h0),
-            None if states is None else to_dlpack(_row(states)),
-            None if h0 is None else to_dlpack(_row(h0)),
+            None if saved is None else to_dlpack(_row(saved[0])),
+            None if saved is None else to_dlpack(_row(saved[1])),
             None if d_A is None else to_dlpack(d_A),
             None if sums is None else to_dlpack(torch.view_as_real(sums).flatten(1) if sums.is_complex() else sums),
-            None if segments is None else to_dlpack(segments),
-            reverse,
+            None if table is None else to_dlpack(table),
+            view.reverse,
             torch.get_num_threads(),
         )
+        if written is not delta:
+            delta.copy_(written)
         if sums is not None:
-            d_A = _sum_by_group(sums, A, g.shape[0], segments).to(A.dtype)
+            d_A = _sum_by_group(sums, a, g.shape[0], table).to(a.dtype)
         return delta, d_h0, d_A
 
-    def outer_sum(self, gradient: Tensor, factor: Tensor, before: Tensor | None) -> Tensor:
+    def _adjoint_by_channel(
+        self, a: Tensor, g: Tensor, g_final: Tensor, view: View, saved: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The adjoint of arrays whose steps lie side by side: every channel is a row."""
+        by_channel = None if saved is None else (_rows(saved[0]), saved[1].reshape(-1, 1))
+        apart = Diagonal(_rows(a, g))
+        delta, d_h0, d_A = self._adjoint(apart, _rows(g), g_final.reshape(-1, 1), view, by_channel)
+        if d_A is not None:
+            by_row = d_A.view(a.shape[0], -1, a.shape[2], a.shape[1])
+            d_A = (by_row.sum(1) if by_row.shape[1] > 1 else by_row.squeeze(1)).transpose(1, 2)
+        return _from_rows(delta, g), d_h0.view(g_final.shape), d_A
+
+    def outer_sum(self, gradient: Tensor, factor: Tensor, before: Tensor | None = None) -> Tensor:
         """Return Σ gradient_t factor_t^H over (batch, time), the same bits on any number of threads."""
+        dtype = gradient.dtype
+        if dtype not in _DENSE:
+            wide = (x if x is None else x.to(carry_dtype(dtype)) for x in (gradient, factor, before))
+            return self.outer_sum(*wide).to(dtype)  # type: ignore[arg-type]
         if min(gradient.shape[2], factor.shape[2]) >= _LARGE:
             return _large_outer_sum(gradient, factor, before, False)
-        result = torch.empty(gradient.shape[2], factor.shape[2], dtype=gradient.dtype)
+        result = torch.empty(gradient.shape[2], factor.shape[2], dtype=dtype)
         _native.outer_sum(
             to_dlpack(_row(gradient)),
             to_dlpack(_row(factor)),
@@ -142,6 +190,45 @@ class NativeBackend:
             torch.get_num_threads(),
         )
         return result
+
+    def empty(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Return uninitialised memory, of the pool where it is large."""
+        return empty(shape, like)
+
+    def memory(self, device: torch.device) -> int:
+        """Return the machine's bytes."""
+        return device_memory(device)
+
+    def config(self) -> list[str]:
+        """Return the instruction set, the threads and the pool."""
+        pool = memory_stats()
+        team = "OpenMP" if _native.openmp else "built without OpenMP: the native backend runs on one"
+        return [
+            f"instruction set: {_native.isa()}, of {', '.join(_native.isas())} (RETROGRAD_ISA)",
+            f"threads: {torch.get_num_threads()} (torch.set_num_threads), {team}",
+            f"pool: keeps up to {pool['limit']} bytes (RETROGRAD_POOL_BYTES), {pool['cached']} now",
+        ]
+
+
+def _table(view: View) -> Tensor | None:
+    """Return the segments; None where every row is one sequence."""
+    if isinstance(view, Segments):
+        return view.table
+    assert isinstance(view, Rows)
+    return None
+
+
+def _large_gradient(a: Tensor, delta: Tensor, view: View, states: Tensor, h0: Tensor) -> Tensor:
+    """Return ∂L/∂W of wide dense transitions, ``(groups, 1, H, H)``, by torch's matrix product."""
+    before: Tensor | None = h0
+    if isinstance(view, Segments):
+        states, before = view.previous(states, h0), None
+    by_group = [
+        [None] * a.shape[0] if x is None else x.reshape(a.shape[0], -1, *x.shape[1:]).unbind()
+        for x in (delta, states, before)
+    ]
+    sums = [_large_outer_sum(d, h, first, view.reverse) for d, h, first in zip(*by_group, strict=True)]
+    return torch.stack(sums).unsqueeze(1)
 
 
 def _large_outer_sum(gradient: Tensor, factor: Tensor, before: Tensor | None, reverse: bool) -> Tensor:
@@ -185,10 +272,10 @@ def _sum_by_group(sums: Tensor, A: Tensor, batch: int, segments: Tensor | None) 
     return sums.new_zeros(A.shape[0], sums.shape[1]).index_add_(0, segments[:, 0] // rows, sums).unsqueeze(1)
 
 
-def _walks_time(A: Tensor, u: Tensor) -> bool:
+def _walks_time(a: Tensor, u: Tensor) -> bool:
     """Do u's steps lie side by side, as in a transposed (batch, width, time), so that a channel is best a row?"""
     side_by_side = u.stride(1) == 1 and u.stride(2) > 1 and u.shape[1] > 1
-    return A.ndim == 3 and side_by_side and A.shape[2] > 1 and (A.shape[1] == 1 or A.shape[0] == u.shape[0])
+    return side_by_side and a.shape[2] > 1 and (a.shape[1] == 1 or a.shape[0] == u.shape[0])
 
 
 def _rows(x: Tensor, like: Tensor | None = None) -> Tensor:
@@ -216,6 +303,15 @@ def _row(x: Tensor) -> Tensor:
     return x.contiguous()
 
 
-def _matrix(A: Tensor) -> Tensor:
-    A = _row(A)
-    return A if A.ndim == 3 or A.stride(-2) == A.shape[-1] else A.contiguous()
+def _readable(a: Tensor, A: Transition) -> Tensor:
+    """Return a transition's array readable by the kernels: a matrix row-major."""
+    a = _row(a)
+    return a if isinstance(A, Diagonal) or a.stride(-2) == a.shape[-1] else a.contiguous()
+
+
+def _writable(x: Tensor) -> Tensor:
+    """Return x if the kernels can write it, else memory of its shape that they can."""
+    width = x.shape[-1]
+    by_rows = x.stride(-1) == 1 or width == 1
+    matrices = x.ndim < 4 or x.stride(-2) == width or width == 1
+    return x if by_rows and matrices else empty(x.shape, x)

@@ -14,7 +14,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from retrograd import _native
+try:
+    from retrograd import _native
+except ImportError:  # torch's own allocation then serves; `retrograd.show_config` says why
+    _native = None  # type: ignore[assignment]
 
 __all__ = ["empty", "empty_cache", "linear", "memory_stats"]
 
@@ -34,7 +37,8 @@ _KINDS = {
 def empty(shape: Sequence[int], like: Tensor) -> Tensor:
     """Return an uninitialised contiguous tensor of ``like``'s dtype and device."""
     dtype = like.dtype
-    if math.prod(shape) * dtype.itemsize < SMALLEST or like.device.type != "cpu" or dtype not in _KINDS:
+    plain = _native is None or like.device.type != "cpu" or dtype not in _KINDS
+    if plain or math.prod(shape) * dtype.itemsize < SMALLEST:
         return torch.empty(shape, dtype=dtype, device=like.device)
     return _native.empty(list(shape), *_KINDS[dtype])
 
@@ -57,7 +61,8 @@ def empty_cache() -> None:
     >>> memory_stats()["cached"]
     0
     """
-    _native.pool_release()
+    if _native is not None:
+        _native.pool_release()
 
 
 def memory_stats() -> dict[str, int]:
@@ -69,4 +74,5 @@ def memory_stats() -> dict[str, int]:
     >>> sorted(memory_stats())
     ['cached', 'fresh', 'in_use', 'limit', 'peak_in_use', 'reused']
     """
-    return _native.pool_stats()
+    names = ("in_use", "cached", "peak_in_use", "limit", "fresh", "reused")
+    return dict.fromkeys(names, 0) if _native is None else _native.pool_stats()

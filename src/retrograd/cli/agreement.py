@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retrograd.core.backend import BACKENDS
+from retrograd.core.backend import BACKENDS, Spec
 from retrograd.core.scan import scan
 from retrograd.core.transition import Dense
 from retrograd.rnn.bptt import bptt
@@ -80,8 +80,8 @@ def agreement(
         oracle = _oracle(problem, target, feedback)
         sizes = _sizes(problem, target, feedback)
         narrow = {name: value.to(precision) for name, value in problem.items()}
-        A = _transition(narrow, feedback).normal()
-        serving = [name for name, b in BACKENDS.items() if b.why_not(A, narrow["x"] @ narrow["weight_ih"].mT) is None]
+        spec = Spec.of(_transition(narrow, feedback), narrow["x"])
+        serving = [name for name, backend in BACKENDS.items() if backend.why_not(spec) is None]
         for backend in serving:
             ways: list[tuple[str, Callable[..., Result]]] = [
                 ("bptt", lambda *a: _by_bptt(*a, gradient=gradient)),

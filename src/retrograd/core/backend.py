@@ -1,101 +1,203 @@
-"""The seam: a backend gives two raw functions, ``scan`` and its fused ``adjoint``, with no autograd inside.
+"""The seam between the scan and the devices: what a backend gives, which there are, and which one serves a call.
 
-Everything above (broadcasting, checks, packing, autograd) is written once; a new device is one file here.
+Everything above (broadcasting, checks, kinds of sequence, autograd) is written once. A device is one file in
+:mod:`retrograd.backends`, which registers what it has; this module imports none of them. :func:`select` runs once per
+public call, above every loop, and the backend it returns runs every part of the result.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from functools import cache, lru_cache
 from importlib.metadata import version
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from retrograd import _native
-from retrograd.backends.native import NativeBackend
-from retrograd.backends.reference import ReferenceBackend
-from retrograd.core.sequences import previous_states
+from retrograd.core.transition import Transition
 
-__all__ = ["BACKENDS", "Backend", "outer_sum", "select", "show_config"]
+if TYPE_CHECKING:
+    from retrograd.core.sequences import Sequences, View
+
+__all__ = [
+    "BACKENDS",
+    "MISSING",
+    "Backend",
+    "Spec",
+    "device_memory",
+    "empty",
+    "register",
+    "register_missing",
+    "select",
+    "show_config",
+]
+
+
+class Spec(NamedTuple):
+    """What a backend is asked to serve: everything that its answer may depend on, and no sizes.
+
+    Attributes:
+        device: where the arrays lie.
+        dtype: of the arrays.
+        structure: of the transition (:data:`retrograd.core.transition.STRUCTURES`).
+        invariant: whether A_t is the same at every step.
+        sequences: ``"whole"``, ``"padded"`` or ``"packed"``.
+        reset: whether steps may be cut off from the ones before them.
+        reverse: the direction.
+        wanted: ``"gradient"``, the scan, its adjoint and the gradients of A and of weights; or ``"states"`` alone.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    structure: str
+    invariant: bool = True
+    sequences: str = "whole"
+    reset: bool = False
+    reverse: bool = False
+    wanted: str = "gradient"
+
+    @classmethod
+    def of(cls, A: Transition, u: Tensor, sequences: Sequences | None = None, reverse: bool = False) -> Spec:
+        """Return the specification of a scan of u ``(batch, time, width)``."""
+        kind, reset = ("whole", False) if sequences is None else (sequences.kind, sequences.reset is not None)
+        return cls(u.device, u.dtype, A.structure, A.invariant, kind, reset, reverse)
 
 
 class Backend(Protocol):
-    """What a device has to give. Shapes as in :mod:`retrograd.core.transition`; T ≥ 1.
+    """What a device has to give. No autograd inside: each method reads values and writes values.
 
-    The reverse scan runs from the last step to the first: h_t = A_t h_{t+1} + u_t, h_0 standing after the end.
+    Shapes: A in normal form (:mod:`retrograd.core.transition`), u, states, g and δ ``(batch, time, width)``, h0 and
+    g_final a row for each sequence; batch, time and width ≥ 1. Any strides. ``view`` says which steps follow one
+    another and in which direction; in reverse h_t = A_t h_{t+1} + u_t, h_0 standing after the end.
+
+    Attributes:
+        name: what ``backend=`` and ``RETROGRAD_BACKEND`` call it.
+        view: the view of sequences that it takes, ``"segments"`` or ``"steps"`` (:mod:`retrograd.core.sequences`).
+        devices: types of device that it has memory on, () for any.
     """
 
     name: str
+    view: str
+    devices: tuple[str, ...]
 
-    def why_not(self, A: Tensor, u: Tensor) -> str | None:
-        """Return why this problem cannot be served, or None."""
+    def why_not(self, spec: Spec) -> str | None:
+        """Return why this problem cannot be served, or None. Asked once for equal specifications."""
 
-    def scan(self, A: Tensor, u: Tensor, h0: Tensor, reverse: bool, segments: Tensor | None = None) -> Tensor:
-        """Return h_t = A_t h_{t-1} + u_t for every t, ``(batch, time, width)``; zero in padding.
-
-        ``segments`` says which steps follow one another (`core/sequences.py`); without it, h0 has a row for each
-        of u. A segment that nothing stands before begins with h_t = u_t.
-        """
+    def scan(self, A: Transition, u: Tensor, h0: Tensor, view: View = ..., out: Tensor | None = None) -> Tensor:
+        """Return h_t = A_t h_{t-1} + u_t for every t; zero in padding. ``out``, if given, is written and returned."""
 
     def adjoint(
         self,
-        A: Tensor,
+        A: Transition,
         g: Tensor,
         g_final: Tensor,
-        reverse: bool,
+        view: View = ...,
         states: Tensor | None = None,
         h0: Tensor | None = None,
-        segments: Tensor | None = None,
-        out: tuple[Tensor | None, Tensor | None] = (None, None),
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        out: tuple[Tensor | None, Sequence[Tensor] | None] = (None, None),
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...] | None]:
         """Return (δ, ∂L/∂h_0, ∂L/∂A), the last only when ``states`` and ``h0`` are given.
 
-        ``out`` is memory for δ and, of a time-varying A, ∂L/∂A, which a backend may use; what it returns is the result.
+        ∂L/∂A is an array for each of A's, in normal form. ``out`` is memory for δ and for ∂L/∂A: what is given is
+        written, and is what is returned.
 
         δ_T = g_T + g_final;  δ_{t-1} = g_{t-1} + A_t^H δ_t;  ∂L/∂h_0 = A_1^H δ_1;  ∂L/∂A_t = δ_t h_{t-1}^H.
         """
 
+    def outer_sum(self, gradient: Tensor, factor: Tensor, before: Tensor | None = None) -> Tensor:
+        """Return a weight's gradient, Σ gradient_t factor_t^H over (batch, time): ``(H, I)``.
 
-# In order of preference: `auto` takes the first that serves.
-BACKENDS: dict[str, Backend] = {b.name: b for b in (NativeBackend(), ReferenceBackend())}
+        Args:
+            gradient: ``(batch, time, H)``.
+            factor: ``(batch, time, I)``.
+            before: ``(batch, I)``: each gradient then meets the factor of the step before it, the first one this.
+        """
+
+    def empty(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Return uninitialised contiguous memory of ``like``'s dtype and device."""
+
+    def memory(self, device: torch.device) -> int:
+        """Return how many bytes the device has: the budget of ``memory="auto"`` is a part of it."""
+
+    def config(self) -> list[str]:
+        """Return what :func:`show_config` should say beside whether it serves."""
 
 
-def select(name: str, A: Tensor, u: Tensor) -> Backend:
+# In order of preference: "auto" takes the first that serves.
+BACKENDS: dict[str, Backend] = {}
+# Those that could not be loaded, and why.
+MISSING: dict[str, str] = {}
+_FORCED = os.environ.get("RETROGRAD_BACKEND", "") or "auto"
+
+
+def register(backend: Backend) -> None:
+    """Add a backend behind those that there are."""
+    BACKENDS[backend.name] = backend
+    _chosen.cache_clear()
+    _with_memory_on.cache_clear()
+
+
+def register_missing(name: str, reason: str) -> None:
+    """Note that a backend could not be loaded, and why."""
+    MISSING[name] = reason
+
+
+def select(name: str, spec: Spec) -> Backend:
     """Return the backend called ``name``; for ``"auto"``, the first that can serve.
+
+    ``RETROGRAD_BACKEND``, read when the package is imported, is the name wherever ``"auto"`` was given.
 
     Raises:
         ValueError: there is none of that name, or it cannot serve this problem (with its reason).
     """
-    if name != "auto":
-        if name not in BACKENDS:
-            raise ValueError(f"backend is {name!r}, expected 'auto' or one of {', '.join(map(repr, BACKENDS))}")
-        reason = BACKENDS[name].why_not(A, u)
-        if reason is not None:
-            raise ValueError(f"backend {name!r} cannot serve this scan: {reason}; use backend='auto'")
-        return BACKENDS[name]
-    return next(b for b in BACKENDS.values() if b.why_not(A, u) is None)
+    return _choose(name, spec) if torch.compiler.is_compiling() else _chosen(name, spec)
 
 
-def outer_sum(gradient: Tensor, factor: Tensor, before: Tensor | None = None) -> Tensor:
-    """Return a weight's gradient, Σ gradient_t factor_t^H over (batch, time): ``(H, I)``; not differentiable.
+def _choose(name: str, spec: Spec) -> Backend:
+    source = "backend"
+    if name == "auto" and _FORCED != "auto":
+        name, source = _FORCED, "RETROGRAD_BACKEND"
+    if name == "auto":
+        return next(b for b in BACKENDS.values() if b.why_not(spec) is None)
+    if name not in BACKENDS:
+        why = f" ({name!r} could not be loaded: {MISSING[name]})" if name in MISSING else ""
+        known = ", ".join(map(repr, BACKENDS))
+        raise ValueError(f"{source} is {name!r}, expected 'auto' or one of {known}{why}")
+    reason = BACKENDS[name].why_not(spec)
+    if reason is not None:
+        raise ValueError(f"{source} {name!r} cannot serve this scan: {reason}; use backend='auto'")
+    return BACKENDS[name]
 
-    Args:
-        gradient: ``(batch, time, H)``.
-        factor: ``(batch, time, I)``.
-        before: ``(batch, I)``: each gradient then meets the factor of the step before it, the first one this.
-    """
-    native = NativeBackend()
-    if native.why_not(gradient[None], gradient) is None:  # asked as of a dense transition
-        return native.outer_sum(gradient, factor, before)
-    if before is not None:
-        factor = previous_states(factor, before, False)
-    return gradient.flatten(0, 1).mT @ factor.flatten(0, 1).conj()
+
+_chosen = lru_cache(maxsize=1024)(_choose)
+
+
+def empty(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Return uninitialised contiguous memory of ``like``'s dtype and device, from its first backend's pool."""
+    return _with_memory_on(like.device.type).empty(shape, like)
+
+
+@cache
+def _with_memory_on(device: str) -> Backend:
+    return next(b for b in BACKENDS.values() if not b.devices or device in b.devices)
+
+
+def device_memory(device: torch.device) -> int:
+    """Return how many bytes of memory a device has; of one that does not say, 8 GiB."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not POSIX
+        return 1 << 33
 
 
 def show_config() -> None:
     """Print what a report of a bug or of a time should say: versions, backends, instruction sets, threads, memory.
 
-    A backend is asked for the usual case, a float32 scan on the CPU.
+    A backend is asked for the usual case, a float32 scan of diagonal transitions, on the CPU and on the GPU.
 
     Examples:
         >>> show_config()
@@ -103,19 +205,15 @@ def show_config() -> None:
         backends
           native: serves...
     """
-    A, u = torch.zeros(1, 1, 1), torch.zeros(1, 1, 1)
     lines = [f"retrograd {version('retrograd')}, torch {torch.__version__}", "backends"]
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     for name, backend in BACKENDS.items():
-        reason = backend.why_not(A, u)
-        lines.append(f"  {name}: {'serves' if reason is None else f'does not serve: {reason}'}")
-    pool = _native.pool_stats()
-    lines += [
-        f"instruction set: {_native.isa()}, of {', '.join(_native.isas())} (RETROGRAD_ISA)",
-        f"threads: {torch.get_num_threads()} (torch.set_num_threads), {_threading()}",
-        f"pool: keeps up to {pool['limit']} bytes (RETROGRAD_POOL_BYTES), {pool['cached']} now",
-    ]
+        reasons = [backend.why_not(Spec(torch.device(d), torch.float32, "diagonal")) for d in devices]
+        serves = " and ".join(d for d, reason in zip(devices, reasons, strict=True) if reason is None)
+        lines.append(f"  {name}: " + (f"serves {serves}" if serves else f"does not serve: {reasons[-1]}"))
+    lines += [f"  {name}: could not be loaded: {reason}" for name, reason in MISSING.items()]
+    if _FORCED != "auto":
+        lines.append(f"RETROGRAD_BACKEND: {_FORCED} runs whatever names no backend")
+    for backend in BACKENDS.values():
+        lines += backend.config()
     print("\n".join(lines))
-
-
-def _threading() -> str:
-    return "OpenMP" if _native.openmp else "built without OpenMP: the native backend runs on one"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from retrograd.core.backend import select
-from retrograd.core.saving import Memory, chunk_steps, scan_in_memory
-from retrograd.core.sequences import segments_of
-from retrograd.core.transition import Dense, Diagonal, Transition
+from retrograd.core import observe
+from retrograd.core.adjoint import differentiable_scan
+from retrograd.core.backend import Backend, Spec, select
+from retrograd.core.dispatch import is_watched
+from retrograd.core.saving import SMALL, Memory, chunk_steps
+from retrograd.core.sequences import BACKWARD, FORWARD, Sequences, View
+from retrograd.core.transition import Transition
 from retrograd.errors import require_floating, require_shape
 
 __all__ = ["scan"]
@@ -45,8 +49,8 @@ def scan(
             does not enter: h_t = u_t. Goes with lengths and cu_seqlens too.
         memory: what is kept of the states for the gradient of A, beside what the caller keeps: ``"all"``; ``"sqrt"``,
             those at the borders of chunks, O(√T), each chunk being run again in the backward pass; a number of bytes
-            for borders and one chunk; or ``"auto"``: all, unless they are larger than an eighth of the machine's
-            memory. Results differ by rounding at most. (Transformed, traced and forward-mode calls keep all.)
+            for borders and one chunk; or ``"auto"``: all, unless they are larger than an eighth of the memory of u's
+            device. Results differ by rounding at most. (Transformed, traced and forward-mode calls keep all.)
         backend: ``"auto"`` or the name of one: ``"native"`` (C++ on the CPU), ``"reference"`` (the plain loop).
 
     Returns:
@@ -59,6 +63,7 @@ def scan(
         ValueError: shapes or lengths do not fit, arrays lie on different devices, or the backend named cannot serve.
 
     Examples:
+        >>> from retrograd import Diagonal
         >>> states, final = scan(Diagonal(torch.tensor([0.5])), torch.ones(3, 1))
         >>> states.squeeze(-1), final
         (tensor([1.0000, 1.5000, 1.7500]), tensor([1.7500]))
@@ -66,7 +71,7 @@ def scan(
         tensor([[1.0000],
                 [1.5000]])
     """
-    if not isinstance(A, (Dense, Diagonal)):
+    if not isinstance(A, Transition):
         raise TypeError(f"A is {type(A).__name__}, expected retrograd.Dense(W) or retrograd.Diagonal(a)")
     require_floating("u", u)
     if h0 is not None:
@@ -80,37 +85,60 @@ def scan(
         reset = reset.unsqueeze(0) if isinstance(reset, Tensor) else reset
         if lengths is not None:
             raise ValueError("lengths was given with u of (time, width): it needs u of (batch, time, width)")
-    a = A.normal()
-    segments, sequences = None, u.shape[0]
+    sequences = None
     if lengths is not None or packed or reset is not None:
-        segments = segments_of(u.shape[0], u.shape[1], lengths, cu_seqlens, reset, reverse)
-        sequences = u.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
-    _check(a, u, h0, sequences)
-    h0 = u.new_zeros(sequences, u.shape[2]) if h0 is None else h0
-    if not a.dtype == u.dtype == h0.dtype:
-        dtype = torch.promote_types(torch.promote_types(a.dtype, u.dtype), h0.dtype)
-        a, u, h0 = a.to(dtype), u.to(dtype), h0.to(dtype)
-    if u.shape[1] == 0:
-        chunk_steps(memory, u.shape[0], 0, u.shape[2], u.element_size())  # a memory that cannot be is refused here too
-        states, final = u * 1, h0 + a[..., :0].sum()  # no step reads A: its gradient is zero, not None
+        sequences = Sequences(u.shape[0], u.shape[1], lengths, cu_seqlens, reset, reverse)
+    _check(A, u, h0, sequences)
+    if h0 is None:
+        h0 = u.new_zeros(u.shape[0] if sequences is None else sequences.count, u.shape[2])
+    if not A.dtype == u.dtype == h0.dtype:
+        dtype = torch.promote_types(torch.promote_types(A.dtype, u.dtype), h0.dtype)
+        A, u, h0 = A.to(dtype), u.to(dtype), h0.to(dtype)
+    kernels = select(backend, Spec.of(A, u, sequences, reverse))
+    view: View = BACKWARD if reverse else FORWARD
+    if sequences is not None:
+        view = sequences.view(kernels.view, u.device)
+    chunk = _chunk(memory, A, u, h0, kernels)
+    if u.shape[1] == 0 or u.shape[0] == 0 or u.shape[2] == 0:
+        # Nothing is computed, and every gradient is zero, not None.
+        nothing = sum(x.flatten()[:0].sum() for x in (*A.tensors, u, h0))
+        states, final = u + nothing, h0 + nothing
     else:
-        states, final = scan_in_memory(a, u, h0, reverse, select(backend, a, u).name, segments, memory)
+        states, final = differentiable_scan(A, u, h0, view, kernels.name, chunk)
+    if observe.observers and not is_watched(*A.tensors, u, h0):
+        seen = observe.Seen(A, u, h0, states, final, sequences, reverse, kernels.name)
+        for observer in observe.observers:
+            observer(seen)
     return states if batched else states[0], final if batched or packed else final[0]
 
 
-def _check(a: Tensor, u: Tensor, h0: Tensor | None, sequences: int) -> None:
+def _chunk(memory: Memory, A: Transition, u: Tensor, h0: Tensor, backend: Backend) -> int:
+    """Return how many steps lie between the states that are kept for the gradient of A; 0 where all are.
+
+    Inside a transformation of torch.func, in forward mode and in a traced graph all states are kept: there the
+    transformation decides, and sizes may be symbols.
+    """
+    if memory == "all" or is_watched(u, h0, *A.tensors) or (memory == "auto" and u.nbytes <= SMALL):
+        return 0
+    available = backend.memory(u.device) if memory == "auto" else None
+    steps = chunk_steps(memory, u.shape[0], u.shape[1], u.shape[2], u.element_size(), available)
+    if steps >= u.shape[1] or forward_ad._current_level >= 0:
+        return 0
+    return steps if torch.is_grad_enabled() and any(x.requires_grad for x in A.tensors) else 0
+
+
+def _check(A: Transition, u: Tensor, h0: Tensor | None, sequences: Sequences | None) -> None:
     batch, time, width = u.shape
-    if a.shape[-1] != width:
-        raise ValueError(f"A has width {a.shape[-1]}, u has {width}: they must be equal")
-    if a.shape[1] not in (1, time):
-        raise ValueError(f"A has {a.shape[1]} steps, u has {time}: A needs 1 or {time}")
-    if a.shape[0] not in (1, batch):
-        raise ValueError(f"A has batch {a.shape[0]}, u has {batch}: A needs 1 or {batch} (expand u if it is shared)")
-    if u.device != a.device:
-        raise ValueError(f"u is on {u.device}, A on {a.device}: move both to one device")
+    if A.width != width:
+        raise ValueError(f"A has width {A.width}, u has {width}: they must be equal")
+    if A.steps not in (1, time):
+        raise ValueError(f"A has {A.steps} steps, u has {time}: A needs 1 or {time}")
+    if A.groups not in (1, batch):
+        raise ValueError(f"A has batch {A.groups}, u has {batch}: A needs 1 or {batch} (expand u if it is shared)")
+    if u.device != A.device:
+        raise ValueError(f"u is on {u.device}, A on {A.device}: move both to one device")
     if h0 is not None:
-        if h0.device != a.device:
-            raise ValueError(f"h0 is on {h0.device}, A on {a.device}: move both to one device")
-        require_shape(
-            "h0", h0, ("sequences", "width") if sequences != batch else ("batch", "width"), (sequences, width)
-        )
+        if h0.device != u.device:
+            raise ValueError(f"h0 is on {h0.device}, A on {u.device}: move both to one device")
+        count = batch if sequences is None else sequences.count
+        require_shape("h0", h0, ("sequences" if count != batch else "batch", "width"), (count, width))

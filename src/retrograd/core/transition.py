@@ -1,26 +1,186 @@
-"""What A_t is: its structure, its shapes, its action and its gradient.
+"""What A_t is: a structure, its arrays, its action and its gradient.
 
-Inside, a transition is one tensor whose rank tells the structure: ``(groups, steps, D)`` is diagonal and
-``(groups, steps, H, H)`` dense. ``groups`` divides the batch: row ``b`` uses the transition ``b // (batch / groups)``;
-``steps`` is 1 for a time-invariant transition. Nothing is ever expanded to (batch, time).
+A structure is a class. In *normal form* each of its arrays is ``(groups, steps, ...)``: ``groups`` divides the batch,
+row ``b`` uses the transition ``b // (batch / groups)``; ``steps`` is 1 for a time-invariant transition. Nothing is ever
+expanded to (batch, time). A new structure is a subclass with ``apply``, ``apply_adjoint``, ``gradient`` and
+``product``: the reference backend, every derivative and vmap then work with it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from retrograd.errors import require_floating
 
-__all__ = ["Dense", "Diagonal", "Transition", "apply_adjoint", "apply_transition", "transition_gradient"]
+__all__ = ["STRUCTURES", "Dense", "Diagonal", "Transition"]
 
+STRUCTURES: dict[str, type[Transition]] = {}
 _ONES = (1, 1)
 
 
-@dataclass(frozen=True, eq=False)
-class Dense:
+class Transition(ABC):
+    """A linear map h ↦ A_t h for every step t.
+
+    Attributes:
+        structure: the name of the class in :data:`STRUCTURES`.
+        ranks: how many axes each array has behind ``(groups, steps)``.
+        tensors: the arrays as they were given, with axes that broadcast to ``(batch, time, ...)``.
+    """
+
+    structure: ClassVar[str]
+    ranks: ClassVar[tuple[int, ...]]
+    tensors: tuple[Tensor, ...]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        STRUCTURES[cls.structure] = cls
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor]) -> Transition:
+        """Return the transition of arrays that were checked before."""
+        made = object.__new__(cls)
+        made.tensors = tuple(tensors)
+        return made
+
+    # --- what a structure defines: one step, for arrays and states that broadcast ---
+
+    @staticmethod
+    @abstractmethod
+    def apply(arrays: Sequence[Tensor], x: Tensor) -> Tensor:
+        """Return A x for arrays ``(..., *)`` without their step axis and x ``(..., width)``."""
+
+    @staticmethod
+    @abstractmethod
+    def apply_adjoint(arrays: Sequence[Tensor], x: Tensor) -> Tensor:
+        """Return A^H x for arrays ``(..., *)`` without their step axis and x ``(..., width)``."""
+
+    @abstractmethod
+    def gradient(self, delta: Tensor, previous: Tensor) -> tuple[Tensor, ...]:
+        """Return ∂L/∂A_t = δ_t h_{t-1}^H, kept to the structure and summed where A is shared.
+
+        Args:
+            delta: δ_t = ∂L/∂h_t, ``(batch, time, width)``.
+            previous: h_{t-1}, ``(batch, time, width)``.
+
+        Returns:
+            one array of the shape of each of :attr:`arrays`.
+        """
+
+    @abstractmethod
+    def product(self, earlier: Transition) -> Transition:
+        """Return A_t · earlier_t, step by step, in the same structure."""
+
+    # --- what follows ---
+
+    @property
+    def arrays(self) -> tuple[Tensor, ...]:
+        """The arrays in normal form, ``(groups, steps, ...)``: views of :attr:`tensors`."""
+        return tuple(
+            x if x.ndim == 2 + rank else x.view(*_ONES[: 2 + rank - x.ndim], *x.shape)
+            for x, rank in zip(self.tensors, self.ranks, strict=True)
+        )
+
+    def normal(self) -> Tensor:
+        """Return the first array in normal form, ``(groups, steps, ...)``."""
+        return self.arrays[0]
+
+    @property
+    def groups(self) -> int:
+        """How many parts of the batch have a transition of their own."""
+        return max(self._axis(-2, x, rank) for x, rank in zip(self.tensors, self.ranks, strict=True))
+
+    @property
+    def steps(self) -> int:
+        """1 for a time-invariant transition, else the time."""
+        return max(self._axis(-1, x, rank) for x, rank in zip(self.tensors, self.ranks, strict=True))
+
+    @staticmethod
+    def _axis(axis: int, x: Tensor, rank: int) -> int:
+        at = x.ndim - rank + axis
+        return x.shape[at] if at >= 0 else 1
+
+    @property
+    def invariant(self) -> bool:
+        """Whether A_t is the same at every step."""
+        return self.steps == 1
+
+    @property
+    def width(self) -> int:
+        """How many numbers a state has."""
+        return self.tensors[0].shape[-1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the first array."""
+        return self.tensors[0].dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the first array lies."""
+        return self.tensors[0].device
+
+    def to(self, dtype: torch.dtype) -> Transition:
+        """Return the transition in another dtype."""
+        return self.of([x.to(dtype) for x in self.tensors])
+
+    def detach(self) -> Transition:
+        """Return the transition without its history."""
+        return self.of([x.detach() for x in self.tensors])
+
+    def at(self, steps: slice) -> Transition:
+        """Return the transitions of some steps."""
+        return self.of([x if x.shape[1] == 1 else x[:, steps] for x in self.arrays])
+
+    def at_step(self, t: int, batch: int) -> list[Tensor]:
+        """Return the arrays of step t without a step axis, for a row of ``(batch, width)`` each, or one for all."""
+        found = [x[:, 0 if x.shape[1] == 1 else t] for x in self.arrays]
+        return [x if x.shape[0] in (1, batch) else x.repeat_interleave(batch // x.shape[0], 0) for x in found]
+
+    def act(self, x: Tensor) -> Tensor:
+        """Return A_t x_t for every step of x ``(batch, time, width)``."""
+        return self._by_group(self.apply, x)
+
+    def adjoint_act(self, x: Tensor) -> Tensor:
+        """Return A_t^H x_t for every step of x ``(batch, time, width)``."""
+        return self._by_group(self.apply_adjoint, x)
+
+    def _by_group(self, apply: Any, x: Tensor) -> Tensor:
+        groups = self.groups
+        grouped = x.reshape(groups, x.shape[0] // groups, *x.shape[1:])
+        result: Tensor = apply([array.unsqueeze(1) for array in self.arrays], grouped)
+        return result.reshape(x.shape)
+
+    def tangent_act(self, tangents: Sequence[Tensor | None], x: Tensor) -> Tensor | None:
+        """Return Ȧ_t x_t for tangents of :attr:`tensors`; None where all are None. A is linear in each array."""
+        return self._sum_over(tangents, lambda A: A.act(x))
+
+    def tangent_adjoint_act(self, tangents: Sequence[Tensor | None], x: Tensor) -> Tensor | None:
+        """Return Ȧ_t^H x_t for tangents of :attr:`tensors`; None where all are None."""
+        return self._sum_over(tangents, lambda A: A.adjoint_act(x))
+
+    def _sum_over(self, tangents: Sequence[Tensor | None], acted: Any) -> Tensor | None:
+        total: Tensor | None = None
+        for i, tangent in enumerate(tangents):
+            if tangent is not None:
+                part = acted(self.of([*self.tensors[:i], tangent, *self.tensors[i + 1 :]]))
+                total = part if total is None else total + part
+        return total
+
+    def like_given(self, gradient: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return arrays in normal form in the shapes of :attr:`tensors`."""
+        return tuple(d if d.ndim == x.ndim else d.view(x.shape) for d, x in zip(gradient, self.tensors, strict=True))
+
+    def __repr__(self) -> str:
+        x = self.tensors[0]
+        return f"{type(self).__name__}(shape={tuple(x.shape)}, dtype={x.dtype}, device={str(x.device)!r})"
+
+
+class Dense(Transition):
     """Dense transitions: h_t = W_t h_{t-1} + u_t.
 
     Args:
@@ -32,25 +192,52 @@ class Dense:
         ValueError: ``W`` is not square or has another rank.
 
     Examples:
-        >>> Dense(torch.eye(3)).W.shape
-        torch.Size([3, 3])
+        >>> Dense(torch.eye(3))
+        Dense(shape=(3, 3), dtype=torch.float32, device='cpu')
     """
 
-    W: Tensor
+    structure = "dense"
+    ranks = (2,)
 
-    def __post_init__(self) -> None:
-        _check_array("Dense", "W", self.W, 2, 4, "(H, H), (T, H, H), (B, 1, H, H) or (B, T, H, H)")
-        if self.W.shape[-1] != self.W.shape[-2]:
-            raise ValueError(f"Dense: W has shape {tuple(self.W.shape)}, expected square matrices (..., H, H)")
+    def __init__(self, W: Tensor) -> None:
+        require_floating("Dense: W", W)
+        if not 2 <= W.ndim <= 4:
+            raise ValueError(_rank("Dense: W", W, "(H, H), (T, H, H), (B, 1, H, H) or (B, T, H, H)"))
+        if W.shape[-1] != W.shape[-2]:
+            raise ValueError(f"Dense: W has shape {tuple(W.shape)}, expected square matrices (..., H, H)")
+        self.tensors = (W,)
 
-    def normal(self) -> Tensor:
-        """Return W as ``(groups, steps, H, H)``."""
-        shape = self.W.shape
-        return self.W if len(shape) == 4 else self.W.view(*_ONES[: 4 - len(shape)], *shape)
+    @property
+    def W(self) -> Tensor:
+        """The matrices, as given."""
+        return self.tensors[0]
+
+    @staticmethod
+    def apply(arrays: Sequence[Tensor], x: Tensor) -> Tensor:
+        """Return W x."""
+        return (arrays[0] @ x.unsqueeze(-1)).squeeze(-1)
+
+    @staticmethod
+    def apply_adjoint(arrays: Sequence[Tensor], x: Tensor) -> Tensor:
+        """Return W^H x."""
+        return (arrays[0].mH @ x.unsqueeze(-1)).squeeze(-1)
+
+    def gradient(self, delta: Tensor, previous: Tensor) -> tuple[Tensor, ...]:
+        """Return Σ δ_t h_{t-1}^H: of a time-invariant W one matrix product over all (batch, time) of a group."""
+        W = self.normal()
+        d, h = (x.reshape(W.shape[0], x.shape[0] // W.shape[0], *x.shape[1:]) for x in (delta, previous))
+        if W.shape[1] == 1:
+            product = d.flatten(1, 2).transpose(1, 2) @ h.flatten(1, 2).conj()
+        else:
+            product = d.permute(0, 2, 3, 1) @ h.permute(0, 2, 1, 3).conj()
+        return (product.reshape(W.shape),)
+
+    def product(self, earlier: Transition) -> Dense:
+        """Return W_t · earlier_t."""
+        return Dense(self.normal() @ earlier.normal())
 
 
-@dataclass(frozen=True, eq=False)
-class Diagonal:
+class Diagonal(Transition):
     """Diagonal transitions: h_t = a_t * h_{t-1} + u_t, element by element.
 
     Args:
@@ -66,66 +253,45 @@ class Diagonal:
         tensor([1., 1., 1.])
     """
 
-    a: Tensor
+    structure = "diagonal"
+    ranks = (1,)
 
-    def __post_init__(self) -> None:
-        _check_array("Diagonal", "a", self.a, 1, 3, "(D,), (T, D), (B, 1, D) or (B, T, D)")
+    def __init__(self, a: Tensor) -> None:
+        require_floating("Diagonal: a", a)
+        if not 1 <= a.ndim <= 3:
+            raise ValueError(_rank("Diagonal: a", a, "(D,), (T, D), (B, 1, D) or (B, T, D)"))
+        self.tensors = (a,)
 
     @classmethod
     def from_log(cls, log_a: Tensor) -> Diagonal:
         """Return the transition exp(log_a): positive gates (real) or log-polar ones (complex)."""
         return cls(torch.exp(log_a))
 
-    def normal(self) -> Tensor:
-        """Return a as ``(groups, steps, D)``."""
-        shape = self.a.shape
-        return self.a if len(shape) == 3 else self.a.view(*_ONES[: 3 - len(shape)], *shape)
+    @property
+    def a(self) -> Tensor:
+        """The diagonals, as given."""
+        return self.tensors[0]
+
+    @staticmethod
+    def apply(arrays: Sequence[Tensor], x: Tensor) -> Tensor:
+        """Return a * x."""
+        return arrays[0] * x
+
+    @staticmethod
+    def apply_adjoint(arrays: Sequence[Tensor], x: Tensor) -> Tensor:
+        """Return conj(a) * x."""
+        return arrays[0].conj() * x
+
+    def gradient(self, delta: Tensor, previous: Tensor) -> tuple[Tensor, ...]:
+        """Return Σ δ_t * conj(h_{t-1})."""
+        a = self.normal()
+        d, h = (x.reshape(a.shape[0], x.shape[0] // a.shape[0], *x.shape[1:]) for x in (delta, previous))
+        return ((d * h.conj()).sum(dim=(1, 2) if a.shape[1] == 1 else 1).reshape(a.shape),)
+
+    def product(self, earlier: Transition) -> Diagonal:
+        """Return a_t * earlier_t."""
+        return Diagonal(self.normal() * earlier.normal())
 
 
-Transition = Dense | Diagonal
-
-
-def _check_array(owner: str, name: str, array: Tensor, low: int, high: int, shapes: str) -> None:
-    require_floating(f"{owner}: {name}", array)
-    if not low <= array.ndim <= high:
-        raise ValueError(f"{owner}: {name} has shape {tuple(array.shape)}, expected {shapes}")
-
-
-def _by_group(A: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return A as (groups, 1, steps, ...) and x as (groups, rows, time, width), which broadcast."""
-    groups = A.shape[0]
-    return A.unsqueeze(1), x.reshape(groups, x.shape[0] // groups, *x.shape[1:])
-
-
-def apply_transition(A: Tensor, x: Tensor) -> Tensor:
-    """Return A_t x_t for every step of x ``(batch, time, width)``."""
-    A_, x_ = _by_group(A, x)
-    y = A_ * x_ if A.ndim == 3 else (A_ @ x_.unsqueeze(-1)).squeeze(-1)
-    return y.reshape(x.shape)
-
-
-def apply_adjoint(A: Tensor, x: Tensor) -> Tensor:
-    """Return A_t^H x_t for every step of x ``(batch, time, width)``."""
-    return apply_transition(A.conj() if A.ndim == 3 else A.mH, x)
-
-
-def transition_gradient(A: Tensor, delta: Tensor, previous: Tensor) -> Tensor:
-    """Return ∂L/∂A_t = δ_t h_{t-1}^H, kept to A's structure and summed where A is shared.
-
-    Args:
-        A: the transition, ``(groups, steps, D)`` or ``(groups, steps, H, H)``; only its shape is used.
-        delta: δ_t = ∂L/∂h_t, ``(batch, time, width)``.
-        previous: h_{t-1}, ``(batch, time, width)``.
-
-    For a time-invariant dense A the sum over (batch, time) is one matrix product.
-    """
-    _, d = _by_group(A, delta)
-    _, h = _by_group(A, previous)
-    invariant = A.shape[1] == 1
-    if A.ndim == 3:
-        return (d * h.conj()).sum(dim=(1, 2) if invariant else 1).reshape(A.shape)
-    if invariant:
-        product = d.flatten(1, 2).transpose(1, 2) @ h.flatten(1, 2).conj()
-    else:
-        product = d.permute(0, 2, 3, 1) @ h.permute(0, 2, 1, 3).conj()
-    return product.reshape(A.shape)
+def _rank(name: str, x: Tensor, shapes: str) -> str:
+    return f"{name} has shape {tuple(x.shape)}, expected {shapes}"

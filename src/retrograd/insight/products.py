@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from retrograd.backends.pool import empty
-from retrograd.core.backend import outer_sum, select
+from retrograd.core.backend import Spec, select
+from retrograd.core.transition import Dense
 from retrograd.errors import InputError
 from retrograd.insight.sweep import Sweep
 
@@ -79,9 +80,9 @@ def act(product: Tensor, x: Tensor, adjoint: bool = False) -> Tensor:
         # Into memory of the pool: a fresh page costs more than the product.
         return torch.mul((product.conj() if adjoint else product).resolve_conj(), x, out=empty(x.shape, x))
     # A scan of one step, each row starting at its own x: the fastest product here.
-    A, rows = product.mH if adjoint else product, x.reshape(-1, x.shape[2])
+    A, rows = Dense(product.mH if adjoint else product), x.reshape(-1, x.shape[2])
     nothing = x.new_zeros(1, 1, x.shape[2]).expand(len(rows), 1, -1)
-    return select("auto", A, nothing).scan(A, nothing, rows, False).view(x.shape)
+    return select("auto", Spec.of(A, nothing)).scan(A, nothing, rows).view(x.shape)
 
 
 class Windows:
@@ -250,5 +251,6 @@ def pieces(A: Tensor, batch: int, time: int) -> Iterator[tuple[slice, Windows]]:
 def outer(gradient: Tensor, factor: Tensor, diagonal: bool) -> Tensor:
     """Return Σ gradient_t factor_t^H over batch and time; of a diagonal A its diagonal."""
     if not diagonal:
-        return outer_sum(gradient, factor)
+        spec = Spec(gradient.device, gradient.dtype, "dense")
+        return select("auto", spec).outer_sum(gradient, factor)
     return torch.mul(gradient, factor.conj(), out=empty(gradient.shape, gradient)).sum((0, 1))

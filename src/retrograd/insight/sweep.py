@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from retrograd.core.backend import select
+from retrograd.core.backend import Spec, select
 from retrograd.core.sequences import previous_states
 from retrograd.core.transition import Dense, Diagonal, Transition
 from retrograd.errors import InputError, require_shape
@@ -178,7 +178,8 @@ class Sweep:
         g = placed("grad_states", g, ["batch", "time", "H"], [batch, time, width])
         last = placed("grad_final", last, ["batch", "H"], [batch, width])
         before = drive.new_zeros(batch, width) if before is None else before
-        states = select("auto", a, drive).scan(a, drive, before, False)
+        A = A.of([a])
+        states = select("auto", Spec.of(A, drive)).scan(A, drive, before)
         value = None
         if loss is not None:
             value, g = gradient_of(loss, states if rows == 3 else states[0])
@@ -224,7 +225,7 @@ class Sweep:
         states_of_runs, carry = [], p.h0
         for steps, A in runs:
             drive = p.drive[:, steps]
-            states_of_runs.append(select("auto", A, drive).scan(A, drive, carry, False))
+            states_of_runs.append(select("auto", Spec.of(Dense(A), drive)).scan(Dense(A), drive, carry))
             carry = states_of_runs[-1][:, -1]
         states = torch.cat(states_of_runs, 1)
         outputs = None if p.C is None else states @ p.C.mT + p.c
@@ -366,7 +367,8 @@ def _back(
         direct[:, -1] += g_final
     elif g is None:
         direct[:, -1] = 1
-    delta, _, _ = select("auto", A, direct).adjoint(A, direct, torch.zeros_like(h0), False)
+    transition = Diagonal(A) if A.ndim == 3 else Dense(A)
+    delta, _, _ = select("auto", Spec.of(transition, direct)).adjoint(transition, direct, torch.zeros_like(h0))
     return Sweep(A, states, h0, direct, delta, None if value is None else float(value), made_of, first)
 
 

@@ -28,9 +28,10 @@ import torch
 from torch import Tensor
 
 from retrograd.backends.pool import linear
-from retrograd.core.backend import outer_sum, select
+from retrograd.core.backend import Backend, Spec, select
 from retrograd.core.saving import Memory, chunks
 from retrograd.core.sequences import previous_states
+from retrograd.core.transition import Dense
 from retrograd.rnn.arguments import Loss, Problem
 from retrograd.rnn.chunked import LongInput, add_in_double, like
 from retrograd.rnn.gradients import Gradients
@@ -171,10 +172,11 @@ def _in_one(
 ) -> Gradients[Any]:
     """The four steps; ``carry_in`` is what a later chunk sends back to the final state, beside the loss."""
     p = Problem(given, starts, feedback, loss)
-    transitions = p.transitions()
+    transitions = [(steps, Dense(A)) for steps, A in p.transitions()]
+    kernels = select(backend, Spec.of(transitions[0][1], p.drive))
 
     # input → scan (→ output)
-    states = _run(p, transitions, backend)
+    states = _run(p, transitions, kernels)
     outputs = None if p.C is None else linear(states, p.C, p.c)
     inputs = p.consumed_inputs(states)
 
@@ -186,7 +188,7 @@ def _in_one(
     # 2. propagate: the same scans, transposed and backward, each handing its carry to the run before it
     delta_of_runs, carry = [], g_final
     for steps, A in reversed(transitions):
-        delta_run, carry, _ = select(backend, A, g).adjoint(A, g[:, steps], carry, False)
+        delta_run, carry, _ = kernels.adjoint(A, g[:, steps], carry)
         delta_of_runs.append(delta_run)
     delta = _join(delta_of_runs[::-1])
     d_h0 = carry
@@ -207,7 +209,7 @@ def _in_one(
             sources.append((fed, previous))
         pairs["weight_out"] = [(gradient, factor) for gradient, factor in sources]
         pairs["bias_out"] = [(gradient, None) for gradient, _ in sources]
-    totals = {name: _total(pair, p.sizes[name], delta) for name, pair in pairs.items()}
+    totals = {name: _total(pair, p.sizes[name], delta, kernels) for name, pair in pairs.items()}
     parts = {name: _each_step(pair, p.sizes[name], delta) for name, pair in pairs.items()} if contributions else None
 
     d_x = d_inputs
@@ -235,11 +237,10 @@ def _in_one(
     )
 
 
-def _run(p: Problem, transitions: list[tuple[slice, Tensor]], backend: str) -> Tensor:
+def _run(p: Problem, transitions: list[tuple[slice, Dense]], kernels: Backend) -> Tensor:
     states_of_runs, carry = [], p.h0
     for steps, A in transitions:
-        u = p.drive[:, steps]
-        states_of_runs.append(select(backend, A, u).scan(A, u, carry, False))
+        states_of_runs.append(kernels.scan(A, p.drive[:, steps], carry))
         carry = states_of_runs[-1][:, -1]
     return _join(states_of_runs)
 
@@ -265,7 +266,9 @@ def _in_chunks(
     for at in parts[:-1]:
         arguments, here = chunk(at, borders[-1])
         p = Problem(arguments, {"grad_states": None, "grad_final": None}, here, None)
-        borders.append(p.out(_run(p, p.transitions(), backend)[:, -1:].clone())[..., 0, :])
+        transitions = [(steps, Dense(A)) for steps, A in p.transitions()]
+        kernels = select(backend, Spec.of(transitions[0][1], p.drive))
+        borders.append(p.out(_run(p, transitions, kernels)[:, -1:].clone())[..., 0, :])
 
     totals: dict[str, Any] = {}
     carry, result = starts["grad_final"], None
@@ -310,16 +313,15 @@ class _Previous(NamedTuple):
 _Pair = tuple[Tensor, Tensor | _Previous | None]
 
 
-def _total(pairs: list[_Pair], size: tuple[int, ...], like: Tensor) -> Tensor:
+def _total(pairs: list[_Pair], size: tuple[int, ...], like: Tensor, kernels: Backend) -> Tensor:
     """Sum gradient_t factor_t^H over (batch, time): one product (or a plain sum, without factor)."""
     total = like.new_zeros(size)
     for gradient, factor in pairs:
         if factor is None:
             total = total + gradient.flatten(0, 1).sum(0)
         else:
-            total = total + (
-                outer_sum(gradient, *factor) if isinstance(factor, _Previous) else outer_sum(gradient, factor)
-            )
+            met = factor if isinstance(factor, _Previous) else (factor,)
+            total = total + kernels.outer_sum(gradient, *met)
     return total
 
 

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from retrograd.backends.pool import linear
-from retrograd.core.backend import outer_sum, select
+from retrograd.core.backend import Backend, Spec, select
 from retrograd.core.sequences import previous_states
+from retrograd.core.transition import Dense, Diagonal, Transition
 from retrograd.errors import require_shape
 from retrograd.norms import norm
 from retrograd.rnn.arguments import Loss, as_tensor, gradient_of
@@ -170,8 +171,9 @@ class Stream:
         require_shape("the state before x", before, ("batch", "hidden"), (x.shape[0], self._hidden))
 
         with torch.no_grad():
-            A = w["weight_hh"][None, None]
-            states = self._scan(A, linear(x, w["weight_ih"], w.get("bias")), before)
+            A = self._transition(w["weight_hh"])
+            kernels = select(self._backend, Spec.of(A, x))
+            states = kernels.scan(A, linear(x, w["weight_ih"], w.get("bias")), before)
             outputs = linear(states, w["weight_out"], w.get("bias_out")) if "weight_out" in w else None
             values, value = states if outputs is None else outputs, None
             if loss is not None:
@@ -180,13 +182,13 @@ class Stream:
                 axes = ["batch", "time", "values"][int(not batched) :]
                 require_shape("grad", grad, axes, values.shape[int(not batched) :])
                 grad = grad.to(dtype).view(values.shape)
-            direct = self._to_states(w, grad, states)
+            direct = self._to_states(kernels, w, grad, states)
             previous = previous_states(states, before, False)
             if self._online:
-                self._follow(A, x, previous, direct)
+                self._follow(kernels, A, x, previous, direct)
             elif self._window is not None:
                 self._keep(x, previous, direct)
-                self._go_back(A, self.steps + x.shape[1])
+                self._go_back(kernels, A, self.steps + x.shape[1])
         self.steps += x.shape[1]
         self.state = states[:, -1] if batched else states[0, -1]
         return (
@@ -197,29 +199,31 @@ class Stream:
         """With ``truncate``: let the losses of the steps since the last whole stride go back now."""
         if self._past:
             with torch.no_grad():
-                self._go_back(self._weights["weight_hh"].detach()[None, None], self.steps, whole=False)
+                A = self._transition(self._weights["weight_hh"].detach().to(self._past["direct"].dtype))
+                kernels = select(self._backend, Spec.of(A, self._past["direct"]))
+                self._go_back(kernels, A, self.steps, whole=False)
 
-    def _scan(self, A: Tensor, u: Tensor, before: Tensor) -> Tensor:
-        return select(self._backend, A, u).scan(A, u, before, False)
+    def _transition(self, weight_hh: Tensor) -> Transition:
+        return Diagonal(weight_hh) if self._diagonal else Dense(weight_hh)
 
     def _add(self, name: str, part: Tensor) -> None:
         given = self._weights.get(name, self._weights["weight_hh"])
         part = part.real if part.is_complex() and not given.is_complex() else part
         self.gradients[name] = self.gradients[name] + part if name in self.gradients else part
 
-    def _to_states(self, w: dict[str, Tensor], grad: Tensor | None, states: Tensor) -> Tensor:
+    def _to_states(self, kernels: Backend, w: dict[str, Tensor], grad: Tensor | None, states: Tensor) -> Tensor:
         """Return ∂ℓ_t/∂h_t; what the output map learns needs no path through time."""
         if grad is None:
             return torch.zeros_like(states)
         if "weight_out" not in w:
             return grad
-        self._add("weight_out", outer_sum(grad, states))
+        self._add("weight_out", kernels.outer_sum(grad, states))
         self._add("bias_out", grad.sum((0, 1)))
         return linear(grad, w["weight_out"].mH)
 
     # --- real-time recurrent learning ---
 
-    def _follow(self, A: Tensor, x: Tensor, previous: Tensor, direct: Tensor) -> None:
+    def _follow(self, kernels: Backend, A: Transition, x: Tensor, previous: Tensor, direct: Tensor) -> None:
         """Carry the influence on, and add Σ_t P_t^H ∂ℓ_t/∂h_t.
 
         Its last axis is a state, k; before it stand the weight's row i (k = i alone where W_hh is diagonal) and what
@@ -247,14 +251,14 @@ class Stream:
                 # (batch, time, m, k): the first source of row k is h_{t-1,k}.
                 drive = z[..., hidden - 1 :, None].repeat(1, 1, 1, hidden)
                 drive[:, :, 0] = z[..., :hidden]
-                rates = A.expand(-1, -1, hidden).repeat(1, 1, sources)
-                P = self._scan(rates, drive.flatten(2), self._influence.flatten(1)).view_as(drive)
+                rates = Diagonal(A.normal().expand(-1, -1, hidden).repeat(1, 1, sources))
+                P = kernels.scan(rates, drive.flatten(2), self._influence.flatten(1)).view_as(drive)
                 gradient += (direct[:, at, None] * P.conj()).sum(1).mT
                 self._influence = P[:, -1].unsqueeze(1)
                 continue
             drive = z.new_zeros(batch, hidden, sources, steps, hidden)
             drive.diagonal(dim1=1, dim2=4).copy_(z.mT.unsqueeze(-1).expand(-1, -1, -1, hidden))
-            P = self._scan(A, drive.flatten(0, 2), self._influence.flatten(0, 2)).view_as(drive)
+            P = kernels.scan(A, drive.flatten(0, 2), self._influence.flatten(0, 2)).view_as(drive)
             gradient += torch.einsum("btk,bimtk->bim", direct[:, at], P.conj())
             self._influence = P[..., -1, :]
         self._add("weight_hh", gradient[..., :own].sum(0).squeeze(1) if self._diagonal else gradient[..., :own].sum(0))
@@ -268,7 +272,7 @@ class Stream:
         for name, array in zip(("x", "previous", "direct"), new, strict=True):
             self._past[name] = torch.cat((self._past[name], array), 1) if name in self._past else array
 
-    def _go_back(self, A: Tensor, end: int, *, whole: bool = True) -> None:
+    def _go_back(self, kernels: Backend, A: Transition, end: int, *, whole: bool = True) -> None:
         """Let the losses up to ``end`` go back, stride by stride."""
         assert self._window is not None
         stops = list(range(self._taken + self._stride, end + 1, self._stride))
@@ -282,23 +286,23 @@ class Stream:
             groups.setdefault((min(self._window, stop), fresh), []).append(stop)
         for (length, fresh), ends in groups.items():
             for at in _pieces(len(ends), batch * length * max(hidden, self._inputs)):
-                self._windows(A, length, fresh, ends[at])
+                self._windows(kernels, A, length, fresh, ends[at])
         kept = max(0, self._taken + 1 - self._window) if whole else max(0, end - self._window)
         if kept > self._past_begin:
             self._past = {name: array[:, kept - self._past_begin :] for name, array in self._past.items()}
             self._past_begin = kept
 
-    def _windows(self, A: Tensor, length: int, fresh: int, ends: Sequence[int]) -> None:
+    def _windows(self, kernels: Backend, A: Transition, length: int, fresh: int, ends: Sequence[int]) -> None:
         steps = torch.tensor(ends)[:, None] - self._past_begin + torch.arange(-length, 0)
         x, previous, direct = (self._past[name][:, steps].flatten(0, 1) for name in ("x", "previous", "direct"))
         direct[:, : length - fresh] = 0
         nothing = torch.zeros_like(direct[:, 0])
-        delta, d_h0, _ = select(self._backend, A, direct).adjoint(A, direct, nothing, False)
+        delta, d_h0, _ = kernels.adjoint(A, direct, nothing)
         if self._diagonal:
             self._add("weight_hh", (delta * previous.conj()).sum((0, 1)))
         else:
-            self._add("weight_hh", outer_sum(delta, previous))
-        self._add("weight_ih", outer_sum(delta, x))
+            self._add("weight_hh", kernels.outer_sum(delta, previous))
+        self._add("weight_ih", kernels.outer_sum(delta, x))
         self._add("bias", delta.sum((0, 1)))
         if ends[0] == length:  # it reaches the first step
             self._add("h0", d_h0.view(-1, len(ends), d_h0.shape[1])[:, 0])

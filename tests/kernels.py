@@ -1,0 +1,36 @@
+"""A backend's kernels on plain arrays: (groups, steps, D) is diagonal, (groups, steps, H, H) dense."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+import retrograd as rg
+from retrograd.core.backend import Backend
+from retrograd.core.sequences import BACKWARD, FORWARD
+
+
+def transition(A: Tensor) -> rg.Diagonal | rg.Dense:
+    return rg.Diagonal(A) if A.ndim == 3 else rg.Dense(A)
+
+
+class Kernels:
+    """Whole rows, forward or reverse."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    def scan(self, A: Tensor, u: Tensor, h0: Tensor, reverse: bool) -> Tensor:
+        return self.backend.scan(transition(A), u, h0, BACKWARD if reverse else FORWARD)
+
+    def adjoint(
+        self,
+        A: Tensor,
+        g: Tensor,
+        g_final: Tensor,
+        reverse: bool,
+        states: Tensor | None = None,
+        h0: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        view = BACKWARD if reverse else FORWARD
+        delta, d_h0, d_A = self.backend.adjoint(transition(A), g, g_final, view, states, h0)
+        return delta, d_h0, None if d_A is None else d_A[0]
