@@ -1,9 +1,9 @@
-"""One sweep forward and one back: the numbers that every question of :mod:`retrograd.insight` is asked of.
+"""One run forward and one back: the numbers that every question of :mod:`retrograd.insight` is asked of.
 
     h_t = A_t h_{t-1} + u_t          δ_T = g_T,  δ_{t-1} = g_{t-1} + A_t^H δ_t          G = Σ_t δ_t h_{t-1}^H
 
-with g_t what the loss sends straight into step t, and G the gradient of what every A_t shares: ∂L/∂W_hh of a linear
-RNN, open or closed loop. All is float64 (complex128 where something is complex), whatever the model's own precision.
+g_t is the gradient that the loss sends straight into step t, and G the gradient of what every A_t shares: ∂L/∂W_hh of a
+linear RNN, in open or closed loop. All numbers are float64 (complex128), whatever the model's own precision.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import inspect
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from retrograd.core.backend import Spec, select
+from retrograd.core.observe import Seen, observe
 from retrograd.core.sequences import previous_states
 from retrograd.core.transition import Dense, Diagonal, Transition
 from retrograd.errors import InputError, require_shape
@@ -28,30 +29,29 @@ from retrograd.rnn.arguments import Loss, Problem, gradient_of, scalar
 
 __all__ = ["ONE_OF_THEM", "Sweep", "require_sweep"]
 
-# What is meant where a dict of sweeps is given.
+# Says what to give in place of a dict of sweeps.
 ONE_OF_THEM = "one of its sweeps, such as sweeps[0, 'forward']"
 DIRECTIONS = ("forward", "backward")
-# A step that the loss sends less than this part of its sequence's largest g_t into is not one that it looks at.
+# The loss looks at a step if ‖g_t‖ is at least this part of the largest in its sequence.
 HEARD = 1e-3
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """States, what the loss sends into them, and their whole gradient. B sequences of T steps, H states.
+    """The states of a recurrence and their gradients: B sequences of T steps with H states each.
 
     Made by :meth:`of_scan`, :meth:`of_weights`, :meth:`of_module` or :meth:`of_estimator`.
 
     Attributes:
-        A: the transitions as :mod:`retrograd.core.transition` keeps them: ``(groups, 1 or T, H, H)``, diagonal
-            ``(groups, 1 or T, H)``.
+        A: the transitions in normal form, ``(groups, 1 or T, H, H)``, diagonal ones ``(groups, 1 or T, H)``.
         states: h_t, ``(B, T, H)``.
         h0: h_0, ``(B, H)``.
         direct: g_t, ``(B, T, H)``.
         delta: δ_t, ``(B, T, H)``.
-        loss: its value, where there was a loss function.
-        made_of: what A_t is: ``"transition"``, one of its own; ``"closed loop"``, W_hh + W_ih C at some step; or
-            ``"system"``, that of an identified system, which no one sets.
-        first: A_1, ``(1, H, H)``, where it alone is another one than A: no δ_t of a step passes through it.
+        loss: value of the loss function, if there was one.
+        made_of: what A_t is: ``"transition"``, a parameter; ``"closed loop"``, W_hh + W_ih C at some step; or
+            ``"system"``, the transition of an identified system, which is found, not chosen.
+        first: A_1, ``(1, H, H)``, if it alone differs from A; no δ_t passes through it.
     """
 
     A: Tensor
@@ -90,7 +90,7 @@ class Sweep:
 
     @cached_property
     def sources(self) -> list[int]:
-        """The steps, counted from 0, that the loss looks at: where g_t is not zero in some sequence."""
+        """The steps, counted from 0, at which g_t is not zero in some sequence."""
         found: list[int] = (self.direct != 0).any(-1).any(0).nonzero().flatten().tolist()
         return found
 
@@ -101,7 +101,7 @@ class Sweep:
 
     @cached_property
     def heard(self) -> Tensor:
-        """Bool ``(B, T)``: where g_t is at least a thousandth of the largest of its sequence."""
+        """Mask ``(B, T)`` of the steps that the loss looks at: ‖g_t‖ is a thousandth or more of the largest."""
         size = self.direct_norms
         return (size >= HEARD * size.amax(1, keepdim=True)) & (size > 0)
 
@@ -112,7 +112,7 @@ class Sweep:
 
     @cached_property
     def gradients(self) -> Tensor:
-        """Each sequence's part in G, ``(B, H, H)``; of a diagonal A ``(B, H)``."""
+        """The part of each sequence in G, ``(B, H, H)``; of a diagonal A ``(B, H)``."""
         if self.diagonal:
             return (self.delta * self.previous.conj()).sum(1)
         return self.delta.mT @ self.previous.conj()
@@ -132,14 +132,17 @@ class Sweep:
     ) -> Sweep:
         """Return the sweep of :func:`retrograd.scan`.
 
+        The gradient starts from ``grad_states`` and ``grad_final``, from ``loss``, or by default from 1 at the final
+        state. Arrays may be tensors or NumPy's.
+
         Args:
-            A: Dense or Diagonal transitions. A sequence that begins again at a step has zeros for A_t there.
-            u: ``(batch, time, H)`` or ``(time, H)``; a tensor or an array, as all that follow.
+            A: Dense or Diagonal transitions; A_t = 0 at a step where a sequence begins again.
+            u: ``(batch, time, H)`` or ``(time, H)``.
             h0: ``(batch, H)`` (or ``(H,)``); zero by default.
-            grad_states: ∂L/∂h_t straight from the loss, of u's shape; and/or
-            grad_final: ∂L/∂h_T, of h0's shape; or
-            loss: a function of the states that returns a scalar. None of them: 1 at the final state.
-            made_of: what A_t is, as the attribute.
+            grad_states: ∂L/∂h_t straight from the loss, of u's shape.
+            grad_final: ∂L/∂h_T, of h0's shape.
+            loss: a function of the states that returns a scalar.
+            made_of: what A_t is; see the attribute.
 
         Raises:
             ValueError: shapes do not fit, or the gradient has two starts.
@@ -149,7 +152,7 @@ class Sweep:
             >>> sweep.delta.squeeze().tolist(), sweep.gradient.tolist()
             ([0.25, 0.5, 1.0], [2.0])
         """
-        if not isinstance(A, (Dense, Diagonal)):
+        if not isinstance(A, Transition):
             raise TypeError(f"A is {type(A).__name__}, expected retrograd.Dense(W) or retrograd.Diagonal(a)")
         u = torch.as_tensor(u)
         if u.ndim not in (2, 3) or 0 in u.shape:
@@ -158,33 +161,13 @@ class Sweep:
             )
         if loss is not None and not (grad_states is None and grad_final is None):
             raise ValueError("loss was given together with grad_states or grad_final: the gradient has one start")
-        rows = 2 if u.ndim == 2 else 3
-        a, drive, before, g, last = _double(A.normal(), u, h0, grad_states, grad_final)
-        drive = drive if rows == 3 else drive[None]
-        batch, time, width = drive.shape
-        if a.shape[-1] != width or a.shape[1] not in (1, time) or a.shape[0] not in (1, batch):
-            raise ValueError(
-                f"A has {a.shape[0]} sequences, {a.shape[1]} steps and {a.shape[-1]} states, u has {batch}, {time} and "
-                f"{width}: expected the same, or 1 sequence or step for all"
-            )
-
-        def placed(name: str, array: Tensor | None, axes: list[str], sizes: list[int]) -> Tensor | None:
-            if array is None:
-                return None
-            require_shape(name, array, axes[3 - rows :], sizes[3 - rows :])
-            return array.reshape(sizes)
-
-        before = placed("h0", before, ["batch", "H"], [batch, width])
-        g = placed("grad_states", g, ["batch", "time", "H"], [batch, time, width])
-        last = placed("grad_final", last, ["batch", "H"], [batch, width])
-        before = drive.new_zeros(batch, width) if before is None else before
-        A = A.of([a])
-        states = select("auto", Spec.of(A, drive)).scan(A, drive, before)
-        value = None
+        given = _double(A=A.normal(), u=u, h0=h0, grad_states=grad_states, grad_final=grad_final)
+        a, drive, before, g, g_final = _with_a_batch(given, u.ndim)
+        states, value = _scan(A.of([a]), drive, before), None
         if loss is not None:
-            value, g = gradient_of(loss, states if rows == 3 else states[0])
+            value, g = gradient_of(loss, states if u.ndim == 3 else states[0])
             g = g.reshape(states.shape)
-        return _back(a, states, before, g, last, value, made_of)
+        return _back(a, states, before, g, g_final, value, made_of)
 
     @classmethod
     @torch.no_grad()
@@ -210,23 +193,14 @@ class Sweep:
             >>> Sweep.of_weights(torch.tensor([[1.0], [2.0], [3.0]]), weight_hh=w, weight_ih=v).gradient
             tensor([[3.]], dtype=torch.float64)
         """
-        arrays = {
-            "x": x,
-            "weight_hh": weight_hh,
-            "weight_ih": weight_ih,
-            "bias": bias,
-            "h0": h0,
-            "weight_out": weight_out,
-            "bias_out": bias_out,
-        }
-        starts = {"grad_states": grad_states, "grad_final": grad_final}
-        p = Problem(_in_double(arrays), _in_double(starts), feedback, loss)
+        given = _double(x=x, weight_hh=weight_hh, weight_ih=weight_ih, bias=bias, h0=h0)
+        given |= _double(weight_out=weight_out, bias_out=bias_out)
+        p = Problem(given, _double(grad_states=grad_states, grad_final=grad_final), feedback, loss)
         runs = p.transitions()
-        states_of_runs, carry = [], p.h0
+        states_of_runs, before = [], p.h0
         for steps, A in runs:
-            drive = p.drive[:, steps]
-            states_of_runs.append(select("auto", Spec.of(Dense(A), drive)).scan(Dense(A), drive, carry))
-            carry = states_of_runs[-1][:, -1]
+            states_of_runs.append(_scan(Dense(A), p.drive[:, steps], before))
+            before = states_of_runs[-1][:, -1]
         states = torch.cat(states_of_runs, 1)
         outputs = None if p.C is None else states @ p.C.mT + p.c
         value, g, last, _ = p.initialise(states, outputs)
@@ -246,15 +220,15 @@ class Sweep:
         """Return a sweep for each layer and direction of a :class:`retrograd.nn.LinearRNN`.
 
         Args:
-            module: the network; it is run in float64, without dropout, and is left as it was.
+            module: the network. A copy of it runs in float64, without dropout.
             x: its input, ``(time, batch, I)`` (``batch_first``: ``(batch, time, I)``) or ``(time, I)``.
-            loss: a function of its output, in float64, that returns a scalar; by default the sum of each sequence's
-                last output.
-            hx: as the module takes it.
+            loss: a function of its output, in float64, that returns a scalar; by default the sum of the last output of
+                every sequence.
+            hx: its initial states.
 
         Returns:
-            By ``(layer, "forward")`` or ``(layer, "backward")``; the second with its time reversed, so that every
-            sweep goes from the first step that is read to the last.
+            Sweeps by ``(layer, "forward")`` and ``(layer, "backward")``. Time is reversed in the second, so that every
+            sweep goes from the first step that the layer reads to the last.
 
         Raises:
             TypeError: the module is another one, or x is packed.
@@ -273,47 +247,40 @@ class Sweep:
             )
         if isinstance(x, PackedSequence):
             raise TypeError("x is a PackedSequence, expected a tensor: give each sequence by itself, or padded")
-        x = torch.as_tensor(x).detach().double()
+        # The input asks for its gradient, and so do all states, even if the weights are frozen.
+        x = torch.as_tensor(x).detach().double().requires_grad_()
         if 0 in x.shape:
             raise ValueError(f"x has shape {tuple(x.shape)}, expected at least one step, sequence and input")
-        twin = copy.deepcopy(module).double().eval()
-        run = twin._scan
-        found: list[tuple[Tensor, Tensor, Tensor, bool]] = []
-
-        def noted(W: Tensor, u: Tensor, h0: Tensor, reverse: bool, cu_seqlens: Tensor | None) -> tuple[Tensor, Tensor]:
-            # Frozen weights make no graph: the states ask for their gradient themselves.
-            states, final = run(W, u if u.requires_grad else u.requires_grad_(), h0, reverse, cu_seqlens)
-            found.append((W, h0, states, reverse))
-            return states, final
-
-        twin._scan = noted  # type: ignore[method-assign, assignment]
-        output, _ = twin(x, None if hx is None else torch.as_tensor(hx).detach().double())
-        value = scalar((loss or partial(_last_outputs, -2 if module.batch_first or x.ndim == 2 else 0))(output))
-        all_direct = torch.autograd.grad(value, [states for _, _, states, _ in found], allow_unused=True)
+        scans: list[Seen] = []
+        with observe(scans.append):
+            twin = copy.deepcopy(module).double().eval()
+            output, _ = twin(x, None if hx is None else torch.as_tensor(hx).detach().double())
+        if loss is None:
+            value = output.select(-2 if module.batch_first or x.ndim == 2 else 0, -1).sum()
+        else:
+            value = scalar(loss(output))
+        all_direct = torch.autograd.grad(value, [scan.states for scan in scans], allow_unused=True)
         sweeps = {}
-        for number, ((W, h0, states, reverse), g) in enumerate(zip(found, all_direct, strict=True)):
+        for number, (scan, g) in enumerate(zip(scans, all_direct, strict=True)):
             at = (number // 2, DIRECTIONS[number % 2]) if module.bidirectional else (number, DIRECTIONS[0])
-            h = states.detach()
-            g = torch.zeros_like(h) if g is None else g  # a loss that looks at the other direction alone
-            h, g = (h.flip(1), g.flip(1)) if reverse else (h, g)
-            sweeps[at] = _back(W.detach()[None, None], h, h0.detach(), g, None, value.detach())
+            h = scan.states.detach()
+            g = torch.zeros_like(h) if g is None else g  # a loss may look at the other direction alone
+            h, g = (h.flip(1), g.flip(1)) if scan.reverse else (h, g)
+            sweeps[at] = _back(scan.A.normal().detach(), h, scan.h0.detach(), g, None, value.detach())
         return sweeps
 
     @classmethod
     def of_estimator(cls, model: Any, U: Any, Y: Any, *, experiment: int = 0, horizon: int | None = None) -> Sweep:
-        """Return the sweep of a fitted model over data, from the gradient of its error on them.
+        """Return the sweep of a fitted model over data; its loss is the model's error.
 
         Args:
-            model: a :class:`retrograd.estimators.StateSpace`: the predictor's states, in coordinates in which their
-                second moments over the data are 1, and Σ e_t^T S^{-1} e_t / 2N of its residuals, whose gradient is
-                that of the fit's criterion; a
-                :class:`retrograd.estimators.Forecaster` of diagonal or dense states: the mean squared error at its
-                horizons, scaled as in its training (without the penalty), every series a sequence; or a
-                :class:`retrograd.estimators.Recurrent`: the mean squared error one step ahead, scaled.
+            model: a :class:`retrograd.estimators.StateSpace`, :class:`retrograd.estimators.Forecaster` with diagonal or
+                dense states, or :class:`retrograd.estimators.Recurrent`. Its method ``recurrence`` says which states
+                and which loss these are.
             U: inputs as the model's ``fit`` takes them (a Forecaster's X); None for none.
-            Y: outputs, targets (a Forecaster's y).
-            experiment: which one, where U and Y are lists of several; a Forecaster's instance, by its number.
-            horizon: of a Recurrent trained in closed loop: the steps of its free runs, each of which is a sequence.
+            Y: outputs or targets (a Forecaster's y).
+            experiment: the number of the experiment, if U and Y are lists; of a Forecaster the number of the instance.
+            horizon: steps of the free runs of a Recurrent trained in closed loop, each of which is a sequence.
 
         Raises:
             TypeError: the model has no method ``recurrence``, by which estimators describe themselves.
@@ -360,7 +327,7 @@ def _back(
     made_of: str = "transition",
     first: Tensor | None = None,
 ) -> Sweep:
-    """Run the adjoint; without a start it is 1 at the final state."""
+    """Run the adjoint, from 1 at the final state if no gradient is given."""
     direct = torch.zeros_like(states) if g is None else g.to(states.dtype)
     if g_final is not None:
         direct = direct.clone()
@@ -372,24 +339,34 @@ def _back(
     return Sweep(A, states, h0, direct, delta, None if value is None else float(value), made_of, first)
 
 
-def _last_outputs(time_axis: int, output: Tensor) -> Tensor:
-    return output.select(time_axis, -1).sum()
+def _with_a_batch(given: dict[str, Any], rank: int) -> list[Any]:
+    """Check the arrays of a scan of u of this rank; return A, u, h0, grad_states and grad_final with a batch axis."""
+    a, missing = given["A"], 3 - rank
+    batch, time, width = (1,) * missing + tuple(given["u"].shape)
+    if a.shape[-1] != width or a.shape[1] not in (1, time) or a.shape[0] not in (1, batch):
+        raise ValueError(
+            f"A has {a.shape[0]} sequences, {a.shape[1]} steps and {a.shape[-1]} states, u has {batch}, {time} and "
+            f"{width}: expected the same, or 1 sequence or step for all"
+        )
+    found = [a]
+    for name in ("u", "h0", "grad_states", "grad_final"):
+        timed, array = name in ("u", "grad_states"), given[name]
+        axes, sizes = ["batch", *["time"] * timed, "H"], [batch, *[time] * timed, width]
+        if array is not None:
+            require_shape(name, array, axes[missing:], sizes[missing:])
+            array = array.reshape(sizes)
+        found.append(array)
+    found[2] = a.new_zeros(batch, width) if found[2] is None else found[2]
+    return found
 
 
-def _in_double(arrays: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: None if array is None else torch.as_tensor(array).detach().to(_wide(torch.as_tensor(array)))
-        for name, array in arrays.items()
-    }
+def _scan(A: Transition, u: Tensor, h0: Tensor) -> Tensor:
+    return select("auto", Spec.of(A, u)).scan(A, u, h0)
 
 
-def _double(*arrays: Any) -> list[Any]:
-    """Return all of them as tensors in float64, or in complex128 where one is complex; None stays."""
-    tensors = [None if array is None else torch.as_tensor(array) for array in arrays]
-    complex_ = any(tensor is not None and tensor.is_complex() for tensor in tensors)
+def _double(**arrays: Any) -> dict[str, Any]:
+    """Return all arrays as tensors in float64, or in complex128 if one is complex; None stays None."""
+    tensors = {name: None if array is None else torch.as_tensor(array) for name, array in arrays.items()}
+    complex_ = any(tensor is not None and tensor.is_complex() for tensor in tensors.values())
     dtype = torch.complex128 if complex_ else torch.float64
-    return [None if tensor is None else tensor.detach().to(dtype) for tensor in tensors]
-
-
-def _wide(array: Tensor) -> torch.dtype:
-    return torch.complex128 if array.is_complex() else torch.float64
+    return {name: None if tensor is None else tensor.detach().to(dtype) for name, tensor in tensors.items()}
