@@ -13,6 +13,7 @@ __all__ = [
     "InputError",
     "near_names",
     "require_choice",
+    "require_device",
     "require_floating",
     "require_number",
     "require_shape",
@@ -109,3 +110,13 @@ def require_number(
         allowed = " and ".join(f"{word} {limit:g}" for word, limit in limits if limit is not None)
         raise InputError(f"{name} is {value!r}, expected a finite number {allowed}".rstrip())
     return float(value)
+
+
+def require_device(name: str, device: str) -> None:
+    """Raise :class:`InputError` unless ``device`` is ``"cpu"`` or a CUDA device that torch can use here."""
+    require_choice(name, device.split(":")[0], ("cpu", "cuda"))
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{name} is {device!r}, which torch cannot use here ({reason}): use cpu") from None

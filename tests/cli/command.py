@@ -10,11 +10,9 @@ import pytest
 
 from retrograd import cli
 
-# Of a run that is not resumable.
 FILES = {
     "model.safetensors",
     "config.json",
-    "run.json",
     "metrics.json",
     "predictions.csv",
     "forecast.csv",

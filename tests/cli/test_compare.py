@@ -68,7 +68,7 @@ def test_data_that_say_too_little(retrograd: Any, run: Path, tmp_path: Path) -> 
         (("run", "tank.csv", "--rows", "50:20"), "--rows is '50:20', expected A:B with 1 <= A < B <= 200"),
         (("run", "tank.csv", "--rows", "7:7"), "--rows is '7:7', expected A:B"),
         (("run", "tank.csv", "--out", "a.txt"), "--out a.txt is no page and no picture"),
-        (("tank.csv", "run"), "tank.csv is a file, expected a run folder"),
+        (("tank.csv", "run"), "tank.csv is a file, expected a folder that holds a model"),
         (("run", "tank.csv", "--steps-ahead", "0"), "--steps-ahead is 0, expected at least 1"),
     ],
 )

@@ -18,22 +18,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cli.command import retrograd
+from cli.command import FILES, retrograd
 from retrograd import report
 from retrograd.cli import fit_recurrent
 from retrograd.report import RunReport
 
 __all__ = ["retrograd"]  # a fixture
 
-FILES = {
-    "model.safetensors",
-    "config.json",
-    "metrics.json",
-    "predictions.csv",
-    "forecast.csv",
-    "checkpoint.safetensors",
-    "report.html",
-}
 FAST = ["--epochs", "3", "--hidden", "3"]
 
 
@@ -68,7 +59,7 @@ def test_sunspots_with_the_demo_defaults_beat_ar2(retrograd: Any, tmp_path: Path
     (command,) = re.findall(r"retrograd (fit .*)", makefile)
     ran = retrograd(*command.replace("runs/sunspots", "run").split())
     assert ran.code == 0, ran.err
-    assert {path.name for path in Path("run").iterdir()} == FILES
+    assert {path.name for path in Path("run").iterdir()} == FILES | {"checkpoint.safetensors"}
     found = pd.read_csv("run/predictions.csv", index_col="year")
     tested = found.loc[1921:1955]
     mse = float(((tested.sunspots - tested.sunspots_one_step) ** 2).mean())
@@ -274,7 +265,7 @@ BAD_FIT: dict[str, tuple[str | None, list[str], str]] = {
     "test": (csv_text(*GOOD), ["--test", "soon"], r"--test"),
     "device": (csv_text(*GOOD), ["--device", "tpu"], r"--device is 'tpu'"),
     "no gpu": (csv_text(*GOOD), ["--device", "cuda:99"], r"--device is 'cuda:99', which torch cannot use here"),
-    "hidden": (csv_text(*GOOD), ["--hidden", "0"], r"--hidden is 0, expected a number above 0"),
+    "hidden": (csv_text(*GOOD), ["--hidden", "0"], r"--hidden is 0, expected a whole number of at least 1"),
     "rate": (csv_text(*GOOD), ["--lr", "nan"], r"--lr is nan"),
     "closed loop": (csv_text(*GOOD), ["--closed-loop", "--horizon", "1"], r"--closed-loop .* --horizon 1 steps"),
     "unknown future": (csv_text(*GOOD), ["--inputs", "price", "--horizon", "3"], r"known for 0 steps after"),
@@ -304,7 +295,7 @@ def test_divergence_keeps_the_best_model_so_far(retrograd: Any) -> None:
     ran = retrograd("fit", "data.csv", "--target", "sales", "--optimizer", "sgd", "--lr", "1e6")
     assert ran.code == 2
     assert "the best model so far" in ran.err
-    assert {path.name for path in Path("runs/data").iterdir()} == FILES
+    assert {path.name for path in Path("runs/data").iterdir()} == FILES | {"checkpoint.safetensors"}
     assert retrograd("forecast", "runs/data").code == 0
 
 
@@ -322,7 +313,7 @@ def run_folder(retrograd: Any, tmp_path: Path) -> Path:
         (["--overwrite", "--hidden", "-1"], r"--hidden is -1"),
         (["--overwrite", "--test", "7"], r"--test"),
         (["--resume", "--lr", "0.5"], r"--lr is 0.5, the training in .* has 0.01: keep it"),
-        (["--resume", "--test", "0.4"], r"the training data .* are not those of"),
+        (["--resume", "--test", "0.4"], r"the training data are not those of"),
         (["--resume", "--epochs", "2"], r"--epochs is 2, the training in .* has 3 behind it"),
     ],
 )

@@ -57,7 +57,7 @@ def test_a_file_of_the_first_version_keeps_loading() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 99}, "has format 99, this version reads up to 1: install a newer retrograd"),
+        ({"format": 99}, "has format 99, this version reads up to 2: install a newer retrograd"),
         ({"model": "recurrent"}, "holds a model of kind 'recurrent', expected 'state-space'"),
         ({"parameters": {"depth": 3}}, "is no model that can be read"),
     ],
@@ -71,11 +71,20 @@ def test_what_cannot_be_loaded_says_why(fitted, tmp_path: Path, change: dict, me
         StateSpace.load(tmp_path)
 
 
+def test_files_of_two_models_are_told_apart(fitted, tmp_path: Path) -> None:
+    _, _, model = fitted
+    for name, one in (("a", model), ("b", StateSpace(order=1).fit(*fitted[:2]))):
+        one.save(tmp_path / name)
+    (tmp_path / "a" / "model.safetensors").write_bytes((tmp_path / "b" / "model.safetensors").read_bytes())
+    with pytest.raises(InputError, match=r"is not whole: its model\.safetensors and config\.json are of two models"):
+        StateSpace.load(tmp_path / "a")
+
+
 def test_missing_and_broken_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         StateSpace.load(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"is no finished run: config\.json is missing"):
         StateSpace.load(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InputError, match="is no run that can be read: JSONDecodeError"):
+    with pytest.raises(InputError, match="is no model that can be read: JSONDecodeError"):
         StateSpace.load(tmp_path)

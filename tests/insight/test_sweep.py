@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from retrograd import Dense, bptt, nn
 from retrograd.errors import InputError
 from retrograd.estimators import Forecaster, StateSpace
 from retrograd.estimators.forecasting.settings import Instance
-from retrograd.estimators.recurrent.estimator import Recurrent
+from retrograd.estimators.recurrent.network import Network
 from retrograd.insight import Sweep, analyse, flow, jacobians
 
 
@@ -124,7 +125,7 @@ def test_of_estimator_of_a_state_space_model(missing: bool) -> None:
     moments = states.mT @ states / 300
     assert (moments - torch.eye(2)).abs().max() < 1e-9
     turn = np.array([[1.0, 30.0], [0.0, 1.0]])
-    model.system_ = model.system_.transformed(turn)
+    model.identified_ = replace(model.identified_, system=model.system_.transformed(turn))
     again = Sweep.of_estimator(model, [u, u], [y, y], experiment=1)
     assert jacobians(again).norm == pytest.approx(jacobians(sweep).norm, rel=1e-6)
     assert flow(again).delta_norm == pytest.approx(flow(sweep).delta_norm, rel=1e-6)
@@ -132,7 +133,7 @@ def test_of_estimator_of_a_state_space_model(missing: bool) -> None:
 
 def test_of_estimator_of_a_recurrent_model() -> None:
     y = np.sin(np.arange(60.0))[:, None]
-    model = Recurrent.untrained(y, y[:, :0], hidden=4, target_names=["sine"])
+    model = Network.untrained(y, y[:, :0], hidden=4, target_names=["sine"])
     x, target = model.series(y, y[:, :0])
     g = bptt(x, **model.weights, loss=lambda outputs: (outputs - target).square().mean())
     assert_near(Sweep.of_estimator(model, None, y).gradient, g.weight_hh)
@@ -142,7 +143,7 @@ def test_of_estimator_of_a_recurrent_model() -> None:
 
 def test_of_estimator_of_a_recurrent_model_trained_in_closed_loop() -> None:
     y = np.sin(np.arange(60.0))[:, None]
-    model = Recurrent.untrained(y, y[:, :0], hidden=4, target_names=["sine"])
+    model = Network.untrained(y, y[:, :0], hidden=4, target_names=["sine"])
     x, target = model.series(y, y[:, :0])
     weights = {name: weight.clone().requires_grad_() for name, weight in model.weights.items()}
     # Free runs of 12 steps, written out: from each start the network reads what it said itself.

@@ -12,7 +12,7 @@ import torch
 
 from browser import Browser
 from report.test_page import HOSTILE
-from retrograd.estimators.recurrent.estimator import Recurrent
+from retrograd.estimators.recurrent.network import Network
 from retrograd.estimators.recurrent.training import Trainer
 from retrograd.report import live
 from retrograd.report.live import LiveView, Training
@@ -38,7 +38,7 @@ def example(
     time = np.datetime64("2024-01-01", "ns") + t * DAY if dated else 1900 + t
     names = [f"y{k} {HOSTILE}" for k in range(targets)]
     table = Table("wave.csv", "day", time, names, y, [], y[:, :0])
-    model = Recurrent.untrained(y[:start], y[:start, :0], hidden=4, target_names=names)
+    model = Network.untrained(y[:start], y[:start, :0], hidden=4, target_names=names)
     trainer = Trainer(model.weights, *model.series(y[:start], y[:start, :0]), horizon=closed_loop)
     return Example(Training(model, table, start, closed_loop, 9, HOSTILE), trainer)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from retrograd.cli.run_folder import require_kind, require_new_file, write_new
+from retrograd.cli.run_folder import require_new_file, write_new
 from retrograd.errors import InputError
 from retrograd.tables.read import Table, read_table
 
@@ -79,9 +79,7 @@ class _Judged:
 def _load(name: str) -> StateSpace:
     from retrograd.estimators.identification.estimator import StateSpace
 
-    folder = Path(name)
-    require_kind(folder, ("state-space",))
-    return StateSpace.load(folder)
+    return StateSpace.load(name)
 
 
 def _read(source: str, models: list[StateSpace], time: str | None) -> Table:

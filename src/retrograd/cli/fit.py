@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
-from retrograd.cli.fit_recurrent import Settings, fit_recurrent
 from retrograd.cli.run_folder import require_new
 from retrograd.errors import InputError, require_choice
-from retrograd.estimators.recurrent.training import OPTIMIZERS
 from retrograd.tables.read import Table, read_table, split_index
 
 __all__ = ["fit"]
@@ -107,24 +104,25 @@ def fit(
         require_new(out, overwrite=overwrite)
         fit_forecaster(table, start, steps, out, title=title, test=test, lags=lags, readout=readout)
         return
-    require_choice("--optimizer", optimizer, tuple(OPTIMIZERS))
-    defaults = OPTIMIZERS[optimizer]
-    epochs = defaults.epochs if epochs is None else epochs
-    lr = defaults.lr if lr is None else lr
-    _require_positive(hidden=hidden, epochs=epochs, lr=lr, clip=clip)
-    _require_device(device)
+    from retrograd.cli.fit_recurrent import fit_recurrent
+    from retrograd.estimators import Recurrent
+
+    if closed_loop and not 2 <= steps < start:
+        raise InputError(
+            f"--closed-loop trains on free runs of --horizon {steps} steps: from 2 to {start - 1}, the training steps"
+        )
+    network = Recurrent(
+        hidden, optimizer=optimizer, epochs=epochs, lr=lr, clip=clip, closed_loop=steps if closed_loop else None,
+        seed=seed, device=device,
+    )  # fmt: skip
     fit_recurrent(
+        network,
         table,
         start,
         steps,
         out,
-        Settings(
-            table.target_names, table.input_names, hidden, optimizer, lr, clip, steps if closed_loop else None, seed
-        ),
         title=title,
         test=test,
-        epochs=epochs,
-        device=device,
         resume=resume,
         overwrite=overwrite,
         live=live,
@@ -150,21 +148,6 @@ def _refuse_options_of_others(context: typer.Context, model: str) -> None:
 
 def _names(given: list[str]) -> list[str]:
     return [name.strip() for text in given for name in text.split(",")]
-
-
-def _require_positive(**options: float | None) -> None:
-    for name, value in options.items():
-        if value is not None and not 0 < value < float("inf"):
-            raise InputError(f"--{name} is {value}, expected a number above 0")
-
-
-def _require_device(device: str) -> None:
-    require_choice("--device", device.split(":")[0], ("cpu", "cuda"))
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"--device is {device!r}, which torch cannot use here ({reason}): use cpu") from None
 
 
 def _horizon(horizon: int | None, table: Table) -> int:

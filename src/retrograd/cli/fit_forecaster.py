@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from retrograd.cli.results import Results, write_results
-from retrograd.cli.run_folder import make, write_run
+from retrograd.cli.run_folder import write_run
 from retrograd.errors import InputError, require_choice
-from retrograd.estimators.forecasting import files
 from retrograd.estimators.forecasting.estimator import Forecaster
 from retrograd.estimators.forecasting.states import Lags
 from retrograd.report import TextTable
@@ -63,12 +62,6 @@ def fit_forecaster(
         "readout": readout, "judged with": "recursive readout", "test": test, "horizon": horizon,
     }  # fmt: skip
 
-    def save(folder: Path) -> None:
-        make(folder)
-        # Not sktime's note beside the folder: a run is one folder.
-        files.write(model, folder, overwrite=True, for_sktime=False)
-        write_run(folder, table, horizon, settings)
-
     results = Results(
         title=title,
         table=table,
@@ -79,7 +72,7 @@ def fit_forecaster(
         lower=lower,
         upper=upper,
         settings=settings,
-        save=save,
+        save=lambda folder: write_run(folder, model, table, horizon, settings),
         report={"summary": (_summary(model),)},
         notes=("One step and free run are judged with the recursive read-out; the forecast is the direct one's.",)
         if readout == "direct"

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 import signal
 import sys
-import time as clock
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,107 +15,85 @@ import numpy as np
 import torch
 import typer
 
-from retrograd.cli.results import Results, TimeAxis, gradient_note, write_results
-from retrograd.cli.run_folder import CHECKPOINT_FILE, RUN_FILE, require_new
+from retrograd.cli.results import Results, gradient_note, write_results
+from retrograd.cli.run_folder import CHECKPOINT_FILE, LIVE_FILE, make, require_new, write_run
 from retrograd.errors import InputError
-from retrograd.estimators.evaluation import evaluate
-from retrograd.estimators.recurrent import checkpoint
-from retrograd.estimators.recurrent.estimator import Recurrent
-from retrograd.estimators.recurrent.training import DivergenceError, Trainer
+from retrograd.estimators import OPTIMIZERS, DivergenceError, Recurrent, Trainer
 from retrograd.insight import Sweep, analyse
 from retrograd.norms import norm
 from retrograd.report.live import LiveView, Training, summary_writer
 from retrograd.tables.read import Table
 
-__all__ = ["Settings", "fit_recurrent"]
-
-CHECKPOINT_SECONDS = 5.0
-LIVE_FILE = "live.html"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the result of a training, besides the data and the number of epochs."""
-
-    target: list[str]
-    inputs: list[str]
-    hidden: int
-    optimizer: str
-    lr: float
-    clip: float | None
-    closed_loop: int | None
-    seed: int
+__all__ = ["fit_recurrent"]
 
 
 def fit_recurrent(
+    model: Recurrent,
     table: Table,
     start: int,
     horizon: int,
     out: Path,
-    settings: Settings,
     *,
     title: str,
     test: str,
-    epochs: int,
-    device: str,
     resume: bool,
     overwrite: bool,
     live: bool = False,
     log_dir: Path | None = None,
 ) -> None:
-    """Train, forecast, report; write a checkpoint every few seconds, and a page and a log of the training if asked."""
-    model = Recurrent.untrained(
-        table.targets[:start],
-        table.inputs[:start],
-        hidden=settings.hidden,
-        target_names=table.target_names,
-        input_names=table.input_names,
-        seed=settings.seed,
-        device=device,
-    )
-    x, y = model.series(table.targets[:start], table.inputs[:start])
-    if settings.closed_loop is not None and not 2 <= horizon <= len(x):
-        raise InputError(
-            f"--closed-loop trains on free runs of --horizon {horizon} steps: from 2 to {len(x)}, the training steps"
-        )
-    trainer = Trainer(
-        model.weights,
-        x,
-        y,
-        optimizer=settings.optimizer,
-        lr=settings.lr,
-        clip=settings.clip,
-        horizon=settings.closed_loop,
-    )
-
-    saved = _Checkpoint(out / CHECKPOINT_FILE, settings, x, y)
+    """Train, forecast, report; show the training as it goes."""
+    targets, inputs = _frames(table, start)
+    # Before any file is touched: what cannot be trained is refused here.
+    network = model.untrained(targets, inputs)
+    epochs = OPTIMIZERS[model.optimizer].epochs if model.epochs is None else model.epochs
     if log_dir is not None:
         _require_log(log_dir)
-    _prepare(out, saved, trainer, epochs, resume=resume, overwrite=overwrite)
-    watched = Training(model, table, start, settings.closed_loop, epochs, title)
-    writer = None if log_dir is None else _summary_writer(log_dir, trainer)
-    with LiveView(watched, out / LIVE_FILE if live else None, writer, _warn) as view:
+    _prepare(out, resume=resume, overwrite=overwrite)
+    training = Training(network, table, start, model.closed_loop, epochs, title)
+    label = f"{table.source}: {start - 1} steps, {model.hidden} states"
+    seen: list[Trainer] = []
+    with LiveView(training, out / LIVE_FILE if live else None, None, _warn) as view:
+
+        def observe(trainer: Trainer) -> None:
+            if not seen and log_dir is not None:
+                view.writer = _summary_writer(log_dir, trainer)
+            seen[:] = [trainer]
+            view.observe(trainer)
+
         diverged: DivergenceError | None = None
-        label = f"{table.source}: {len(x)} steps, {settings.hidden} states"
-        try:
-            interrupted = _train(trainer, epochs, saved, label, view.observe)
-        except DivergenceError as error:
-            diverged, interrupted = error, False
-            view.stop(trainer, f"{error}.")
-        if interrupted:
-            saved.write(trainer)
-            view.stop(trainer, f"interrupted after epoch {len(trainer.history)}; --resume continues it.")
-            print(f"Stopped after epoch {len(trainer.history)} of {epochs}. To continue:\n  {_resume_command()}")
-            raise typer.Exit(130)
-        if diverged is not None and not trainer.history:
-            raise InputError(f"{diverged}; nothing was written", "lr")
-        delta = trainer.finish()
-        best = Recurrent(trainer.best, model.target_names, model.input_names, model.target_scaling, model.input_scaling)
-        said = {**asdict(settings), "epochs": len(trainer.history), "test": test, "horizon": horizon}
-        write_results(out, _results(title, table, start, horizon, best, trainer, delta, said))
+        with _progress(label, epochs) as show, _interruption() as interrupted:
+            try:
+                model.fit(
+                    targets, inputs, callbacks=(show, observe, interrupted), checkpoint=out / CHECKPOINT_FILE,
+                    resume=resume,
+                )  # fmt: skip
+            except DivergenceError as error:
+                diverged = error
         if diverged is not None:
-            raise InputError(f"{diverged}; the best model so far (loss {trainer.best_loss:.4g}) is in {out}", "lr")
-        view.finish(trainer, report="report.html")
+            if not hasattr(model, "network_"):
+                raise InputError(f"{diverged}; nothing was written", "lr")
+            for trainer in seen:
+                view.stop(trainer, f"{diverged}.")
+        if model.stop_reason_ == "callback":
+            done = len(model.history_)
+            view.stop(seen[0], f"interrupted after epoch {done}; --resume continues it.")
+            print(f"Stopped after epoch {done} of {epochs}. To continue:\n  {_resume_command()}")
+            raise typer.Exit(130)
+        write_results(out, _results(model, table, start, horizon, title, test))
+        if diverged is not None:
+            raise InputError(f"{diverged}; the best model so far (loss {model.best_loss_:.4g}) is in {out}", "lr")
+        for trainer in seen:
+            view.finish(trainer, report="report.html")
+
+
+def _frames(table: Table, stop: int) -> tuple[Any, Any]:
+    """Return targets and inputs of the first steps, by name."""
+    import pandas as pd
+
+    targets = pd.DataFrame(table.targets[:stop], columns=table.target_names)
+    if not table.input_names:
+        return targets, None
+    return targets, pd.DataFrame(table.inputs[:stop], columns=table.input_names)
 
 
 def _require_log(folder: Path) -> None:
@@ -131,7 +106,7 @@ def _require_log(folder: Path) -> None:
 
 def _summary_writer(folder: Path, trainer: Trainer) -> Any:
     try:
-        return summary_writer(folder, len(trainer.history) + 1)
+        return summary_writer(folder, len(trainer.history))
     except OSError as error:
         raise InputError(f"--log-dir {folder} cannot be written: {error.strerror or error}") from None
 
@@ -140,46 +115,58 @@ def _warn(message: str) -> None:
     print(f"retrograd: {message}", file=sys.stderr)
 
 
-def _results(
-    title: str,
-    table: Table,
-    start: int,
-    horizon: int,
-    model: Recurrent,
-    trainer: Trainer,
-    delta: torch.Tensor,
-    settings: dict[str, Any],
-) -> Results:
-    one_step, free_run, _ = evaluate(model, table.targets, table.inputs, start)
-    border = model.border(table.targets, table.inputs)
-    future_inputs = table.inputs[table.steps :]
+def _prepare(out: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make the run folder, or see that there is one to continue in; refuse to touch anything else."""
+    if resume and overwrite:
+        raise InputError("--resume continues the run in the folder, --overwrite replaces it: give one of them")
+    if resume:
+        return
+    require_new(out, overwrite=overwrite, hint="--resume continues that run, --overwrite replaces it")
+    make(out)
+    (out / LIVE_FILE).unlink(missing_ok=True)
+
+
+def _results(model: Recurrent, table: Table, start: int, horizon: int, title: str, test: str) -> Results:
+    targets, inputs = _frames(table, table.steps)
+    one_step = model.predict(targets, inputs).to_numpy()
+    free_run = np.full_like(one_step, np.nan)
+    if start < table.steps:
+        free_run = model.free_run(targets, inputs, start=start).to_numpy()
+    state = model.state_after(targets, inputs)
+    forecast = np.empty((0, len(table.target_names)))
+    if horizon:
+        coming = table.inputs[table.steps :] if table.input_names else None
+        forecast = model.forecast(horizon, coming, state=state)
     eigenvalues, closed = model.eigenvalues()
-    delta_norm = norm(delta).cpu().numpy()
-    # Of the loss that was trained: a verdict on another one would not be about this training.
-    closed_loop = settings["closed_loop"]
-    sweep = Sweep.of_estimator(model, table.inputs[:start], table.targets[:start], horizon=closed_loop)
-    analysis = analyse(sweep)
+    analysis = analyse(Sweep.of_estimator(model, *_frames(table, start)[::-1]))
+    trained_in = model.closed_loop
     notes = gradient_note(analysis)
     if (radius := float(np.abs(closed).max())) > 1:
         notes += (
             f"The closed loop is unstable (spectral radius {radius:.4f}): long free runs grow without bound. "
-            + (f"Try a --horizon above {closed_loop}" if closed_loop else "Try --closed-loop")
+            + (f"Try a --horizon above {trained_in}" if trained_in else "Try --closed-loop")
             + ", or a smaller --hidden.",
         )
-    extra = {"time": TimeAxis.of(table).config(), "horizon": horizon, "settings": settings}
+    settings = {
+        "target": table.target_names, "inputs": table.input_names, "hidden": model.hidden,
+        "optimizer": model.optimizer, "lr": OPTIMIZERS[model.optimizer].lr if model.lr is None else model.lr,
+        "clip": model.clip, "closed_loop": trained_in, "seed": model.seed, "epochs": len(model.history_), "test": test,
+        "horizon": horizon,
+    }  # fmt: skip
+    delta_norm = norm(torch.from_numpy(model.delta_)).numpy()
     return Results(
         title=title,
         table=table,
         start=start,
         one_step=one_step,
         free_run=free_run,
-        forecast=model.forecast(border, future_inputs, horizon),
+        forecast=forecast,
         settings=settings,
-        save=lambda folder: model.save(folder, border, future_inputs, extra),
+        save=lambda folder: write_run(folder, model, table, horizon, settings, state),
         report={
             "history": [
                 {"epoch": epoch.number, "loss": epoch.loss, "gradient_norm": epoch.gradient_norm}
-                for epoch in trainer.history
+                for epoch in model.history_
             ],
             "delta_time": table.time[: len(delta_norm)],
             "delta_norm": delta_norm,
@@ -187,67 +174,16 @@ def _results(
             "closed_loop_eigenvalues": closed,
             "analysis": analysis,
             "trained_on": "the one-step error over the training part"
-            if closed_loop is None
-            else f"the error of free runs of {closed_loop} steps, started all along the training part",
+            if trained_in is None
+            else f"the error of free runs of {trained_in} steps, started all along the training part",
         },
         notes=notes,
     )
 
 
-class _Checkpoint:
-    """The training's state on disk, with what it belongs to."""
-
-    def __init__(self, path: Path, settings: Settings, x: torch.Tensor, y: torch.Tensor) -> None:
-        self.path = path
-        digest = hashlib.sha256(x.cpu().numpy().tobytes() + y.cpu().numpy().tobytes()).hexdigest()
-        self._belongs = {**asdict(settings), "data": digest}
-        self._written = clock.monotonic()
-
-    def write(self, trainer: Trainer) -> None:
-        checkpoint.save(self.path, {"belongs": self._belongs, "training": trainer.state()})
-        self._written = clock.monotonic()
-
-    def write_when_due(self, trainer: Trainer) -> None:
-        if clock.monotonic() - self._written >= CHECKPOINT_SECONDS:
-            self.write(trainer)
-
-    def resume(self, trainer: Trainer, epochs: int) -> None:
-        state = checkpoint.load(self.path)
-        for name, now in self._belongs.items():
-            before = state["belongs"][name]
-            if name == "data" and before != now:
-                raise InputError(f"--resume: the training data (FILE, --time, --test) are not those of {self.path}")
-            if before != now:
-                option = "--" + name.replace("_", "-")
-                raise InputError(f"--resume: {option} is {now}, the training in {self.path} has {before}: keep it")
-        done = len(state["training"]["history"])
-        if done > epochs:
-            raise InputError(f"--resume: --epochs is {epochs}, the training in {self.path} has {done} behind it")
-        trainer.restore(state["training"])
-
-
-def _prepare(out: Path, saved: _Checkpoint, trainer: Trainer, epochs: int, *, resume: bool, overwrite: bool) -> None:
-    """Make the run folder, or take up the training in it; refuse to touch anything else."""
-    if resume and overwrite:
-        raise InputError("--resume continues the run in the folder, --overwrite replaces it: give one of them")
-    if resume:
-        if not saved.path.is_file():
-            raise InputError(f"--resume: there is no {saved.path} to continue from")
-        saved.resume(trainer, epochs)
-        return
-    require_new(out, overwrite=overwrite, hint="--resume continues that run, --overwrite replaces it")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        # An old checkpoint must not pass for one of this run; and this shows whether the folder can be written.
-        saved.write(trainer)
-        for old in (RUN_FILE, LIVE_FILE):
-            (out / old).unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror or error}") from None
-
-
-def _train(trainer: Trainer, epochs: int, saved: _Checkpoint, title: str, observe: Callable[[Trainer], None]) -> bool:
-    """Train to the last epoch, showing each to an observer; return whether it was interrupted."""
+@contextmanager
+def _progress(title: str, epochs: int) -> Iterator[Callable[[Trainer], None]]:
+    """Show a bar at the terminal, which moves with every call."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -259,23 +195,24 @@ def _train(trainer: Trainer, epochs: int, saved: _Checkpoint, title: str, observ
         TimeRemainingColumn(),
         console=Console(stderr=True),
     )
-    done = len(trainer.history)
-    with _interruption() as asked, progress:
-        task = progress.add_task(title, total=epochs, completed=done, loss="–", norm="–")
-        for number in range(done + 1, epochs + 1):
-            epoch = trainer.step()
-            progress.update(task, completed=number, loss=f"{epoch.loss:.4g}", norm=f"{epoch.gradient_norm:.2g}")
-            saved.write_when_due(trainer)
-            observe(trainer)
-            if asked and number < epochs:
-                return True
-        saved.write(trainer)
-    return False
+    with progress:
+        task = progress.add_task(title, total=epochs, loss="–", norm="–")
+
+        def show(trainer: Trainer) -> None:
+            epoch = trainer.history[-1]
+            progress.update(task, completed=epoch.number, loss=f"{epoch.loss:.4g}", norm=f"{epoch.gradient_norm:.2g}")
+
+        try:
+            yield show
+        except InputError:
+            # Nothing was trained: the bar goes, and the message is the only line.
+            progress.live.transient = True
+            raise
 
 
 @contextmanager
-def _interruption() -> Iterator[list[int]]:
-    """Collect Ctrl-C instead of stopping at once: an epoch is finished first. A second one stops at once."""
+def _interruption() -> Iterator[Callable[[Trainer], bool]]:
+    """Return what says whether Ctrl-C was pressed: an epoch is finished first. A second one stops at once."""
     asked: list[int] = []
 
     def note(number: int, frame: Any) -> None:
@@ -284,7 +221,7 @@ def _interruption() -> Iterator[list[int]]:
 
     before = signal.signal(signal.SIGINT, note)
     try:
-        yield asked
+        yield lambda trainer: bool(asked)
     finally:
         signal.signal(signal.SIGINT, before)
 

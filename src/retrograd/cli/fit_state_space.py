@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from retrograd.cli.results import Results, gradient_note, write_results
-from retrograd.cli.run_folder import make, write_run
+from retrograd.cli.run_folder import write_run
 from retrograd.errors import InputError, require_choice
 from retrograd.estimators.identification.analysis import (
     bode_frequencies,
@@ -82,11 +82,6 @@ def fit_state_space(
         + " over the training part, weighed by its covariance",
     }
 
-    def save(folder: Path) -> None:
-        make(folder)
-        model.save(folder, overwrite=True)
-        write_run(folder, table, horizon, settings, state=state.tolist(), time_unit=unit)
-
     write_results(
         out,
         Results(
@@ -99,7 +94,7 @@ def fit_state_space(
             lower=forecast[1],
             upper=forecast[2],
             settings=settings,
-            save=save,
+            save=lambda folder: write_run(folder, model, table, horizon, settings, state),
             report={**report_of(model, unit), **flowing, "summary": summary_tables(summary, unit)},
             notes=(*notes, *gradient_note(analysis)),
         ),

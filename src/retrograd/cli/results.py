@@ -164,13 +164,15 @@ def write_results(out: Path, results: Results) -> None:
         for suffix, values in (("", table.targets), ("_one_step", one_step), ("_free_run", free_run))
     }
     try:
-        results.save(out)
+        out.mkdir(parents=True, exist_ok=True)
         text = json.dumps(_without_nan(metrics), indent=2, ensure_ascii=False)
         write_whole(out / "metrics.json", (text + "\n").encode())
         write_whole(out / "predictions.csv", csv(table.time_label, table.time[: table.steps], predictions))
         columns = forecast_columns(names, results.forecast, results.lower, results.upper)
         write_whole(out / "forecast.csv", csv(table.time_label, ahead, columns))
         _write_report(out / "report.html", results, ahead, metrics)
+        # Last: the model's configuration says that the run is finished.
+        results.save(out)
     except OSError as error:
         raise InputError(f"{error.filename or out} cannot be written: {error.strerror or error}") from None
     _show(out, results, metrics)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from retrograd.cli.results import TimeAxis
-from retrograd.errors import InputError, near_names
+from retrograd.errors import InputError
+from retrograd.estimators.model_files import read_model, unreadable, write_model
 from retrograd.files import write_whole
 from retrograd.tables.read import Table
 
 __all__ = [
     "CHECKPOINT_FILE",
-    "RUN_FILE",
+    "KINDS",
+    "LIVE_FILE",
+    "Run",
     "make",
     "read_run",
-    "require_kind",
     "require_new",
     "require_new_file",
     "write_new",
@@ -28,11 +31,89 @@ __all__ = [
 
 Array = np.ndarray[Any, Any]
 
-# What a forecast needs beside the model; the recurrent model keeps it in its own configuration.
-RUN_FILE = "run.json"
 # Of a recurrent training alone.
-CHECKPOINT_FILE = "checkpoint.safetensors"
-FORMAT = 1
+CHECKPOINT_FILE, LIVE_FILE = "checkpoint.safetensors", "live.html"
+# Estimators by what `--model` calls them; each is imported where one is needed.
+KINDS = {"recurrent": "Recurrent", "state-space": "StateSpace", "forecaster": "Forecaster"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A saved run.
+
+    Attributes:
+        model: the fitted estimator.
+        kind: which one, a key of :data:`KINDS`.
+        axis: the end of the data's time axis.
+        horizon: steps that were forecast.
+        targets: names of the predicted columns.
+        inputs: names of the exogenous ones.
+        future_inputs: those known beyond the last target, ``(F, E)``.
+        state: where the data end, to forecast from; None for a forecaster, which holds it.
+        settings: what was run, by option name.
+    """
+
+    model: Any
+    kind: str
+    axis: TimeAxis
+    horizon: int
+    targets: list[str]
+    inputs: list[str]
+    future_inputs: Array
+    state: Array | None
+    settings: dict[str, Any]
+
+
+def write_run(
+    folder: Path, model: Any, table: Table, horizon: int, settings: dict[str, Any], state: Array | None = None
+) -> None:
+    """Write a fitted model with what a later forecast needs to know of the data: with this the run is finished.
+
+    A checkpoint in the folder is that of the run replaced, where the new one is no training.
+    """
+    run = {
+        "time": TimeAxis.of(table).config(),
+        "horizon": horizon,
+        "targets": table.target_names,
+        "inputs": table.input_names,
+        "future_inputs": table.inputs[table.steps :].tolist(),
+        "state": None if state is None else state.tolist(),
+        "settings": settings,
+    }
+    saved = model.saved()
+    if saved.kind != "recurrent":
+        for name in (CHECKPOINT_FILE, LIVE_FILE):
+            (folder / name).unlink(missing_ok=True)
+    write_model(folder, replace(saved, run=run), overwrite=True)
+
+
+def read_run(folder: Path, kinds: Collection[str] = tuple(KINDS)) -> Run:
+    """Return what :func:`write_run` wrote.
+
+    Raises:
+        InputError: the folder holds no run of these kinds.
+    """
+    saved = read_model(folder, kinds)
+    if saved.run is None:
+        raise InputError(f"{folder} holds a model, but no run of `retrograd fit`: fit again, or use it from Python")
+    try:
+        run = saved.run
+        model = getattr(import_module("retrograd.estimators"), KINDS[saved.kind]).from_saved(saved)
+        inputs = np.array(run["future_inputs"], dtype=np.float64).reshape(len(run["future_inputs"]), len(run["inputs"]))
+        state = run.get("state")
+        return Run(
+            model,
+            saved.kind,
+            TimeAxis.from_config(run["time"]),
+            run["horizon"],
+            run["targets"],
+            run["inputs"],
+            inputs,
+            None if state is None else np.array(state, dtype=np.float64),
+            run["settings"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise unreadable(folder, error) from None
 
 
 def require_new(out: Path, *, overwrite: bool, hint: str = "--overwrite replaces it") -> None:
@@ -49,60 +130,6 @@ def make(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {out} cannot be written: {error.strerror or error}") from None
-
-
-def write_run(folder: Path, table: Table, horizon: int, settings: dict[str, Any], **more: Any) -> None:
-    """Write what a later forecast needs to know of the data: the time axis, inputs beyond the last target, and more.
-
-    A checkpoint in the folder is that of the run replaced: it must not pass for one of this run.
-    """
-    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-    run = {
-        "format": FORMAT,
-        "time": TimeAxis.of(table).config(),
-        "horizon": horizon,
-        "targets": table.target_names,
-        "inputs": table.input_names,
-        "future_inputs": table.inputs[table.steps :].tolist(),
-        "settings": settings,
-        **more,
-    }
-    write_whole(folder / RUN_FILE, (json.dumps(run, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def read_run(folder: Path) -> tuple[dict[str, Any], TimeAxis, Array]:
-    """Return what :func:`write_run` wrote: all of it, the time axis, and the future inputs ``(F, E)``."""
-    try:
-        run = json.loads((folder / RUN_FILE).read_text())
-        if run["format"] > FORMAT:
-            raise InputError(f"{folder / RUN_FILE} has format {run['format']}: install a newer retrograd")
-        inputs = np.array(run["future_inputs"], dtype=np.float64).reshape(len(run["future_inputs"]), len(run["inputs"]))
-        return run, TimeAxis.from_config(run["time"]), inputs
-    except FileNotFoundError:
-        raise InputError(f"{folder} is no run of `retrograd fit`: {RUN_FILE} is missing") from None
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise InputError(f"{folder} is no run that can be read: {type(error).__name__}: {error}") from None
-
-
-def require_kind(folder: Path, kinds: Iterable[str]) -> str:
-    """Return which model a run folder holds: one of ``kinds``, or the folder is refused."""
-    if folder.is_file():
-        raise InputError(f"{folder} is a file, expected a run folder that `retrograd fit` wrote")
-    if not folder.is_dir():
-        parent = folder.parent
-        others = sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
-        hint = f": {near_names(folder.name, others)}" if others else ""
-        raise InputError(f"run folder {folder} does not exist{hint}")
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        kind = str(config.get("model", "forecaster"))
-    except FileNotFoundError:
-        raise InputError(f"{folder} is no finished run: config.json is missing") from None
-    except (OSError, AttributeError, json.JSONDecodeError) as error:
-        raise InputError(f"{folder} is no run that can be read: {type(error).__name__}: {error}") from None
-    if kind not in kinds:
-        raise InputError(f"{folder} holds a model of kind {kind!r}, expected {' or '.join(map(repr, kinds))}")
-    return kind
 
 
 def require_new_file(out: Path, *, overwrite: bool) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from retrograd.cli.results import csv, forecast_columns
-from retrograd.cli.run_folder import read_run, require_kind, require_new_file, write_new
+from retrograd.cli.run_folder import read_run, require_new_file, write_new
 from retrograd.errors import InputError, require_choice
 from retrograd.tables.read import read_inputs
 
@@ -31,14 +31,11 @@ def simulate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")] = False,
 ) -> None:
     """Run an identified system freely: outputs from inputs alone."""
-    from retrograd.estimators.identification.estimator import StateSpace
-
     require_choice("--x0", x0, ("zero", "fit", "end"))
     if out is not None:
         require_new_file(out, overwrite=overwrite)
-    require_kind(folder, ("state-space",))
-    model = StateSpace.load(folder)
-    run, _, _ = read_run(folder)
+    run = read_run(folder, ("state-space",))
+    model = run.model
     if model.input_names_ and inputs_file is None:
         raise InputError(f"FILE is missing: a table with the columns {', '.join(model.input_names_)}")
     if not model.input_names_ and (inputs_file is not None or steps is None):
@@ -50,9 +47,9 @@ def simulate(
         if steps > len(inputs):
             raise InputError(f"--steps is {steps}, {inputs_file} has {len(inputs)} rows")
         inputs = inputs[:steps]
-    start = {"zero": np.zeros(model.order_), "fit": model.x0_[0], "end": np.array(run["state"])}[x0]
+    start = {"zero": np.zeros(model.order_), "fit": model.x0_[0], "end": run.state}[x0]
     outputs = np.asarray(model.simulate(inputs, start, steps=steps))
-    text = csv("step", np.arange(1, len(outputs) + 1), forecast_columns(run["targets"], outputs))
+    text = csv("step", np.arange(1, len(outputs) + 1), forecast_columns(run.targets, outputs))
     if out is None:
         typer.echo(text, nl=False)
         return

@@ -1,15 +1,15 @@
-"""Estimators: a real series in, a trained linear recurrence and a forecast out, one estimator a file."""
+"""Estimators: a real series in, a fitted linear recurrence and its forecast out; all have fit, predict, save, load."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from retrograd.estimators.recurrent.estimator import Recurrent
 from retrograd.estimators.recurrent.training import OPTIMIZERS, DivergenceError, Epoch, Trainer
 
 if TYPE_CHECKING:
     from retrograd.estimators.forecasting.estimator import Forecaster
     from retrograd.estimators.identification.estimator import StateSpace
     from retrograd.estimators.identification.subspace import singular_values
+    from retrograd.estimators.recurrent.estimator import Recurrent
 
 __all__ = [
     "OPTIMIZERS",
@@ -23,9 +23,10 @@ __all__ = [
 ]
 
 
-# These stand on scikit-learn and SciPy: whoever uses neither does not wait for them.
+# These stand on scikit-learn, pandas and SciPy: whoever uses none of them does not wait for them.
 _LATER = {
     "Forecaster": "retrograd.estimators.forecasting.estimator",
+    "Recurrent": "retrograd.estimators.recurrent.estimator",
     "StateSpace": "retrograd.estimators.identification.estimator",
     "singular_values": "retrograd.estimators.identification.subspace",
 }

@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from retrograd.estimators.recurrent.estimator import Recurrent
-
-__all__ = ["autoregression", "compare", "errors", "evaluate"]
+__all__ = ["autoregression", "compare", "errors"]
 
 Array = np.ndarray[Any, Any]
 
@@ -62,22 +60,6 @@ def autoregression(series: Array, train: int, lags: int | None = None) -> tuple[
     predicted = np.full(len(series), np.nan)
     predicted[p:] = design(p, p, len(series)) @ coefficients
     return predicted, p
-
-
-def evaluate(
-    model: Recurrent, targets: Array, inputs: Array, start: int
-) -> tuple[Array, Array, dict[str, dict[str, float]]]:
-    """Return one-step predictions and a free run ``(N, O)`` each, and the errors of both and of simple methods.
-
-    Args:
-        model: a trained model.
-        targets: ``(N, O)``.
-        inputs: ``(≥ N, E)``.
-        start: index of the first held-out step, N if there is none.
-    """
-    one_step = model.one_step(targets, inputs)
-    free_run = model.free_run(targets, inputs, start) if start < len(targets) else np.full_like(one_step, np.nan)
-    return one_step, free_run, compare(model.target_names, targets, one_step, free_run, start)
 
 
 def compare(

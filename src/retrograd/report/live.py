@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from retrograd.estimators.recurrent.estimator import Recurrent
+from retrograd.estimators.recurrent.network import Network
 from retrograd.estimators.recurrent.training import Trainer, loss_and_gradients
 from retrograd.files import write_whole
 from retrograd.norms import norm
@@ -55,7 +55,7 @@ class Training:
         title: of the page.
     """
 
-    model: Recurrent
+    model: Network
     table: Table
     start: int
     closed_loop: int | None
@@ -71,7 +71,7 @@ class Training:
             found = [_loss(trainer)] if trainer.history else []
             return [*found, self._predictions(model), self._gradient(model), _spectrum(model)]
 
-    def _predictions(self, model: Recurrent) -> Part:
+    def _predictions(self, model: Network) -> Part:
         table, start, steps = self.table, self.start, self.table.steps
         shown = slice(0, steps)
         if steps > LONG:
@@ -94,7 +94,7 @@ class Training:
             reading += f" The first {MOST_TARGETS} of {len(table.target_names)} targets."
         return Part("predictions", "Prediction against truth", picture, reading)
 
-    def _gradient(self, model: Recurrent) -> Part:
+    def _gradient(self, model: Network) -> Part:
         x, y = model.series(self.table.targets[: self.start], self.table.inputs[: self.start])
         delta = norm(loss_and_gradients(model.weights, x, y, self.closed_loop)[2]).cpu().numpy()
         picture = gradient_norms(self.table.time[: len(delta)], delta, self.table.time_label, "‖∂L/∂h_t‖, scaled")
@@ -130,7 +130,7 @@ def _loss(trainer: Trainer) -> Part:
     )
 
 
-def _spectrum(model: Recurrent) -> Part:
+def _spectrum(model: Network) -> Part:
     open_loop, closed_loop = model.eigenvalues()
     picture = eigenvalues([("W_hh", open_loop), ("W_hh + W_ih C", closed_loop)])
     return Part("eigenvalues", "Eigenvalues of the transition", picture, "Outside the circle, states grow.")
@@ -162,7 +162,7 @@ class LiveView:
         >>> import tempfile
         >>> y = np.sin(np.arange(60.0))[:, None]
         >>> table = Table("wave", "step", np.arange(60), ["sine"], y, [], y[:, :0])
-        >>> model = Recurrent.untrained(y[:50], y[:50, :0], hidden=4, target_names=["sine"])
+        >>> model = Network.untrained(y[:50], y[:50, :0], hidden=4, target_names=["sine"])
         >>> trainer = Trainer(model.weights, *model.series(y[:50], y[:50, :0]))
         >>> folder = tempfile.TemporaryDirectory()
         >>> page = Path(folder.name) / "live.html"

@@ -369,10 +369,10 @@ def test_folders_that_hold_no_forecaster_are_named(tmp_path: Path) -> None:
     Forecaster(lags=3).fit(loads(5), fh=[1]).save(tmp_path / "model")
     path = tmp_path / "model" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
-    with pytest.raises(InputError, match=r"has format 99, this version reads up to 1: install a newer"):
+    with pytest.raises(InputError, match=r"has format 99, this version reads up to 2: install a newer"):
         Forecaster.load(tmp_path / "model")
     path.write_text("{")
-    with pytest.raises(InputError, match=r"is no run that can be read: JSONDecodeError"):
+    with pytest.raises(InputError, match=r"is no model that can be read: JSONDecodeError"):
         Forecaster.load(tmp_path / "model")
 
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from retrograd.errors import InputError
-from retrograd.estimators import OPTIMIZERS, DivergenceError, Recurrent, Trainer
+from retrograd.estimators import OPTIMIZERS, DivergenceError, Trainer
 from retrograd.estimators.recurrent import checkpoint, training
+from retrograd.estimators.recurrent.network import Network
 from retrograd.estimators.recurrent.training import loss_and_gradients
 
 STEPS = 23
@@ -22,7 +23,7 @@ def problem(exogenous: int = 1, seed: int = 0) -> tuple[dict[str, Tensor], Tenso
     rng = np.random.default_rng(seed)
     y, z = rng.normal(size=(STEPS + 1, 2)), rng.normal(size=(STEPS + 1, exogenous))
     names = [f"z{i}" for i in range(exogenous)]
-    model = Recurrent.untrained(y, z, hidden=4, target_names=["a", "b"], input_names=names, seed=seed)
+    model = Network.untrained(y, z, hidden=4, target_names=["a", "b"], input_names=names, seed=seed)
     weights = {name: weight + 0.1 for name, weight in model.weights.items()}
     return weights, *model.series(y, z)
 

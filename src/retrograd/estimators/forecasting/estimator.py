@@ -33,6 +33,7 @@ from retrograd.estimators.forecasting.tables import (
     to_table,
     with_instances,
 )
+from retrograd.estimators.model_files import Saved
 from retrograd.estimators.recurrent.training import Epoch
 
 __all__ = ["Forecaster"]
@@ -362,6 +363,18 @@ class Forecaster(Base):
             InputError: the folder holds no forecaster, or a newer version wrote it.
         """
         forecaster: Forecaster = files.read(cls, Path(folder))
+        return forecaster
+
+    def saved(self) -> Saved:
+        """Return what files hold of the forecaster."""
+        if not self.is_fitted:
+            raise InputError("this Forecaster is not fitted: call fit first")
+        return files.saved_of(self)
+
+    @classmethod
+    def from_saved(cls, saved: Saved) -> Forecaster:
+        """Return the forecaster of :meth:`saved`."""
+        forecaster: Forecaster = files.from_saved(cls, saved)
         return forecaster
 
     @classmethod

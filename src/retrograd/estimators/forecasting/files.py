@@ -32,32 +32,32 @@ from retrograd.estimators.forecasting.tables import NAMELESS, Clock, by_instance
 from retrograd.estimators.model_files import (
     CONFIG_FILE,
     MODEL_FILE,
+    Saved,
     read_model,
     require_free,
-    require_known,
+    unreadable,
     write_model,
 )
 from retrograd.estimators.recurrent.training import Epoch
 from retrograd.files import write_whole
 
-__all__ = ["FORMAT", "LOADING", "as_bytes", "from_bytes", "read", "write"]
+__all__ = ["LOADING", "as_bytes", "from_bytes", "from_saved", "read", "saved_of", "write"]
 
 Array = np.ndarray[Any, Any]
 
-# Raised whenever what the files hold changes; read() knows every older one.
-KIND, FORMAT = "forecaster", 1
+KIND = "forecaster"
 _MOMENTS = ("gram", "cross", "energy", "input_gram", "input_cross", "input_target")
 # What a fit takes over instead of fitting: the protocol's base class then keeps its own books as after any fit.
 LOADING: ContextVar[tuple[ForecastModel, dict[str, Any]] | None] = ContextVar("LOADING", default=None)
 
 
-def write(forecaster: Any, folder: Path, overwrite: bool, *, for_sktime: bool = True) -> None:
-    """Write a fitted forecaster to a folder; ``for_sktime``: with the note that sktime looks for, where it is there."""
+def write(forecaster: Any, folder: Path, overwrite: bool) -> None:
+    """Write a fitted forecaster to a folder, with the note that sktime looks for, where it is there."""
     link = folder.with_name(f"{folder.name}.zip")
-    sktime = for_sktime and hasattr(forecaster, "get_tags")
+    sktime = hasattr(forecaster, "get_tags")
     if sktime and not overwrite:
         require_free(folder / MODEL_FILE, folder / CONFIG_FILE, link)
-    write_model(folder, *_parts(forecaster), overwrite=overwrite)
+    write_model(folder, forecaster.saved(), overwrite=overwrite)
     if sktime:
         # What sktime.base.load opens: the name of the class, as it wants it, which leads to the folder beside.
         content = BytesIO()
@@ -68,29 +68,27 @@ def write(forecaster: Any, folder: Path, overwrite: bool, *, for_sktime: bool = 
 
 def read(cls: Any, folder: Path) -> Any:
     """Read what :func:`write` wrote."""
-    arrays, config = read_model(folder, KIND, FORMAT)
+    saved = read_model(folder, (KIND,))
     try:
-        return _whole(cls, arrays, config)
+        return cls.from_saved(saved)
     except (KeyError, TypeError) as error:
-        raise InputError(f"{folder} is no model that can be read: {type(error).__name__}: {error}") from None
+        raise unreadable(folder, error) from None
 
 
 def as_bytes(forecaster: Any) -> bytes:
     """Return both files in one: the configuration's length, the configuration, the tensors."""
-    tensors, config = _parts(forecaster)
-    head = json.dumps(config).encode()
-    return struct.pack("<Q", len(head)) + head + save_tensors(tensors)
+    saved = forecaster.saved()
+    head = json.dumps(saved.config).encode()
+    return struct.pack("<Q", len(head)) + head + save_tensors(saved.arrays)
 
 
 def from_bytes(cls: Any, content: bytes) -> Any:
     """Read what :func:`as_bytes` returned."""
     (length,) = struct.unpack("<Q", content[:8])
-    config = json.loads(content[8 : 8 + length])
-    require_known(config["format"], FORMAT, "the serialized forecaster")
-    return _whole(cls, load_tensors(content[8 + length :]), config)
+    return from_saved(cls, Saved(KIND, load_tensors(content[8 + length :]), json.loads(content[8 : 8 + length])))
 
 
-def _parts(forecaster: Any) -> tuple[dict[str, Array], dict[str, Any]]:
+def saved_of(forecaster: Any) -> Saved:
     """Return a fitted forecaster's arrays, and all else."""
     model: ForecastModel = forecaster._model
     tensors = {
@@ -118,8 +116,6 @@ def _parts(forecaster: Any) -> tuple[dict[str, Array], dict[str, Any]]:
     given = None if forecaster._fh_given is None else [int(step) for step in forecaster._fh_given]
     parameters = forecaster.get_params(deep=False)
     config = {
-        "format": FORMAT,
-        "model": KIND,
         "parameters": {**parameters, "calendar": list(parameters["calendar"])},
         "states": states,
         "groups": [{"count": group.moments.count, "ridge": group.ridge} for group in model.groups],
@@ -137,11 +133,12 @@ def _parts(forecaster: Any) -> tuple[dict[str, Array], dict[str, Any]]:
         ],
         "history": [[epoch.loss, epoch.gradient_norm] for epoch in model.history],
     }
-    return tensors, config
+    return Saved(KIND, tensors, config)
 
 
-def _whole(cls: Any, tensors: dict[str, Array], config: dict[str, Any]) -> Any:
-    """Return the forecaster of :func:`_parts`."""
+def from_saved(cls: Any, saved: Saved) -> Any:
+    """Return the forecaster of :func:`saved_of`."""
+    tensors, config = saved.arrays, saved.config
     parameters = {**config["parameters"], "calendar": tuple(config["parameters"]["calendar"])}
     forecaster = cls(**parameters)
     settings: Settings = Settings.of(forecaster)

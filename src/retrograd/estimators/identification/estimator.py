@@ -26,14 +26,13 @@ from retrograd.estimators.identification.recurrence import scan_of
 from retrograd.estimators.identification.sensitivity import initial_states
 from retrograd.estimators.identification.summary import Summary
 from retrograd.estimators.identification.system import predict_ahead
-from retrograd.estimators.model_files import read_model, write_model
+from retrograd.estimators.model_files import Saved, read_model, unreadable, write_model
 
 __all__ = ["StateSpace"]
 
 Array = np.ndarray[Any, Any]
 
-# The format is raised whenever what the files hold changes; load knows every older one.
-KIND, FORMAT = "state-space", 1
+KIND = "state-space"
 
 
 class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
@@ -334,9 +333,7 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         Raises:
             InputError: the folder has a model and ``overwrite`` is false, or cannot be written.
         """
-        arrays, config = parts_of(self._found())
-        about = {"model": KIND, "format": FORMAT, "parameters": self.get_params(), **config}
-        write_model(Path(folder), arrays, about, overwrite=overwrite)
+        write_model(Path(folder), self.saved(), overwrite=overwrite)
 
     @classmethod
     def load(cls, folder: str | Path) -> StateSpace:
@@ -345,12 +342,22 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         Raises:
             InputError: the folder holds no such model, or a newer version wrote it.
         """
-        arrays, config = read_model(Path(folder), KIND, FORMAT)
+        saved = read_model(Path(folder), (KIND,))
         try:
-            model = cls(**config["parameters"])
-            model._keep(from_parts(arrays, config, model.sample_time))
+            return cls.from_saved(saved)
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{folder} is no model that can be read: {type(error).__name__}: {error}") from None
+            raise unreadable(folder, error) from None
+
+    def saved(self) -> Saved:
+        """Return what files hold of the model."""
+        arrays, config = parts_of(self._found())
+        return Saved(KIND, arrays, {"parameters": self.get_params(), **config})
+
+    @classmethod
+    def from_saved(cls, saved: Saved) -> StateSpace:
+        """Return the model of :meth:`saved`."""
+        model = cls(**saved.config["parameters"])
+        model._keep(from_parts(saved.arrays, saved.config, model.sample_time))
         return model
 
     @property

@@ -1,276 +1,372 @@
-"""A linear RNN that reads a series and predicts its next value, and any number of values after that.
-
-With y_t the targets and z_t the exogenous inputs, both scaled, the network reads x_t = [y_t, z_{t+1}] and says
-
-    h_t = W_hh h_{t-1} + W_ih x_t + b          ŷ_{t+1} = C h_t + c
-
-One step ahead, y_t is the observed value (teacher forcing). Free-running, ŷ_t takes its place: the closed loop of
-:func:`retrograd.bptt`, and again a linear recurrence.
-"""
+"""A linear RNN trained by backpropagation through time on one series, as an estimator."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
 
-from retrograd.errors import InputError
-from retrograd.estimators.model_files import read_model, write_model
-from retrograd.estimators.recurrent.training import free_runs
-from retrograd.rnn.bptt import bptt
+from retrograd.errors import InputError, require_choice, require_device, require_number, require_whole
+from retrograd.estimators.model_files import Saved, read_model, unreadable, write_model
+from retrograd.estimators.recurrent.loop import Callback, Checkpoint, train
+from retrograd.estimators.recurrent.network import WEIGHTS, Network
+from retrograd.estimators.recurrent.training import OPTIMIZERS, DivergenceError, Epoch, Trainer
+from retrograd.tables.align import by_name
 from retrograd.tables.scale import Scaling
+from retrograd.tables.values import as_numbers, column_names
 
-__all__ = ["Border", "Recurrent"]
+__all__ = ["Recurrent"]
 
 Array = np.ndarray[Any, Any]
 
-# Raised whenever what the two files hold changes; load() knows every older one.
-FORMAT = 1
-WEIGHTS = ("weight_hh", "weight_ih", "bias", "h0", "weight_out", "bias_out")
-# Of W_hh before training: inside the unit circle, with a memory of about ten steps.
-RADIUS = 0.9
+KIND = "recurrent"
 
 
-@dataclass(frozen=True)
-class Border:
-    """Where a series ends, and all that its past says about its future.
+class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+    """A linear RNN over one series, trained by exact backpropagation through time.
+
+    With y_t the targets and z_t exogenous inputs, both scaled over the data of the fit,
+
+        h_t = W_hh h_{t-1} + W_ih [y_t, z_{t+1}] + b          ŷ_{t+1} = C h_t + c
+
+    Targets Y are ``(N, O)`` or ``(N,)``, inputs U ``(N, E)``, NumPy or pandas. The weights with the lowest loss of all
+    epochs are kept.
+
+    Args:
+        hidden: H, the width of the state.
+        optimizer: ``"sgd"``, ``"adam"``, ``"adamw"`` or ``"lbfgs"`` (:data:`retrograd.estimators.OPTIMIZERS`).
+        epochs: the optimizer's own number by default.
+        lr: learning rate; the optimizer's own by default.
+        clip: the gradient's norm is cut to this; None leaves it.
+        closed_loop: steps of the free runs that are trained on, started all along the series; None: one step ahead.
+        patience: epochs without a lower loss after which training ends; None: it goes on to the last epoch.
+        seed: of the starting weights.
+        device: where to train: ``"cpu"`` or ``"cuda"``.
 
     Attributes:
-        state: h_{N-1}, the state before the last target is read, ``(H,)``.
-        target: y_N, the last target, scaled, ``(O,)``.
-    """
-
-    state: Tensor
-    target: Tensor
-
-
-@dataclass(frozen=True)
-class Recurrent:
-    """A linear RNN over one series, with everything that a prediction needs. All tensors are float64.
-
-    Attributes:
-        weights: by the names that :func:`retrograd.bptt` gives them: ``weight_hh (H, H)``, ``weight_ih (H, O + E)``,
-            ``bias (H,)``, ``h0 (H,)``, ``weight_out (O, H)``, ``bias_out (O,)``.
-        target_names: the O predicted columns.
-        input_names: the E exogenous columns.
-        target_scaling: from the targets' units to those of the network.
-        input_scaling: likewise for the exogenous inputs.
+        network_: weights, names and scaling as a frozen record.
+        history_: loss and gradient norm of every epoch.
+        best_loss_: the loss of the weights that were kept, mean squared and in scaled units.
+        stop_reason_: ``"epochs"``, ``"patience"``, ``"callback"`` or ``"divergence"``.
+        delta_: ∂L/∂h_t along the data of the fit at the best weights, ``(N - 1, H)``; a file does not hold it.
+        state_: where the data of the fit ended (:meth:`state_after`).
 
     Examples:
-        >>> y = np.sin(np.arange(50.0))[:, None]
-        >>> model = Recurrent.untrained(y, np.empty((50, 0)), hidden=4, target_names=["sine"])
-        >>> model.one_step(y, np.empty((50, 0))).shape
-        (50, 1)
+        >>> y = 3 + np.sin(np.arange(120.0) / 3)
+        >>> model = Recurrent(hidden=4, optimizer="lbfgs").fit(y[:100])
+        >>> coming = model.forecast(20)
+        >>> bool(np.abs(coming[:, 0] - y[100:]).max() < 0.05)
+        True
     """
 
-    weights: dict[str, Tensor]
-    target_names: list[str]
-    input_names: list[str]
-    target_scaling: Scaling
-    input_scaling: Scaling
-
-    @classmethod
-    def untrained(
-        cls,
-        targets: Array,
-        inputs: Array,
+    def __init__(
+        self,
+        hidden: int = 8,
         *,
-        hidden: int,
-        target_names: list[str],
-        input_names: list[str] | None = None,
+        optimizer: str = "adam",
+        epochs: int | None = None,
+        lr: float | None = None,
+        clip: float | None = None,
+        closed_loop: int | None = None,
+        patience: int | None = None,
         seed: int = 0,
         device: str = "cpu",
-    ) -> Recurrent:
-        """Return a model scaled by a training part, with random weights and a stable W_hh.
+    ) -> None:
+        self.hidden = hidden
+        self.optimizer = optimizer
+        self.epochs = epochs
+        self.lr = lr
+        self.clip = clip
+        self.closed_loop = closed_loop
+        self.patience = patience
+        self.seed = seed
+        self.device = device
 
-        Args:
-            targets: ``(N, O)`` of the training part.
-            inputs: ``(N, E)`` beside it.
-            hidden: H.
-            target_names: the columns of ``targets``.
-            input_names: the columns of ``inputs``.
-            seed: of the weights.
-            device: where they live.
+    # --- fit ---
+
+    def untrained(self, Y: Any, U: Any = None) -> Network:
+        """Check the parameters against the data, and return the network that training starts from.
 
         Raises:
-            InputError: a column is constant.
+            InputError: a parameter or the data cannot be used.
         """
-        input_names = input_names or []
-        outputs, exogenous = targets.shape[1], inputs.shape[1]
-        source = torch.Generator().manual_seed(seed)
-
-        def normal(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=source, dtype=torch.float64)
-
-        weights = {
-            "weight_hh": RADIUS * torch.linalg.qr(normal(hidden, hidden)).Q,
-            "weight_ih": normal(hidden, outputs + exogenous) / (outputs + exogenous) ** 0.5,
-            "bias": torch.zeros(hidden, dtype=torch.float64),
-            "h0": torch.zeros(hidden, dtype=torch.float64),
-            # Small: the first predictions are near the mean, whatever the state is.
-            "weight_out": 0.1 * normal(outputs, hidden) / hidden**0.5,
-            "bias_out": torch.zeros(outputs, dtype=torch.float64),
-        }
-        return cls(
-            {name: weight.to(device) for name, weight in weights.items()},
-            target_names,
-            input_names,
-            Scaling.fit(targets, target_names, "targets"),
-            Scaling.fit(inputs, input_names, "inputs"),
+        require_choice("optimizer", self.optimizer, tuple(OPTIMIZERS))
+        for name in ("epochs", "patience"):
+            if getattr(self, name) is not None:
+                require_whole(name, getattr(self, name))
+        for name in ("lr", "clip"):
+            if getattr(self, name) is not None:
+                require_number(name, getattr(self, name), above=0)
+        require_device("device", self.device)
+        targets, inputs, names = _read(Y, U)
+        if len(targets) < 3:
+            raise InputError(f"Y has {len(targets)} steps, expected at least 3")
+        if self.closed_loop is not None and not 2 <= require_whole("closed_loop", self.closed_loop) < len(targets):
+            raise InputError(
+                f"closed_loop is {self.closed_loop}, expected from 2 to {len(targets) - 1} steps: a free run within "
+                "the training part"
+            )
+        return Network.untrained(
+            targets,
+            inputs,
+            hidden=require_whole("hidden", self.hidden),
+            target_names=names[0],
+            input_names=names[1],
+            seed=self.seed,
+            device=self.device,
         )
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.weights["weight_hh"].device
-
-    def series(self, targets: Array, inputs: Array) -> tuple[Tensor, Tensor]:
-        """Return what the network reads and what it should say: x ``(N-1, O+E)`` and the targets ``(N-1, O)``."""
-        y = self._tensor(self.target_scaling.apply(targets))
-        z = self._tensor(self.input_scaling.apply(inputs[: len(targets)]))
-        return torch.cat([y[:-1], z[1:]], dim=1), y[1:]
-
-    def one_step(self, targets: Array, inputs: Array) -> Array:
-        """Return each step's prediction from all steps before it, ``(N, O)``: NaN for the first, which has none."""
-        x, _ = self.series(targets, inputs)
-        return self._predictions(x, None, first=1)
-
-    def free_run(self, targets: Array, inputs: Array, start: int) -> Array:
-        """Return predictions of steps ``start`` to N from the steps before ``start`` alone: ``(N, O)``, NaN before."""
-        x, _ = self.series(targets, inputs)
-        feedback = torch.arange(len(x), device=x.device) >= start
-        predictions = self._predictions(x, feedback, first=1)
-        predictions[:start] = np.nan
-        return predictions
-
-    def border(self, targets: Array, inputs: Array) -> Border:
-        """Return where the series ends."""
-        x, y = self.series(targets, inputs)
-        return Border(self._run(x, None, self.weights["h0"])[0][-1], y[-1])
-
-    def forecast(self, border: Border, inputs: Array, horizon: int) -> Array:
-        """Return the ``horizon`` steps after the border, ``(horizon, O)``.
+    def fit(
+        self,
+        Y: Any,
+        U: Any = None,
+        *,
+        callbacks: Iterable[Callback] = (),
+        checkpoint: str | Path | None = None,
+        resume: bool = False,
+    ) -> Recurrent:
+        """Train.
 
         Args:
-            border: where the known series ends.
-            inputs: exogenous inputs of the steps to predict, at least ``(horizon, E)``.
+            Y: targets, every one known.
+            U: inputs at the same steps; None for none.
+            callbacks: called with the :class:`retrograd.estimators.Trainer` after every epoch; one that returns True
+                ends the training.
+            checkpoint: a file that holds the training's state, written every few seconds and in the end.
+            resume: continue the training in ``checkpoint``: the result is bit for bit that of an unbroken one.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            InputError: a parameter, the data or the checkpoint cannot be used.
+            DivergenceError: loss or gradient are not finite. The estimator is fitted, with the best weights so far, if
+                an epoch was finished.
+        """
+        network = self.untrained(Y, U)
+        targets, inputs, _ = _read(Y, U)
+        x, y = network.series(targets, inputs)
+        choice = OPTIMIZERS[self.optimizer]
+        lr = choice.lr if self.lr is None else self.lr
+        trainer = Trainer(
+            network.weights, x, y, optimizer=self.optimizer, lr=lr, clip=self.clip, horizon=self.closed_loop
+        )
+        epochs = choice.epochs if self.epochs is None else self.epochs
+        kept = None
+        if checkpoint is not None:
+            settings = {name: getattr(self, name) for name in ("hidden", "optimizer", "clip", "closed_loop", "seed")}
+            kept = Checkpoint(Path(checkpoint), {**settings, "lr": lr}, (x, y))
+            if resume:
+                kept.resume(trainer, epochs)
+            else:
+                kept.write(trainer)
+        elif resume:
+            raise InputError("resume is True, but there is no checkpoint: name the file")
+        callbacks = list(callbacks)
+        try:
+            self.stop_reason_ = train(trainer, epochs, patience=self.patience, callbacks=callbacks, checkpoint=kept)
+        except DivergenceError:
+            self.stop_reason_ = "divergence"
+            if trainer.history:
+                self._keep(network, trainer, targets, inputs)
+            raise
+        self._keep(network, trainer, targets, inputs)
+        return self
+
+    def _keep(self, network: Network, trainer: Trainer, targets: Array, inputs: Array) -> None:
+        self.delta_ = trainer.finish().cpu().numpy()
+        self.network_ = replace(network, weights=trainer.best)
+        self.history_, self.best_loss_ = list(trainer.history), trainer.best_loss
+        self.state_ = self.network_.state_after(targets, inputs)
+        self.n_features_in_ = len(network.input_names)
+
+    # --- use ---
+
+    def predict(self, Y: Any, U: Any = None) -> Any:
+        """Predict each step from all steps before it: ``(N, O)``, NaN for the first, in the kind of Y."""
+        network, targets, inputs = self._given(Y, U)
+        return _like(Y, network.one_step(targets, inputs), network.target_names)
+
+    def free_run(self, Y: Any, U: Any = None, *, start: int) -> Any:
+        """Predict the steps from ``start`` on from those before it alone: ``(N, O)``, NaN before, in the kind of Y."""
+        network, targets, inputs = self._given(Y, U)
+        if not 1 <= require_whole("start", start) < len(targets):
+            raise InputError(f"start is {start}, expected from 1 to {len(targets) - 1}, a step of Y")
+        return _like(Y, network.free_run(targets, inputs, start), network.target_names)
+
+    def state_after(self, Y: Any, U: Any = None) -> Array:
+        """Return what a series' past says about its future, ``(H + O,)``, to forecast from."""
+        network, targets, inputs = self._given(Y, U)
+        return network.state_after(targets, inputs)
+
+    def forecast(self, horizon: int, U_future: Any = None, *, Y: Any = None, U: Any = None, state: Any = None) -> Any:
+        """Forecast the steps after the data of the fit, or after other data: ``(horizon, O)``.
+
+        Args:
             horizon: how many steps.
+            U_future: inputs of those steps, ``(horizon, E)``.
+            Y: a series to go on from.
+            U: its inputs.
+            state: where to go on from, if it is known (:meth:`state_after`).
 
         Raises:
             InputError: there are too few inputs.
         """
-        if horizon == 0:
-            return np.empty((0, len(self.target_names)))
-        if self.input_names and len(inputs) < horizon:
-            raise InputError(
-                f"horizon is {horizon}, but the inputs {', '.join(self.input_names)} are known for {len(inputs)} "
-                "steps after the last target: add rows with empty targets, or take a shorter horizon"
-            )
-        z = self._tensor(self.input_scaling.apply(inputs[:horizon]))
-        if not self.input_names:
-            z = z.new_empty((horizon, 0))
-        y = z.new_zeros(horizon, len(self.target_names))
-        y[0] = border.target
-        feedback = torch.arange(horizon, device=z.device) >= 1
-        return self._predictions(torch.cat([y, z], dim=1), feedback, h0=border.state)
+        network = self._fitted()
+        horizon = require_whole("horizon", horizon)
+        if state is None:
+            state = self.state_ if Y is None else self.state_after(Y, U)
+        if U_future is None:
+            if network.input_names:
+                raise InputError(
+                    f"U_future is None: give the {horizon} coming values of {', '.join(network.input_names)}"
+                )
+            inputs = np.empty((horizon, 0))
+        else:
+            inputs = _columns("U_future", by_name("U_future", U_future, network.input_names))
+            _require_width("U_future", inputs, network.input_names)
+        return _like(U_future, network.forecast(state, inputs, horizon), network.target_names)
 
     def eigenvalues(self) -> tuple[Array, Array]:
         """Return the eigenvalues of W_hh, and of the closed loop W_hh + W_ih C: ``(H,)`` each, complex."""
-        w = self.weights
-        closed = w["weight_hh"] + w["weight_ih"][:, : len(self.target_names)] @ w["weight_out"]
-        found = [torch.linalg.eigvals(matrix.cpu()).numpy() for matrix in (w["weight_hh"], closed)]
-        return found[0], found[1]
+        return self._fitted().eigenvalues()
 
     def recurrence(self, U: Any, Y: Any, *, horizon: int | None = None) -> dict[str, Any]:
-        """Return the arguments of :func:`retrograd.bptt` for the model over a series, its scaled error as the loss.
+        """Return the arguments of :func:`retrograd.bptt` for the model over a series, and its error as the loss.
 
         Args:
-            U: inputs ``(N, E)``; None for none.
-            Y: targets ``(N, O)`` or ``(N,)``.
-            horizon: steps of the free runs along the series, each of which is a sequence; None: one step ahead.
+            U: inputs; None for none.
+            Y: targets.
+            horizon: steps of the free runs along the series, each of which is a sequence; by default what was trained:
+                ``closed_loop`` steps, or one step ahead.
 
         Raises:
             InputError: ``horizon`` is longer than the series less one, or below 2.
         """
-        Y = np.asarray(Y, dtype=float).reshape(len(Y), -1)
-        x, y = self.series(Y, np.empty((len(Y), 0)) if U is None else np.asarray(U, dtype=float))
-        if horizon is None:
-            return {"x": x, **self.weights, "loss": lambda outputs: (outputs - y).square().mean()}
-        if not 2 <= horizon <= len(x):
-            raise InputError(f"horizon is {horizon}, expected from 2 to {len(x)}, the steps of the series less one")
-        return free_runs(self.weights, x, y, horizon)[0]
+        network, targets, inputs = self._given(Y, U)
+        return network.recurrence(inputs, targets, horizon=self.closed_loop if horizon is None else horizon)
 
-    def save(self, folder: Path, border: Border, future_inputs: Array, extra: dict[str, Any]) -> None:
-        """Write ``model.safetensors`` and ``config.json``: all that :meth:`load` and a forecast need.
+    # --- files ---
 
-        Args:
-            folder: an existing folder.
-            border: where the series ended.
-            future_inputs: exogenous inputs known beyond it, ``(F, E)``, in their own units.
-            extra: more for ``config.json``.
-        """
-        tensors = {
-            **self.weights,
-            "border.state": border.state,
-            "border.target": border.target,
-            "future_inputs": torch.from_numpy(np.ascontiguousarray(future_inputs)),
-        }
-        config = {
-            "format": FORMAT,
-            "model": "recurrent",
-            "target": _columns(self.target_names, self.target_scaling),
-            "inputs": _columns(self.input_names, self.input_scaling),
-            **extra,
-        }
-        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
-        write_model(folder, arrays, config, overwrite=True)
-
-    @classmethod
-    def load(cls, folder: Path, *, device: str = "cpu") -> tuple[Recurrent, Border, Array, dict[str, Any]]:
-        """Read what :meth:`save` wrote: the model, the border, the future inputs and the whole configuration.
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write the model to a folder: ``model.safetensors`` and ``config.json``, whole, no pickle.
 
         Raises:
-            InputError: the folder is no run, or a newer version wrote it.
+            InputError: the folder has a model and ``overwrite`` is false, or cannot be written.
         """
-        arrays, config = read_model(folder, "recurrent", FORMAT)
+        write_model(Path(folder), self.saved(), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Recurrent:
+        """Read what :meth:`save` wrote, by this version or an older one; the model is on the CPU.
+
+        Raises:
+            InputError: the folder holds no such model, or a newer version wrote it.
+        """
+        saved = read_model(Path(folder), (KIND,))
         try:
-            tensors = {name: torch.from_numpy(array.copy()).to(device) for name, array in arrays.items()}
-            model = cls(
-                {name: tensors[name] for name in WEIGHTS},
-                config["target"]["names"],
-                config["inputs"]["names"],
-                _scaling(config["target"]),
-                _scaling(config["inputs"]),
-            )
-            border = Border(tensors["border.state"], tensors["border.target"])
-            future: Array = arrays["future_inputs"]
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{folder} is no run that can be read: {type(error).__name__}: {error}") from None
-        return model, border, future, config
+            return cls.from_saved(saved)
+        except (KeyError, TypeError, ValueError) as error:
+            raise unreadable(folder, error) from None
 
-    def _tensor(self, values: Array) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64)).to(self.device)
+    def saved(self) -> Saved:
+        """Return what files hold of the model."""
+        network = self._fitted()
+        arrays = {name: np.asarray(weight.detach().cpu()) for name, weight in network.weights.items()}
+        return Saved(
+            KIND,
+            {**arrays, "state": self.state_},
+            {
+                "parameters": self.get_params(),
+                "target": _described(network.target_names, network.target_scaling),
+                "inputs": _described(network.input_names, network.input_scaling),
+                "best_loss": self.best_loss_,
+                "stop_reason": self.stop_reason_,
+                "history": [[epoch.loss, epoch.gradient_norm] for epoch in self.history_],
+            },
+        )
 
-    def _run(self, x: Tensor, feedback: Tensor | None, h0: Tensor) -> tuple[Tensor, Tensor]:
-        """Return states and outputs."""
-        weights: dict[str, Any] = {name: weight.detach() for name, weight in self.weights.items() if name != "h0"}
-        g = bptt(x, **weights, h0=h0.detach(), feedback=feedback, memory="all")
-        assert g.states is not None
-        assert g.outputs is not None
-        return g.states, g.outputs
+    @classmethod
+    def from_saved(cls, saved: Saved) -> Recurrent:
+        """Return the model of :meth:`saved`."""
+        arrays, config = saved.arrays, saved.config
+        if saved.format == 1:
+            named = ("hidden", "optimizer", "lr", "clip", "closed_loop", "seed")
+            settings = config.get("settings", {})
+            config = {"parameters": {name: settings[name] for name in named if name in settings}, **config}
+            arrays = {**arrays, "state": np.concatenate([arrays["border.state"], arrays["border.target"]])}
+        model = cls(**{**config["parameters"], "device": "cpu"})
+        model.network_ = Network(
+            {name: torch.from_numpy(arrays[name].copy()) for name in WEIGHTS},
+            *(config[part]["names"] for part in ("target", "inputs")),
+            *(_scaling(config[part]) for part in ("target", "inputs")),
+        )
+        model.state_, model.n_features_in_ = arrays["state"], len(model.network_.input_names)
+        model.best_loss_, model.stop_reason_ = config.get("best_loss", float("nan")), config.get("stop_reason", "")
+        model.history_ = [Epoch(number, *values) for number, values in enumerate(config.get("history", []), start=1)]
+        return model
 
-    def _predictions(self, x: Tensor, feedback: Tensor | None, *, h0: Tensor | None = None, first: int = 0) -> Array:
-        """Return the outputs in the targets' units, after ``first`` rows of NaN."""
-        _, outputs = self._run(x, feedback, self.weights["h0"] if h0 is None else h0)
-        values = self.target_scaling.invert(outputs.cpu().numpy())
-        return np.concatenate([np.full((first, values.shape[1]), np.nan), values])
+    # --- inside ---
+
+    def _fitted(self) -> Network:
+        if not hasattr(self, "network_"):
+            raise NotFittedError("this Recurrent is not fitted yet: call fit(Y, U) first")
+        return self.network_
+
+    def _given(self, Y: Any, U: Any) -> tuple[Network, Array, Array]:
+        """Return the network and data with its columns."""
+        network = self._fitted()
+        U = None if U is None else by_name("U", U, network.input_names)
+        targets, inputs, _ = _read(by_name("Y", Y, network.target_names), U)
+        _require_width("Y", targets, network.target_names)
+        _require_width("U", inputs, network.input_names)
+        return network, targets, inputs
 
 
-def _columns(names: list[str], scaling: Scaling) -> dict[str, Any]:
+def _read(Y: Any, U: Any) -> tuple[Array, Array, tuple[list[str], list[str]]]:
+    """Return targets ``(N, O)``, inputs ``(N, E)``, and the names of both."""
+    targets = _columns("Y", Y)
+    inputs = np.empty((len(targets), 0)) if U is None else _columns("U", U)
+    if len(inputs) != len(targets):
+        raise InputError(f"U has {len(inputs)} steps, Y has {len(targets)}: they must be equal")
+    names = [
+        list(column_names(given) or [f"{letter}{number + 1}" for number in range(values.shape[1])])
+        for given, values, letter in ((Y, targets, "y"), (U, inputs, "u"))
+    ]
+    return targets, inputs, (names[0], names[1])
+
+
+def _columns(argument: str, values: Any) -> Array:
+    array = as_numbers(argument, values)
+    array = array[:, None] if array.ndim == 1 else array
+    if array.ndim != 2 or len(array) == 0:
+        raise InputError(f"{argument} has shape {array.shape}, expected (steps, columns)")
+    if not np.isfinite(array).all():
+        row, column = (int(place) for place in np.argwhere(~np.isfinite(array))[0])
+        raise InputError(f"{argument} is {array[row, column]:g} at step {row}, column {column}: fill it, or cut there")
+    return array
+
+
+def _require_width(argument: str, values: Array, names: list[str]) -> None:
+    if values.shape[1] != len(names):
+        raise InputError(f"{argument} has {values.shape[1]} columns, the model was fitted with {len(names)}")
+
+
+def _like(given: Any, values: Array, names: list[str]) -> Any:
+    if not hasattr(given, "index") or isinstance(given, (list, tuple)):
+        return values
+    import pandas as pd
+
+    return pd.DataFrame(values, index=given.index[: len(values)], columns=names)
+
+
+def _described(names: list[str], scaling: Scaling) -> dict[str, Any]:
     return {"names": names, "mean": scaling.mean.tolist(), "scale": scaling.scale.tolist()}
 
 

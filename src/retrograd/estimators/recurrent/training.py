@@ -72,7 +72,7 @@ def loss_and_gradients(
     """Return the loss, ∂L/∂weight of every weight, and δ_t = ∂L/∂h_t ``(T, H)`` along the series.
 
     Args:
-        weights: as :class:`retrograd.estimators.Recurrent` holds them.
+        weights: as :class:`retrograd.estimators.recurrent.network.Network` holds them.
         x: what the network reads, ``(T, O + E)``.
         target: what it should say, ``(T, O)``.
         horizon: steps of the closed loop; None for the open loop.
@@ -143,8 +143,8 @@ class Trainer:
         >>> import numpy as np
         >>> from retrograd.estimators import Recurrent
         >>> y = np.sin(np.arange(60.0))[:, None]
-        >>> model = Recurrent.untrained(y, y[:, :0], hidden=4, target_names=["sine"])
-        >>> trainer = Trainer(model.weights, *model.series(y, y[:, :0]), optimizer="lbfgs")
+        >>> network = Recurrent(hidden=4).untrained(y)
+        >>> trainer = Trainer(network.weights, *network.series(y, y[:, :0]), optimizer="lbfgs")
         >>> first, *_, last = [trainer.step() for _ in range(5)]
         >>> last.loss < 1e-3 * first.loss
         True

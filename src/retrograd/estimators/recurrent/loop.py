@@ -1,0 +1,125 @@
+"""The loop over epochs: train, keep a checkpoint, let others look on, stop where asked."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from retrograd.errors import InputError
+from retrograd.estimators.recurrent import checkpoint
+from retrograd.estimators.recurrent.training import Trainer
+
+__all__ = ["Callback", "Checkpoint", "train"]
+
+# Called after every epoch; True ends the training.
+Callback = Callable[[Trainer], Any]
+
+CHECKPOINT_SECONDS = 5.0
+
+
+class Checkpoint:
+    """A training's state on disk, with what it belongs to.
+
+    Args:
+        path: the file.
+        settings: what decides the result of the training, besides the data and the number of epochs.
+        data: what is trained on.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], data: Iterable[Tensor]) -> None:
+        self.path = path
+        digest = hashlib.sha256(b"".join(part.cpu().numpy().tobytes() for part in data)).hexdigest()
+        self._belongs = {**settings, "data": digest}
+        self._written = time.monotonic()
+
+    def write(self, trainer: Trainer) -> None:
+        """Write the state, whole.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        try:
+            checkpoint.save(self.path, {"belongs": self._belongs, "training": trainer.state()})
+        except OSError as error:
+            raise InputError(f"checkpoint {self.path} cannot be written: {error.strerror or error}") from None
+        self._written = time.monotonic()
+
+    def write_when_due(self, trainer: Trainer) -> None:
+        """Write the state if the last one is :data:`CHECKPOINT_SECONDS` old."""
+        if time.monotonic() - self._written >= CHECKPOINT_SECONDS:
+            self.write(trainer)
+
+    def resume(self, trainer: Trainer, epochs: int) -> None:
+        """Take up the training that the file holds.
+
+        Raises:
+            InputError: there is none, or it has other settings, other data or more epochs.
+        """
+        if not self.path.is_file():
+            raise InputError(f"resume: there is no {self.path} to continue from", "resume")
+        state = checkpoint.load(self.path)
+        for name, now in self._belongs.items():
+            before = state["belongs"].get(name)
+            if name == "data" and before != now:
+                raise InputError(f"resume: the training data are not those of {self.path}: give the same", "resume")
+            if before != now:
+                raise InputError(
+                    f"resume: {name} is {now}, the training in {self.path} has {before}: keep it", "resume", name
+                )
+        done = len(state["training"]["history"])
+        if done > epochs:
+            raise InputError(
+                f"resume: epochs is {epochs}, the training in {self.path} has {done} behind it", "resume", "epochs"
+            )
+        trainer.restore(state["training"])
+
+
+def train(
+    trainer: Trainer,
+    epochs: int,
+    *,
+    patience: int | None = None,
+    callbacks: Iterable[Callback] = (),
+    checkpoint: Checkpoint | None = None,
+) -> str:
+    """Train until so many epochs are behind the trainer, and return why it ended there.
+
+    Args:
+        trainer: fresh, or with epochs behind it.
+        epochs: in all.
+        patience: epochs without a lower loss after which training ends; None: it goes on.
+        callbacks: called with the trainer after every epoch; one that returns True ends the training.
+        checkpoint: where the state is kept, every few seconds and in the end.
+
+    Returns:
+        ``"epochs"``, ``"patience"`` or ``"callback"``.
+
+    Raises:
+        DivergenceError: loss or gradient are not finite; the trainer's best weights stay what they were.
+    """
+    reason = "epochs"
+    while len(trainer.history) < epochs:
+        trainer.step()
+        if checkpoint is not None:
+            checkpoint.write_when_due(trainer)
+        # Every callback sees every epoch, whatever another one says.
+        asked = [callback(trainer) is True for callback in callbacks]
+        if len(trainer.history) < epochs and any(asked):
+            reason = "callback"
+            break
+        if patience is not None and _since_best(trainer) >= patience:
+            reason = "patience"
+            break
+    if checkpoint is not None:
+        checkpoint.write(trainer)
+    return reason
+
+
+def _since_best(trainer: Trainer) -> int:
+    losses = [epoch.loss for epoch in trainer.history]
+    return len(losses) - 1 - losses.index(min(losses))
