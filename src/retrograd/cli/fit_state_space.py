@@ -22,8 +22,7 @@ from retrograd.estimators.identification.estimator import StateSpace
 from retrograd.estimators.identification.identify import NOISES
 from retrograd.estimators.identification.system import predict
 from retrograd.insight import Sweep, analyse
-from retrograd.report import SystemReport
-from retrograd.report.page import plural
+from retrograd.report import SystemReport, plural
 from retrograd.report.summary_tables import summary_tables
 from retrograd.tables.read import Table
 
@@ -121,12 +120,7 @@ def report_of(model: StateSpace, unit: str) -> dict[str, Any]:
             input_names=list(model.input_names_),
             time_unit=unit,
             sample_time=model.sample_time,
-            correlation_lags=found.lags,
-            residual_correlation=found.own,
-            correlation_band=found.band,
-            input_lags=found.input_lags,
-            input_correlation=found.with_inputs,
-            input_band=found.input_band,
+            correlations=found,
             frequencies=frequencies,
             response=frequency_response(system, frequencies, model.sample_time),
             steps=step_response(system, settling_steps(system)),

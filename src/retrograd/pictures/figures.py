@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-__all__ = ["draw", "finished", "new_figure", "whole_numbers"]
+__all__ = ["LONGEST_NAME", "draw", "finished", "new_figure", "quiet", "whole_numbers"]
 
 Array = np.ndarray[Any, Any]
 
 MOST_MARKS = 100
+# Characters of a name beside an axis, on one line.
+LONGEST_NAME = 24
 # Marker and height, as a fraction of the axis, of numbers without a height.
 _MARKS = {"zero": ("x", 0.02), "infinite": ("^", 0.98), "nan": ("s", 0.93)}
 
@@ -34,12 +36,20 @@ def new_figure(
     return figure, figure.subplots(rows, columns, **axes)
 
 
+def quiet(axis: Axes) -> None:
+    """Leave of an axis' frame what the eye needs: two sides and a faint grid."""
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(alpha=0.3, linewidth=0.6)
+
+
 def finished(figure: Figure, notes: Sequence[str] = (), patches: Sequence[Patch] = (), columns: int = 2) -> Figure:
     """Put notes and legend below the axes, where they hide no data, and let the figure grow by them."""
     handles: dict[Any, Any] = {
         label: handle for axis in figure.axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
     handles |= {patch.get_label(): patch for patch in patches}
+    if not handles and not notes:
+        return figure
     text = "\n".join(textwrap.fill(note, int(14 * figure.get_figwidth())) for note in notes)
     figure.legend(
         handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize="small",

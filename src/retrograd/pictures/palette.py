@@ -8,6 +8,7 @@ __all__ = [
     "BLACK",
     "BLUE",
     "CSS_NAMES",
+    "DASHES",
     "GREEN",
     "GREY",
     "LINES",
@@ -23,6 +24,7 @@ BLACK, BLUE, VERMILLION, GREEN, PURPLE = "#000000", "#0072b2", "#d55e00", "#009e
 ORANGE, SKY, GREY = "#e69f00", "#56b4e9", "#767676"
 # Of lines, in their order; beyond the colours a pattern tells them apart.
 LINES = (BLUE, VERMILLION, GREEN, PURPLE, BLACK)
+DASHES: tuple[tuple[int, ...], ...] = ((), (6, 3), (2, 2), (8, 3, 2, 3))
 # Where a map of steps and lags has no cell: neither a colour nor a zero.
 NO_SUCH_STEP = "#c8c8c8"
 # Parts along a gradient and against it. Every colour-blind reader sees one of them as yellowish, the other as blue.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from retrograd.pictures.axes import isolated, visible_range
+from retrograd.pictures.figures import LONGEST_NAME, finished, new_figure, quiet
 from retrograd.pictures.palette import BLACK
-from retrograd.pictures.picture import Picture, blank, with_legend
 from retrograd.pictures.thin import thin
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Line", "series"]
 
@@ -41,7 +45,9 @@ class Line:
     measured: bool = False
 
 
-def series(time: Array, label: str, names: Sequence[str], lines: Sequence[Line], shaded_from: int) -> Picture:
+def series(
+    time: Array, label: str, names: Sequence[str], lines: Sequence[Line], shaded_from: int
+) -> tuple[Figure, list[str]]:
     """Draw one panel a column: every line over time, the end from step ``shaded_from`` shaded.
 
     Args:
@@ -50,10 +56,14 @@ def series(time: Array, label: str, names: Sequence[str], lines: Sequence[Line],
         names: of the O columns.
         lines: what is drawn, the first at the bottom.
         shaded_from: N for no shade.
+
+    Returns:
+        The figure, and sentences on what it leaves out.
     """
-    figure, axes = blank(len(names), 1, height=2.3, sharex=True)
-    notes: dict[str, None] = {}
+    figure, axes = new_figure(len(names), 1, width=7.2, height=2.3 * len(names), sharex=True, squeeze=False)
+    notes = []
     for column, (name, axis) in enumerate(zip(names, axes[:, 0], strict=True)):
+        quiet(axis)
         if shaded_from < len(time):
             axis.axvspan(time[shaded_from], time[-1], color=BLACK, alpha=0.08, linewidth=0)
         for line in lines:
@@ -72,7 +82,7 @@ def series(time: Array, label: str, names: Sequence[str], lines: Sequence[Line],
         limits = visible_range(observed, drawn)
         if limits is not None:
             axis.set_ylim(*limits)
-            notes[f"A prediction of {name} leaves the picture."] = None
-        axis.set_ylabel(name)
+            notes.append(f"A prediction of {name} leaves the picture.")
+        axis.set_ylabel(textwrap.fill(name, LONGEST_NAME))
     axes[-1, 0].set_xlabel(label)
-    return Picture(with_legend(figure), tuple(notes))
+    return finished(figure, columns=3), notes

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from retrograd.pictures.figures import finished, new_figure, quiet
 from retrograd.pictures.palette import BLACK, BLUE, VERMILLION
-from retrograd.pictures.picture import Picture, blank, with_legend
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["eigenvalues"]
 
 Array = np.ndarray[Any, Any]
 
 
-def eigenvalues(sets: Sequence[tuple[str, Array]]) -> Picture:
-    """Draw up to two named sets of eigenvalues; notes say how large the largest is and how many are not finite.
+def eigenvalues(sets: Sequence[tuple[str, Array]]) -> tuple[Figure, list[str]]:
+    """Draw up to two named sets of eigenvalues; say how large the largest is and how many are not finite.
 
     Examples:
-        >>> eigenvalues([("W", np.array([0.5, -2.0]))]).notes
-        ('The largest of W has the size 2.',)
+        >>> eigenvalues([("W", np.array([0.5, -2.0]))])[1]
+        ['The largest of W has the size 2.']
     """
-    figure, ((axis,),) = blank(width=5.4, height=4.6)
+    figure, axis = new_figure(width=5.4, height=4.6)
+    quiet(axis)
     angle = np.linspace(0, 2 * np.pi, 361)
     axis.plot(np.cos(angle), np.sin(angle), color=BLACK, linewidth=1.2, alpha=0.6, label="unit circle")
     notes = []
@@ -35,4 +39,4 @@ def eigenvalues(sets: Sequence[tuple[str, Array]]) -> Picture:
         axis.plot(finite.real, finite.imag, marker, color=color, fillstyle="none", markersize=6, label=name)
     axis.set(xlabel="real part", ylabel="imaginary part")
     axis.set_aspect("equal", adjustable="datalim")
-    return Picture(with_legend(figure), tuple(notes))
+    return finished(figure, columns=3), notes

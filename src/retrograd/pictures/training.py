@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from retrograd.pictures.axes import isolated, spans_decades
-from retrograd.pictures.palette import BLUE, GREEN, PURPLE, VERMILLION
-from retrograd.pictures.picture import Picture, blank, with_legend
+from retrograd.pictures.curves import EXPONENT, LOG, Curve, on_axis, scale_for
+from retrograd.pictures.figures import finished, new_figure, quiet, whole_numbers
+from retrograd.pictures.palette import BLUE, LINES, PURPLE, VERMILLION
 from retrograd.pictures.thin import thin
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["curves", "gradient_norms"]
 
@@ -19,7 +24,7 @@ Array = np.ndarray[Any, Any]
 MOST_POINTS, MOST_MARKERS = 2_000, 200
 
 
-def curves(at: Array, unit: str, panels: Mapping[str, Mapping[str, Array]]) -> Picture:
+def curves(at: Array, unit: str, panels: Mapping[str, Mapping[str, Array]]) -> Figure:
     """Draw one panel after the other over the same axis: each curve by its name, logarithmic where it spans a decade.
 
     Args:
@@ -27,16 +32,15 @@ def curves(at: Array, unit: str, panels: Mapping[str, Mapping[str, Array]]) -> P
         unit: what it counts.
         panels: by the label of the vertical axis, the curves ``(N,)`` by their name.
     """
-    from matplotlib.ticker import MaxNLocator
-
-    figure, axes = blank(len(panels), 1, height=2.0, sharex=True)
-    colors = iter((BLUE, GREEN, PURPLE)), iter((VERMILLION, PURPLE))
+    figure, axes = new_figure(len(panels), 1, width=7.2, height=2.0 * len(panels), sharex=True, squeeze=False)
+    colors = itertools.cycle(LINES)
     several = any(len(panel) > 1 for panel in panels.values())
-    for axis, (label, panel), color in zip(axes[:, 0], panels.items(), colors, strict=False):
+    for axis, (label, panel) in zip(axes[:, 0], panels.items(), strict=True):
+        quiet(axis)
         for name, values in panel.items():
             shown = np.where(np.isfinite(values), values, np.nan)
             kept = thin(shown, MOST_POINTS)
-            look: dict[str, Any] = {"color": next(color), "linewidth": 1.8}
+            look: dict[str, Any] = {"color": next(colors), "linewidth": 1.8}
             axis.plot(at[kept], shown[kept], label=name if several else None, **look)
             alone = isolated(shown)
             axis.plot(at[alone], shown[alone], ".", **look)
@@ -44,11 +48,11 @@ def curves(at: Array, unit: str, panels: Mapping[str, Mapping[str, Array]]) -> P
             axis.set_yscale("log")
         axis.set_ylabel(label)
     axes[-1, 0].set_xlabel(unit)
-    axes[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    return Picture(with_legend(figure))
+    whole_numbers(axes[-1, 0])
+    return finished(figure)
 
 
-def gradient_norms(time: Array, norm: Array, time_label: str, label: str) -> Picture:
+def gradient_norms(time: Array, norm: Array, time_label: str, label: str) -> tuple[Figure, list[str]]:
     """Draw ‖∂L/∂h_t‖ over time, on a logarithmic axis; what has no place on it has its mark at an edge.
 
     Args:
@@ -56,19 +60,27 @@ def gradient_norms(time: Array, norm: Array, time_label: str, label: str) -> Pic
         norm: ``(T,)``.
         time_label: of the time axis.
         label: of the vertical axis.
+
+    Returns:
+        The figure, and sentences on what is marked.
     """
     norm = np.asarray(norm, dtype=float)
-    figure, ((axis,),) = blank(height=2.8)
-    positive = np.isfinite(norm) & (norm > 0)
-    shown = np.where(positive, norm, np.nan)
-    if positive.any():
-        axis.set_yscale("log")
-        # In decades, which do not overflow near the ends of float64's range.
-        low, high = np.log10([norm[positive].min(), norm[positive].max()])
+    figure, axis = new_figure(width=7.2, height=2.8)
+    quiet(axis)
+    curve = Curve("‖∂L/∂h_t‖", time, norm)
+    # Near the ends of float64 a logarithmic axis has no margins: it shows the exponents themselves.
+    scale = EXPONENT if scale_for([curve]) == EXPONENT else LOG
+    shown = curve.heights(scale)
+    shown[norm == 0] = np.nan
+    if len(curve.exponents):
+        low, high = curve.exponents.min(), curve.exponents.max()
         gap = max(0.08 * (high - low), 0.3)
-        axis.set_ylim(10.0 ** np.clip([low - gap, high + gap], -323, 308))
+        axis.set_ylim(
+            np.array([low - gap, high + gap]) if scale == EXPONENT else 10.0 ** np.array([low - gap, high + gap])
+        )
+        axis.set_yscale("linear" if scale == EXPONENT else "log")
     kept = thin(shown, MOST_POINTS)
-    axis.plot(time[kept], shown[kept], color=BLUE, linewidth=1.5, label="‖∂L/∂h_t‖")
+    axis.plot(time[kept], shown[kept], color=BLUE, linewidth=1.5, label=curve.name)
     alone = isolated(shown)
     axis.plot(time[alone], shown[alone], ".", color=BLUE)
     notes = []
@@ -84,5 +96,5 @@ def gradient_norms(time: Array, norm: Array, time_label: str, label: str) -> Pic
                 time[at], np.full(len(at), edge), marker, color=color, clip_on=False, markersize=6,
                 transform=axis.get_xaxis_transform(), label=f"{what.partition(' (')[0]} (at the {where} edge)",
             )  # fmt: skip
-    axis.set(xlabel=time_label, ylabel=label)
-    return Picture(with_legend(figure), tuple(notes))
+    axis.set(xlabel=time_label, ylabel=on_axis(label, scale))
+    return finished(figure, columns=3), notes

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,11 +23,15 @@ from retrograd.estimators.recurrent.training import Trainer, loss_and_gradients
 from retrograd.files import write_whole
 from retrograd.norms import norm
 from retrograd.pictures.palette import BLACK, BLUE, VERMILLION
-from retrograd.pictures.picture import Picture, svg
 from retrograd.pictures.series import Line, series
 from retrograd.pictures.spectrum import eigenvalues
+from retrograd.pictures.svg import svg
 from retrograd.pictures.training import curves, gradient_norms
+from retrograd.report.page import render
 from retrograd.tables.read import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["LiveView", "Training", "summary_writer"]
 
@@ -84,7 +88,7 @@ class Training:
         if start < steps:
             free = model.free_run(table.targets, table.inputs, start)[shown]
             lines.append(Line("free run", free, VERMILLION, 2.0, (6, 3)))
-        picture = series(table.time[:steps][shown], table.time_label, names, lines, start - shown.start)
+        figure, notes = series(table.time[:steps][shown], table.time_label, names, lines, start - shown.start)
         reading = (
             "The free run is told nothing of the shaded, held-out end." if start < steps else "Nothing is held out."
         )
@@ -92,14 +96,14 @@ class Training:
             reading += f" Steps {shown.start + 1:,} to {shown.stop:,} of {steps:,}."
         if len(names) < len(table.target_names):
             reading += f" The first {MOST_TARGETS} of {len(table.target_names)} targets."
-        return Part("predictions", "Prediction against truth", picture, reading)
+        return Part("predictions", "Prediction against truth", figure, " ".join((reading, *notes)))
 
     def _gradient(self, model: Network) -> Part:
         x, y = model.series(self.table.targets[: self.start], self.table.inputs[: self.start])
         delta = norm(loss_and_gradients(model.weights, x, y, self.closed_loop)[2]).cpu().numpy()
-        picture = gradient_norms(self.table.time[: len(delta)], delta, self.table.time_label, "‖∂L/∂h_t‖, scaled")
+        figure, notes = gradient_norms(self.table.time[: len(delta)], delta, self.table.time_label, "‖∂L/∂h_t‖, scaled")
         reading = "From the last training step (right) back to the first: a fall to the left is a vanishing gradient."
-        return Part("gradient", "How the gradient flows back through time", picture, reading)
+        return Part("gradient", "How the gradient flows back through time", figure, " ".join((reading, *notes)))
 
 
 @dataclass(frozen=True)
@@ -108,15 +112,15 @@ class Part:
 
     name: str
     heading: str
-    picture: Picture
+    figure: Figure
     reading: str
 
     def for_page(self) -> dict[str, str]:
         """Return it as the page's template takes it."""
         return {
             "heading": self.heading,
-            "svg": svg(self.picture.figure, self.name, self.heading),
-            "reading": " ".join((self.reading, *self.picture.notes)),
+            "svg": svg(self.figure, self.name, self.heading),
+            "reading": self.reading,
         }
 
 
@@ -132,8 +136,10 @@ def _loss(trainer: Trainer) -> Part:
 
 def _spectrum(model: Network) -> Part:
     open_loop, closed_loop = model.eigenvalues()
-    picture = eigenvalues([("W_hh", open_loop), ("W_hh + W_ih C", closed_loop)])
-    return Part("eigenvalues", "Eigenvalues of the transition", picture, "Outside the circle, states grow.")
+    figure, notes = eigenvalues([("W_hh", open_loop), ("W_hh + W_ih C", closed_loop)])
+    return Part(
+        "eigenvalues", "Eigenvalues of the transition", figure, " ".join(("Outside the circle, states grow.", *notes))
+    )
 
 
 def summary_writer(folder: Path, first_step: int) -> Any:
@@ -240,26 +246,21 @@ class LiveView:
 
         def figures(writer: Any) -> None:
             for part in parts:
-                writer.add_figure(part.name, part.picture.figure, len(trainer.history))
+                writer.add_figure(part.name, part.figure, len(trainer.history))
 
         if logs:
             self._log_due = now + LOG_PERIOD
             self._log(figures)
 
     def _render(self, trainer: Trainer, parts: list[Part], state: str, report: str, last: bool) -> str:
-        from jinja2 import Environment, PackageLoader
-
-        # Autoescape for every text; only the pictures are marked safe in the template.
-        environment = Environment(
-            loader=PackageLoader("retrograd.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
-        )
         done, epochs = len(trainer.history), self.training.epochs
         numbers = {"epoch": f"{done:,} of {epochs:,}"}
         if done:
             newest = trainer.history[-1]
             numbers |= {"loss": f"{newest.loss:.4g}", "lowest loss": f"{trainer.best_loss:.4g}"}
             numbers |= {"‖gradient‖": f"{newest.gradient_norm:.3g}"}
-        page = environment.get_template("live.html.j2").render(
+        return render(
+            "live.html.j2",
             title=self.training.title,
             state=state,
             seconds=None if last else round(PERIOD),
@@ -269,7 +270,6 @@ class LiveView:
             numbers={**numbers, "drawn at": time.strftime("%H:%M:%S")},
             parts=[part.for_page() for part in parts],
         )
-        return str(page)
 
     def _log(self, write: Callable[[Any], Any]) -> None:
         """Write into the log, if there is one; a log that failed once is left alone."""

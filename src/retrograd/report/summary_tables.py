@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrograd.report.page import TextTable, plural
+from retrograd.report.content import TextTable, plural
 
 if TYPE_CHECKING:
     from retrograd.estimators.identification.summary import Summary
