@@ -118,7 +118,7 @@ def long_series(path: str) -> None:
     """In a process of its own, whose resident memory is the measurement."""
     x = np.memmap(path, np.float32, "r", shape=(STEPS, INPUTS))
     start = time.perf_counter()
-    g = rg.bptt(x, **weights(), loss=lambda h, _: h.square().sum() / STEPS, memory="sqrt")  # type: ignore[call-overload]
+    g = rg.bptt_chunked(x, **weights(), loss=lambda h, _: h.square().sum() / STEPS)
     seconds = time.perf_counter() - start
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
@@ -137,12 +137,11 @@ def any_length() -> dict[str, Any]:
         result: dict[str, Any] = json.loads(done.stdout)
         # The same gradient in double precision, of all of it: the first million steps have no part in the last ones.
         x = np.memmap(path, np.float32, "r", shape=(STEPS, INPUTS))
-        exact = rg.bptt(
+        exact = rg.bptt_chunked(
             (x[i : i + 10**6].astype(np.float64) for i in range(0, STEPS, 10**6)),
             **{name: w.astype(np.float64) for name, w in weights().items()},
             loss=lambda h, _: h.square().sum() / STEPS,
-            memory="sqrt",
-        )  # type: ignore[call-overload]
+        )
     difference = np.abs(np.array(result.pop("weight_hh")) - exact.weight_hh).max()
     result["steps"] = STEPS
     result["ns_per_step"] = result["seconds"] / STEPS * 1e9

@@ -8,8 +8,10 @@ from retrograd.core.backend import show_config
 from retrograd.core.scan import scan
 from retrograd.core.transition import Dense, Diagonal
 from retrograd.rnn.bptt import bptt
-from retrograd.rnn.gradients import Gradients
-from retrograd.rnn.stream import Stream, truncation_error
+from retrograd.rnn.chunked import bptt_chunked
+from retrograd.rnn.gradients import Gradients, GradientTotals
+from retrograd.rnn.stream import Stream
+from retrograd.rnn.truncation import truncation_error
 
 if TYPE_CHECKING:
     from retrograd import estimators, insight
@@ -17,9 +19,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Dense",
     "Diagonal",
+    "GradientTotals",
     "Gradients",
     "Stream",
     "bptt",
+    "bptt_chunked",
     "empty_cache",
     "estimators",
     "insight",

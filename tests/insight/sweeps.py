@@ -7,7 +7,7 @@ from torch import Tensor
 
 from retrograd import Dense, Diagonal
 from retrograd.insight import Sweep
-from retrograd.rnn.arguments import Loss
+from retrograd.rnn.loss import Loss
 
 EPS = torch.finfo(torch.float64).eps
 # Transitions of each sequence's own, besides.

@@ -13,7 +13,7 @@ from retrograd import Diagonal
 from retrograd.errors import InputError
 from retrograd.insight import Sweep, lag_map, lag_parts, truncation
 from retrograd.insight.products import lag_grid
-from retrograd.rnn.arguments import Loss
+from retrograd.rnn.loss import Loss
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)

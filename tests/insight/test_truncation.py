@@ -10,7 +10,7 @@ from insight.sweeps import EPS, OF_SEQUENCES, STRUCTURES, brute_parts, draw, squ
 from retrograd import Dense, Diagonal, Stream
 from retrograd.errors import InputError
 from retrograd.insight import Sweep, lag_parts, truncation
-from retrograd.rnn.arguments import Loss
+from retrograd.rnn.loss import Loss
 
 
 @pytest.mark.parametrize("structure", [*STRUCTURES, *OF_SEQUENCES])

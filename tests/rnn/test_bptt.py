@@ -7,39 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 import retrograd as rg
 from oracle import assert_close, loop_rnn, mp_gradient
-
-WEIGHTS = ("weight_hh", "weight_ih", "bias", "weight_out", "bias_out")
-
-
-def parameters(
-    batch: int, time: int, inputs: int, hidden: int, outputs: int, dtype: torch.dtype, seed: int
-) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-
-    def random(*shape: int, scale: float = 1.0) -> Tensor:
-        return torch.randn(shape, dtype=dtype, generator=generator) * scale
-
-    return {
-        "x": random(batch, time, inputs),
-        "weight_hh": random(hidden, hidden, scale=0.6 / hidden**0.5),
-        "weight_ih": random(hidden, inputs, scale=0.5),
-        "bias": random(hidden),
-        "h0": random(batch, hidden),
-        "weight_out": random(outputs, hidden, scale=0.5),
-        "bias_out": random(outputs),
-    }
+from rnn.problems import WEIGHTS, parameters
 
 
 @pytest.mark.parametrize("backend", ["native", "reference"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex128], ids=str)
 @given(data=st.data())
-@settings(max_examples=40)
 def test_every_gradient_against_the_loop(dtype: torch.dtype, backend: str, data: st.DataObject) -> None:
     batch, time = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 10))
     hidden, inputs = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 4))
@@ -198,97 +177,3 @@ def test_a_gradient_has_the_dtype_of_its_argument() -> None:
     assert g.x.dtype == torch.float32
     assert g.weight_hh.dtype == torch.float64
     assert g.weight_ih.dtype == torch.complex128
-
-
-def test_update_by_the_plain_rule_and_by_an_optimizer_agree() -> None:
-    p = parameters(2, 6, 3, 4, 2, torch.float64, 2)
-    by_hand = {name: array.clone() for name, array in p.items()}
-    trained = {name: array.clone().requires_grad_(name in WEIGHTS) for name, array in p.items()}
-    g = rg.bptt(**by_hand, loss=lambda y: (y**2).sum())
-    g.update(lr=0.1)
-    optimizer = torch.optim.SGD([trained[name] for name in WEIGHTS], lr=0.1)
-    rg.bptt(**trained, loss=lambda y: (y**2).sum()).update(optimizer)
-    for name in WEIGHTS:
-        assert not torch.equal(by_hand[name], p[name])
-        torch.testing.assert_close(by_hand[name], trained[name].detach(), rtol=1e-15, atol=1e-15)
-        torch.testing.assert_close(by_hand[name], p[name] - 0.1 * getattr(g, name), rtol=1e-15, atol=1e-15)
-    for name in ("x", "h0"):
-        assert torch.equal(by_hand[name], p[name])
-    arrays = {name: array.numpy().copy() for name, array in p.items()}
-    rg.bptt(**arrays, loss=lambda y: (y**2).sum()).update(lr=0.1)
-    np.testing.assert_array_equal(arrays["weight_hh"], by_hand["weight_hh"].numpy())
-
-
-def test_assign_writes_grad_of_what_requires_it() -> None:
-    p = parameters(2, 6, 3, 4, 2, torch.float64, 2)
-    p["h0"].requires_grad_()
-    p["weight_hh"].requires_grad_().grad = torch.ones(4, 4).double()
-    g = rg.bptt(**p)
-    g.assign()
-    assert torch.equal(p["h0"].grad, g.h0)
-    assert torch.equal(p["weight_hh"].grad, g.weight_hh)
-    assert p["x"].grad is None
-
-
-def bad_update(what: str) -> None:
-    p = parameters(1, 3, 2, 2, 1, torch.float64, 0)
-    g = rg.bptt(**p)
-    if what == "both":
-        g.update(torch.optim.SGD([p["x"]], lr=1.0), lr=1.0)
-    if what == "strange optimizer":
-        g.update(torch.optim.SGD([torch.zeros(1)], lr=1.0))
-    if what == "nothing to assign":
-        g.assign()
-    if what == "numpy":
-        rg.bptt(**{name: array.numpy() for name, array in p.items()}).update(torch.optim.SGD([torch.zeros(1)], lr=1.0))
-
-
-@pytest.mark.parametrize(
-    ("what", "error", "message"),
-    [
-        ("both", TypeError, "either an optimizer or lr="),
-        ("strange optimizer", ValueError, "the optimizer holds none of the tensors given to bptt"),
-        ("nothing to assign", ValueError, "none of the given tensors has requires_grad=True"),
-        ("numpy", TypeError, "needs torch tensors, bptt was given NumPy arrays"),
-    ],
-)
-def test_bad_updates_are_named(what: str, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message.replace("(", r"\(")):
-        bad_update(what)
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"x": torch.zeros(2, 0, 3)}, ValueError, "x has shape (2, 0, 3), expected (batch, time, inputs)"),
-        ({"x": torch.zeros(3)}, ValueError, "x has shape (3,), expected (batch, time, inputs)"),
-        ({"x": [1.0]}, TypeError, "x is list, expected a floating or complex tensor or NumPy array"),
-        ({"x": torch.ones(2, 4, 3, dtype=torch.int64)}, TypeError, "x is torch.int64"),
-        ({"weight_hh": None}, TypeError, "weight_hh is None, expected an array"),
-        ({"weight_hh": torch.zeros(4, 5)}, ValueError, "weight_hh has shape (4, 5), expected (hidden, hidden)"),
-        (
-            {"weight_ih": torch.zeros(4, 5)},
-            ValueError,
-            "has shape (4, 5), expected (hidden, inputs) = (4, 3)",
-        ),
-        ({"bias": torch.zeros(3)}, ValueError, "bias has shape (3,), expected (hidden,) = (4,)"),
-        ({"h0": torch.zeros(3, 4)}, ValueError, "h0 has shape (3, 4), expected (batch, hidden) = (2, 4)"),
-        ({"weight_out": torch.zeros(2, 3)}, ValueError, "weight_out has shape (2, 3), expected (outputs, hidden)"),
-        ({"weight_out": None}, ValueError, "bias_out was given without weight_out"),
-        ({"grad_final": torch.zeros(4)}, ValueError, "grad_final has shape (4,), expected (batch, hidden) = (2, 4)"),
-        ({"grad_states": torch.zeros(2, 4)}, ValueError, "expected (batch, time, hidden) = (2, 4, 4)"),
-        ({"feedback": torch.ones(4)}, TypeError, "feedback has dtype torch.float32, expected bool"),
-        ({"feedback": torch.ones(5).bool()}, ValueError, "feedback has shape (5,), expected (time,) = (4,)"),
-        ({"feedback": True, "weight_out": None, "bias_out": None}, ValueError, "feedback needs weight_out"),
-        ({"grad_final": torch.zeros(2, 4), "loss": torch.sum}, ValueError, "the gradient has one start"),
-        ({"loss": lambda y: y}, ValueError, "loss returned (2, 4, 2), expected a real scalar tensor"),
-        ({"loss": lambda y: 1.0}, ValueError, "loss returned float, expected a real scalar tensor"),
-        ({"loss": lambda y: torch.ones(())}, ValueError, "does not depend on its argument"),
-        ({"backend": "abacus"}, ValueError, "backend is 'abacus'"),
-    ],
-)
-def test_bad_input_is_named(change: dict[str, Any], error: type[Exception], message: str) -> None:
-    p: dict[str, Any] = {**parameters(2, 4, 3, 4, 2, torch.float64, 0), **change}
-    with pytest.raises(error) as caught:
-        rg.bptt(**p)
-    assert message in str(caught.value)

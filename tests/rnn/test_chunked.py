@@ -1,4 +1,4 @@
-"""bptt over input too long for the machine: memory-mapped, or an iterable of chunks."""
+"""bptt_chunked: input too long for memory, memory-mapped or an iterable of chunks; and bptt, which is always whole."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def assert_same(got: Any, want: Any) -> None:
         if y is not None:
             assert x.dtype == y.dtype
             np.testing.assert_allclose(x, y, rtol=0, atol=1e3 * EPS * max(1.0, float(abs(y).max())), err_msg=name)
-    assert all(getattr(got, name) is None for name in PER_STEP)
+    assert isinstance(got, rg.GradientTotals)
+    assert not any(hasattr(got, name) for name in PER_STEP)
 
 
 @pytest.mark.parametrize("feedback", [None, True, "mask"])
@@ -61,10 +62,10 @@ def test_chunks_give_the_gradients_of_the_whole(batch: tuple[int, ...], start: s
     def loss(y: Tensor, at: slice = slice(None)) -> Tensor:
         return ((y - target[..., at, :]) ** 2).sum()
 
-    whole = rg.bptt(**p, loss=loss if start == "loss" else None, memory="all")
-    for steps in (40, 77, 200):
+    whole = rg.bptt(**p, loss=loss if start == "loss" else None)
+    for steps in (40, 77, 200, TIME):
         memory = memory_of(steps, *batch)
-        assert_same(rg.bptt(**p, loss=loss if start == "loss" else None, memory=memory), whole)
+        assert_same(rg.bptt_chunked(**p, loss=loss if start == "loss" else None, memory=memory), whole)
 
 
 def test_a_memory_mapped_file(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_a_memory_mapped_file(tmp_path: Path) -> None:
     p["x"].tofile(tmp_path / "x.f64")
     mapped = np.memmap(tmp_path / "x.f64", np.float64, "r", shape=(TIME, 2))
     whole = rg.bptt(**p)
-    assert_same(rg.bptt(**{**p, "x": mapped}, memory=memory_of(60)), whole)
+    assert_same(rg.bptt_chunked(**{**p, "x": mapped}, memory=memory_of(60)), whole)
 
 
 @pytest.mark.parametrize("kind", ["numpy", "torch"])
@@ -88,24 +89,24 @@ def test_an_iterable_of_chunks_is_walked_once(kind: str) -> None:
         for begin in range(0, TIME, 50):
             yield p["x"][begin : begin + 50]
 
-    for memory in ("auto", "sqrt", memory_of(60)):
-        got = rg.bptt(**{**p, "x": chunks()}, memory=memory)
+    for memory in ("sqrt", memory_of(60)):
+        got = rg.bptt_chunked(**{**p, "x": chunks()}, memory=memory)
         assert_same(got, whole)
         assert isinstance(got.weight_hh, np.ndarray if kind == "numpy" else Tensor)
-    assert walks == 3
+    assert walks == 2
 
 
 def test_an_update_by_the_gradients_of_chunks() -> None:
     p = {name: torch.from_numpy(x) for name, x in problem().items()}
     before = p["weight_hh"].clone()
-    g = rg.bptt(**p, memory=memory_of(60))
+    g = rg.bptt_chunked(**p, memory=memory_of(60))
     g.update(lr=0.01)
     torch.testing.assert_close(p["weight_hh"], before - 0.01 * g.weight_hh)
 
 
 def test_a_shared_h0() -> None:
     p = {**problem((2,)), "h0": np.ones(3)}
-    assert_same(rg.bptt(**p, memory=memory_of(60, 2)), rg.bptt(**p))
+    assert_same(rg.bptt_chunked(**p, memory=memory_of(60, 2)), rg.bptt(**p))
 
 
 @pytest.mark.parametrize(
@@ -119,8 +120,9 @@ def test_a_shared_h0() -> None:
             ValueError,
             "chunk 1 of x has 1 inputs of float64, the first one 2 of float64",
         ),
-        ({"x": [np.ones((3, 2))], "memory": "all"}, ValueError, "memory is 'all' with x an iterable of chunks"),
-        ({"contributions": True}, ValueError, "contributions were asked for with bounded memory"),
+        ({"x": np.ones((2, 0, 2))}, ValueError, "x has shape (2, 0, 2), expected (batch, time, inputs)"),
+        ({"memory": "all"}, ValueError, "memory is 'all', expected 'sqrt' or a number of bytes"),
+        ({"grad_final": np.ones(3), "loss": torch.sum}, ValueError, "the gradient has one start"),
         ({"feedback": np.ones(4, bool)}, ValueError, "feedback has shape (4,), expected (time,) = (301,)"),
         ({"grad_states": np.ones((4, 3))}, ValueError, "grad_states has 4 steps, x has 301"),
         ({"memory": 10}, ValueError, "memory is 10 bytes, expected at least 840"),
@@ -128,5 +130,49 @@ def test_a_shared_h0() -> None:
 )
 def test_bad_input_is_named(change: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
-        rg.bptt(**{**problem(), "memory": memory_of(60), **change})
+        rg.bptt_chunked(**{**problem(), "memory": memory_of(60), **change})
     assert message in str(caught.value)
+
+
+# --- bptt is whole on every machine ---
+
+
+def test_bptt_says_what_to_do_where_its_results_are_larger_than_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    p = problem()
+    # States, δ, outputs and ∂L/∂x of each step: 3 + 3 + 2 + 2 numbers.
+    monkeypatch.setattr("retrograd.rnn.bptt.device_memory", lambda device: TIME * 10 * 8 - 1)
+    with pytest.raises(
+        MemoryError, match=r"x has 301 steps, whose results take .* GB; cpu has .* GB: use bptt_chunked"
+    ):
+        rg.bptt(**p)
+    monkeypatch.setattr("retrograd.rnn.bptt.device_memory", lambda device: TIME * 10 * 8)
+    assert rg.bptt(**p).states.shape == (TIME, 3)
+
+
+def test_bptt_is_whole_however_little_memory_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its results and the loss's arguments are the same where states take more than an eighth of the memory."""
+    p, time = {**problem(), "x": np.ones((20_000, 2))}, 20_000
+    for name in ("retrograd.core.saving.device_memory", "retrograd.rnn.bptt.device_memory"):
+        monkeypatch.setattr(name, lambda device: time * 10 * 8)
+    g = rg.bptt(**p, loss=lambda y: y.square().sum())
+    assert g.states.shape == (time, 3)
+    assert g.x.shape == (time, 2)
+
+
+def test_memory_and_chunks_given_to_bptt_are_deprecated() -> None:
+    p = problem()
+    whole = rg.bptt(**p)
+    for memory in ("all", "auto"):
+        with pytest.warns(DeprecationWarning, match="bptt: memory='.*' is deprecated: it holds every state"):
+            got: Any = rg.bptt(**p, memory=memory)
+        np.testing.assert_array_equal(got.states, whole.states)
+    with pytest.warns(DeprecationWarning, match="bptt: memory=1440 is deprecated: use bptt_chunked"):
+        got = rg.bptt(**p, memory=memory_of(60))
+    assert_same(got, whole)
+    for chunks in (iter([p["x"]]), [p["x"][:100], p["x"][100:]]):
+        with pytest.warns(DeprecationWarning, match="bptt: an iterable of chunks as x is deprecated: use bptt_chunked"):
+            got = rg.bptt(**{**p, "x": chunks})
+        assert_same(got, whole)
+    message = "contributions were asked for with bounded memory"
+    with pytest.warns(DeprecationWarning, match="use bptt_chunked"), pytest.raises(ValueError, match=message):
+        rg.bptt(**p, memory="sqrt", contributions=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import retrograd as rg
 from retrograd.rnn.stream import Stream
+from retrograd.rnn.windows import Windows
 
 NAMES = ("weight_hh", "weight_ih", "bias", "weight_out", "bias_out", "h0")
 TIME = 23
@@ -74,7 +75,7 @@ def test_online_equals_bptt_at_every_step(diagonal: bool, dtype: torch.dtype, ba
 
 
 def test_online_in_many_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("retrograd.rnn.stream._PIECE", 300)
+    monkeypatch.setattr("retrograd.rnn.online._PIECE", 300)
     for diagonal in (False, True):
         weights, x, target = problem(diagonal, torch.float64)
         stream = Stream(**weights, online=True)
@@ -138,7 +139,8 @@ def test_what_truncation_keeps_is_bounded() -> None:
     stream = Stream(**weights, truncate=6, stride=2)
     for _ in range(50):
         feed(stream, x, target, [TIME])
-        assert stream._past["x"].shape[-2] < 6 + 2
+        assert isinstance(stream._learner, Windows)
+        assert stream._learner._past[0].shape[-2] < 6 + 2
 
 
 def test_states_go_on_from_chunk_to_chunk() -> None:

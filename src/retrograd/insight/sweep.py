@@ -25,7 +25,9 @@ from retrograd.core.transition import Dense, Diagonal, Transition
 from retrograd.errors import InputError, require_shape
 from retrograd.nn import LinearRNN
 from retrograd.norms import norm
-from retrograd.rnn.arguments import Loss, Problem, gradient_of, scalar
+from retrograd.rnn.arguments import Arguments
+from retrograd.rnn.loss import Loss, loss_gradient, scalar
+from retrograd.rnn.steps import forward, initialise, serving
 
 __all__ = ["ONE_OF_THEM", "Sweep", "require_sweep"]
 
@@ -165,7 +167,7 @@ class Sweep:
         a, drive, before, g, g_final = _with_a_batch(given, u.ndim)
         states, value = _scan(A.of([a]), drive, before), None
         if loss is not None:
-            value, g = gradient_of(loss, states if u.ndim == 3 else states[0])
+            value, g, _ = loss_gradient(loss, states if u.ndim == 3 else states[0])
             g = g.reshape(states.shape)
         return _back(a, states, before, g, g_final, value, made_of)
 
@@ -195,15 +197,10 @@ class Sweep:
         """
         given = _double(x=x, weight_hh=weight_hh, weight_ih=weight_ih, bias=bias, h0=h0)
         given |= _double(weight_out=weight_out, bias_out=bias_out)
-        p = Problem(given, _double(grad_states=grad_states, grad_final=grad_final), feedback, loss)
-        runs = p.transitions()
-        states_of_runs, before = [], p.h0
-        for steps, A in runs:
-            states_of_runs.append(_scan(Dense(A), p.drive[:, steps], before))
-            before = states_of_runs[-1][:, -1]
-        states = torch.cat(states_of_runs, 1)
-        outputs = None if p.C is None else states @ p.C.mT + p.c
-        value, g, last, _ = p.initialise(states, outputs)
+        p = Arguments(given, _double(grad_states=grad_states, grad_final=grad_final), feedback, loss)
+        run = forward(p, serving(p, "auto"))
+        start = initialise(p, run)
+        runs = [(steps, A.normal()) for steps, A in p.transitions]
         first = None
         if len(runs) == 1:
             A = runs[0][1]
@@ -211,7 +208,8 @@ class Sweep:
             first, A = runs[0][1][0], runs[1][1]
         else:
             A = torch.cat([A.expand(-1, steps.stop - steps.start, -1, -1) for steps, A in runs], 1)
-        return _back(A, states, p.h0, g, last, value, "closed loop" if p.closed else "transition", first)
+        made_of = "closed loop" if p.closed else "transition"
+        return _back(A, run.states, p.h0, start.states, start.final, start.loss, made_of, first)
 
     @classmethod
     def of_module(

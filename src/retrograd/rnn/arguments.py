@@ -1,48 +1,94 @@
-"""What :func:`retrograd.bptt` is asked: its arguments checked, brought to one form, and results brought back."""
+"""The arguments of :func:`retrograd.bptt`, checked and in one form, and results brought back to the caller's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from retrograd.backends.pool import linear
 from retrograd.core.sequences import previous_states
+from retrograd.core.transition import Dense
 from retrograd.errors import require_shape
+from retrograd.rnn.loss import Loss
 
-__all__ = ["Loss", "Problem", "as_tensor", "gradient_of", "scalar"]
+__all__ = ["Arguments", "as_tensor", "require_one_start"]
 
-Loss = Callable[[Tensor], Tensor]
-
-# A run of equal steps is one time-invariant scan; a mask with more changes than this becomes one time-varying scan.
+# Each run of equal steps is one time-invariant scan; a mask with more changes than this becomes one time-varying scan.
 _MOST_RUNS = 32
 
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128)
 
-class Problem:
-    """The arguments of :func:`retrograd.bptt` as checked tensors of one dtype with a batch axis, and the way back."""
+_Arrays = dict[str, Tensor | None]
+
+
+class Arguments:
+    """The arguments of :func:`retrograd.bptt` as tensors of one dtype with a batch axis.
+
+    Attributes:
+        given: the network's arrays as they were given, without those that were not.
+        unbatched: whether x came without a batch axis.
+        x: ``(batch, time, inputs)``.
+        W_hh: ``(hidden, hidden)``.
+        W_ih: ``(hidden, inputs)``.
+        b: ``(hidden,)``, or None.
+        C: ``(outputs, hidden)``, or None.
+        c: ``(outputs,)``; zero by default.
+        h0: ``(batch, hidden)``; zero by default.
+        grad_states: ``(batch, time, hidden)``, or None.
+        grad_final: ``(batch, hidden)``, or None.
+        loss: the function, or None.
+        feedback: bool ``(time,)``.
+        closed: whether feedback is true at some step.
+        outputs: the number of outputs, 0 without C.
+        sizes: the shape of each weight, by its name as an argument.
+
+    Raises:
+        TypeError: an argument is no array, or is neither floating nor complex.
+        ValueError: shapes or devices do not fit, or a request contradicts another.
+    """
+
+    x: Tensor
+    W_hh: Tensor
+    W_ih: Tensor
+    b: Tensor | None
+    C: Tensor | None
+    c: Tensor
+    h0: Tensor
+    grad_states: Tensor | None
+    grad_final: Tensor | None
 
     def __init__(self, given: dict[str, Any], starts: dict[str, Any], feedback: Any, loss: Loss | None) -> None:
-        arrays = {
+        for name in ("x", "weight_hh", "weight_ih"):
+            if given[name] is None:
+                raise TypeError(f"{name} is None, expected an array")
+        require_one_start(loss, starts)
+        arrays: _Arrays = {
             name: None if array is None else as_tensor(name, array) for name, array in {**given, **starts}.items()
         }
-        x, W_hh, W_ih = (_present(arrays, name) for name in ("x", "weight_hh", "weight_ih"))
+        self.given = {name: array for name, array in given.items() if array is not None}
+        self.loss = loss
+        self._numpy = not isinstance(given["x"], Tensor)
+        self._dtypes = {name: array.dtype for name, array in arrays.items() if array is not None}
+        self._check(arrays)
+        self._bring_to_one_form(arrays)
+        self._set_feedback(feedback)
+
+    def _check(self, arrays: _Arrays) -> None:
+        x, W_hh, C = arrays["x"], arrays["weight_hh"], arrays["weight_out"]
+        assert x is not None
+        assert W_hh is not None
         if x.ndim not in (2, 3) or x.shape[-2] == 0:
             raise ValueError(
                 f"x has shape {tuple(x.shape)}, expected (batch, time, inputs) or (time, inputs) with time ≥ 1"
             )
-        self.numpy = not isinstance(given["x"], Tensor)
-        self.unbatched = x.ndim == 2
-        self.dtypes = {name: array.dtype for name, array in arrays.items() if array is not None}
-        self.dtype = _common_dtype(list(self.dtypes.values()))
-        batch, time, inputs = (1, *x.shape) if self.unbatched else x.shape
         if W_hh.ndim != 2 or W_hh.shape[0] != W_hh.shape[1]:
             raise ValueError(f"weight_hh has shape {tuple(W_hh.shape)}, expected (hidden, hidden)")
-        hidden = W_hh.shape[0]
-        C, c = arrays["weight_out"], arrays["bias_out"]
-        if C is None and c is not None:
+        self.unbatched = x.ndim == 2
+        hidden, (time, inputs) = W_hh.shape[0], x.shape[-2:]
+        if C is None and arrays["bias_out"] is not None:
             raise ValueError("bias_out was given without weight_out: y_t = C h_t + c needs C")
         if C is not None and C.ndim != 2:
             raise ValueError(f"weight_out has shape {tuple(C.shape)}, expected (outputs, hidden = {hidden})")
@@ -54,17 +100,17 @@ class Problem:
             "weight_out": (self.outputs, hidden),
             "bias_out": (self.outputs,),
         }
-        rows: tuple[int, ...] = () if self.unbatched else (batch,)
-        row_axes = [] if self.unbatched else ["batch"]
-        shared_h0 = arrays["h0"] is not None and arrays["h0"].ndim == 1
+        rows, batch = ([], ()) if self.unbatched else (["batch"], x.shape[:1])
+        h0 = arrays["h0"]
+        shared_h0 = h0 is not None and h0.ndim == 1
         for name, axes, sizes in (
             ("weight_ih", ["hidden", "inputs"], self.sizes["weight_ih"]),
             ("bias", ["hidden"], self.sizes["bias"]),
             ("weight_out", ["outputs", "hidden"], self.sizes["weight_out"]),
             ("bias_out", ["outputs"], self.sizes["bias_out"]),
-            ("grad_states", [*row_axes, "time", "hidden"], (*rows, time, hidden)),
-            ("grad_final", [*row_axes, "hidden"], (*rows, hidden)),
-            ("h0", ["hidden"], (hidden,)) if shared_h0 else ("h0", [*row_axes, "hidden"], (*rows, hidden)),
+            ("grad_states", [*rows, "time", "hidden"], (*batch, time, hidden)),
+            ("grad_final", [*rows, "hidden"], (*batch, hidden)),
+            ("h0", ["hidden"], (hidden,)) if shared_h0 else ("h0", [*rows, "hidden"], (*batch, hidden)),
         ):
             array = arrays[name]
             if array is not None:
@@ -72,141 +118,127 @@ class Problem:
         for name, array in arrays.items():
             if array is not None and array.device != x.device:
                 raise ValueError(f"{name} is on {array.device}, x on {x.device}: move both to one device")
-        if loss is not None and not all(start is None for start in starts.values()):
-            raise ValueError("loss was given together with grad_states or grad_final: the gradient has one start")
 
-        def ready(array: Tensor | None, dims: int) -> Tensor | None:
+    def _bring_to_one_form(self, arrays: _Arrays) -> None:
+        dtypes = list(self._dtypes.values())
+        self.dtype = dtypes[0]
+        for dtype in dtypes[1:]:
+            self.dtype = torch.promote_types(self.dtype, dtype)
+
+        def ready(name: str, dims: int) -> Tensor | None:
+            array = arrays[name]
             if array is None:
                 return None
             array = array.to(self.dtype)
             return array.unsqueeze(0) if array.ndim < dims else array
 
-        self.x = _present({"x": ready(x, 3)}, "x")
-        self.W_hh, self.W_ih = W_hh.to(self.dtype), W_ih.to(self.dtype)
-        self.C = ready(C, 2)
-        self.c = x.new_zeros(self.outputs, dtype=self.dtype) if c is None else c.to(self.dtype)
-        h0 = ready(arrays["h0"], 2)
+        def required(name: str, dims: int) -> Tensor:
+            array = ready(name, dims)
+            assert array is not None
+            return array
+
+        self.x, self.W_hh, self.W_ih = required("x", 3), required("weight_hh", 2), required("weight_ih", 2)
+        self.b, self.C = ready("bias", 1), ready("weight_out", 2)
+        c, h0 = ready("bias_out", 1), ready("h0", 2)
+        self.c = self.x.new_zeros(self.outputs) if c is None else c
+        batch, hidden = self.x.shape[0], self.W_hh.shape[0]
         self.h0 = self.x.new_zeros(batch, hidden) if h0 is None else h0.expand(batch, hidden)
-        self.grad_states, self.grad_final = ready(arrays["grad_states"], 3), ready(arrays["grad_final"], 2)
-        self.loss = loss
-        self.feedback = _feedback_mask(feedback, time, self.x.device)
+        self.grad_states, self.grad_final = ready("grad_states", 3), ready("grad_final", 2)
+
+    def _set_feedback(self, feedback: Any) -> None:
+        time, inputs = self.x.shape[1:]
+        if feedback is None or isinstance(feedback, bool):
+            self.feedback = torch.full((time,), bool(feedback), device=self.x.device)
+        else:
+            self.feedback = torch.as_tensor(feedback, device=self.x.device)
+            if self.feedback.dtype != torch.bool:
+                dtype = self.feedback.dtype
+                raise TypeError(f"feedback has dtype {dtype}, expected bool: true where the output is fed back")
+            require_shape("feedback", self.feedback, ("time",), (time,))
         self.closed = bool(self.feedback.any())
         if self.closed and not 0 < self.outputs <= inputs:
             raise ValueError(
                 f"feedback needs weight_out with at most {inputs} output{'s' if inputs > 1 else ''} (the features of "
                 f"x), it has {self.outputs}: x_t = C h_(t-1) + c takes the place of x's first features"
             )
-        consumed = self.x
-        if self.closed:
-            consumed = self.x.clone()
-            consumed[:, self.feedback, : self.outputs] = self.c
-        # The part of a step's input that does not depend on the state: u_t = W_ih x_t + b.
-        bias = arrays["bias"]
-        self.drive = linear(consumed, self.W_ih, None if bias is None else bias.to(self.dtype))
-        self.consumed = consumed
 
-    def transitions(self) -> list[tuple[slice, Tensor]]:
-        """Return (steps, A) for each run of steps that one scan serves; A as the backends take it."""
+    @cached_property
+    def transitions(self) -> list[tuple[slice, Dense]]:
+        """(steps, A) of each run of steps that one scan serves."""
         time = self.x.shape[1]
-        open_loop = self.W_hh[None, None]
+        open_loop = Dense(self.W_hh)
         if not self.closed:
             return [(slice(0, time), open_loop)]
         assert self.C is not None
-        closed_loop = (self.W_hh + self.W_ih[:, : self.outputs] @ self.C)[None, None]
+        closed_loop = Dense(self.W_hh + self.W_ih[:, : self.outputs] @ self.C)
         changes = (self.feedback[1:] != self.feedback[:-1]).nonzero().flatten() + 1
         if len(changes) >= _MOST_RUNS:
-            return [(slice(0, time), torch.where(self.feedback[:, None, None], closed_loop, open_loop))]
+            return [(slice(0, time), Dense(torch.where(self.feedback[:, None, None], closed_loop.W, open_loop.W)))]
         ends = [*changes.tolist(), time]
         return [
             (slice(start, end), closed_loop if self.feedback[start] else open_loop)
             for start, end in zip([0, *ends], ends, strict=False)
         ]
 
-    def consumed_inputs(self, states: Tensor) -> Tensor:
-        """Return the x_t that each step consumed, fed-back outputs in their places."""
+    def inputs(self, states: Tensor | None = None) -> Tensor:
+        """Return the x_t that each step consumes: C h_{t-1} + c where fed back, without states the part c of it."""
         if not self.closed:
             return self.x
-        assert self.C is not None
-        previous = previous_states(states, self.h0, False)
-        self.consumed[:, self.feedback, : self.outputs] += previous[:, self.feedback] @ self.C.mT
-        return self.consumed
+        inputs = self.x.clone()
+        inputs[:, self.feedback, : self.outputs] = self.c
+        if states is not None:
+            assert self.C is not None
+            previous = previous_states(states, self.h0)
+            inputs[:, self.feedback, : self.outputs] += previous[:, self.feedback] @ self.C.mT
+        return inputs
 
-    def initialise(self, states: Tensor, outputs: Tensor | None) -> tuple[Tensor | None, Tensor, Tensor, Tensor | None]:
-        """Step 1: return (loss value, ∂L/∂h_t straight from the loss, extra ∂L/∂h_T, ∂L/∂y_t or None)."""
-        final = torch.zeros_like(states[:, 0])
-        nothing = states.new_zeros(states.shape[-1]).expand(states.shape)
-        if self.loss is None:
-            if self.grad_states is None and self.grad_final is None:
-                return None, nothing, torch.ones_like(final), None
-            g = nothing if self.grad_states is None else self.grad_states
-            return None, g, final if self.grad_final is None else self.grad_final, None
-        argument = states if outputs is None else outputs
-        value, gradient = gradient_of(self.loss, argument[0] if self.unbatched else argument)
-        gradient = gradient.to(self.dtype).reshape(argument.shape)
-        if self.C is None:
-            return value, gradient, final, None
-        return value, linear(gradient, self.C.mH), final, gradient
+    def sum_of_h0(self, gradient: Tensor) -> Tensor:
+        """Return ∂L/∂h_0 of ``(batch, hidden)`` summed over the batch where all of it started from one h0."""
+        shared = "h0" in self.given and self.given["h0"].ndim == 1
+        return gradient.sum(0, keepdim=self.unbatched) if shared else gradient
 
-    def out(self, result: Tensor | None, name: str | None = None, *, batched: bool = True) -> Any:
-        """Return a result in the caller's terms: batch axis, dtype of the argument it belongs to, kind of array."""
+    def to_caller(self, result: Tensor | None, name: str | None = None, *, batched: bool = True) -> Any:
+        """Return a result in the caller's terms: batch axis, dtype of the argument ``name``, kind of array."""
         if result is None:
             return None
         if batched and self.unbatched and result.ndim > 1:
             result = result[0]
-        dtype = self.dtypes.get(name or "", result.dtype)
+        dtype = self._dtypes.get(name or "", result.dtype)
         if result.is_complex() and not dtype.is_complex:
             result = result.real
         result = result.to(dtype)
-        return result.resolve_conj().numpy() if self.numpy else result
+        return result.resolve_conj().numpy() if self._numpy else result
 
 
-def _present(arrays: dict[str, Tensor | None], name: str) -> Tensor:
-    array = arrays[name]
-    if array is None:
-        raise TypeError(f"{name} is None, expected an array")
-    return array
+def require_one_start(loss: object, starts: dict[str, Any]) -> None:
+    """Raise ``ValueError`` where both a loss and a gradient were given."""
+    if loss is not None and any(start is not None for start in starts.values()):
+        raise ValueError("loss was given together with grad_states or grad_final: the gradient has one start")
 
 
 def as_tensor(name: str, array: Any) -> Tensor:
-    """Return a tensor or NumPy array as a tensor without history; raise ``TypeError`` where it is neither."""
-    tensor = torch.from_numpy(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array
-    if not isinstance(tensor, Tensor) or not (tensor.is_floating_point() or tensor.is_complex()):
-        kind = getattr(array, "dtype", type(array).__name__)
-        raise TypeError(f"{name} is {kind}, expected a floating or complex tensor or NumPy array")
-    return tensor.detach()
+    """Return a tensor or NumPy array as a tensor without history.
+
+    Raises:
+        TypeError: it is neither, its dtype is not one that scans compute in, or its byte order is not the machine's.
+    """
+    if isinstance(array, np.ndarray):
+        if not array.dtype.isnative:
+            raise TypeError(
+                f"{name} is {array.dtype.str}, expected the machine's byte order: use "
+                f"{name}.astype({name}.dtype.newbyteorder('='))"
+            )
+        if array.dtype.kind not in "fc" or array.dtype.itemsize not in (2, 4, 8, 16) or array.dtype == np.longdouble:
+            raise _of_another_kind(name, array)
+        # Torch warns where it is to share memory that must not be written.
+        return torch.from_numpy(np.ascontiguousarray(array) if array.flags.writeable else array.copy())
+    if not isinstance(array, Tensor) or array.dtype not in _DTYPES:
+        raise _of_another_kind(name, array)
+    return array.detach()
 
 
-def _common_dtype(dtypes: list[torch.dtype]) -> torch.dtype:
-    common = dtypes[0]
-    for dtype in dtypes[1:]:
-        common = torch.promote_types(common, dtype)
-    return common
-
-
-def _feedback_mask(feedback: Any, time: int, device: torch.device) -> Tensor:
-    if feedback is None or isinstance(feedback, bool):
-        return torch.full((time,), bool(feedback), device=device)
-    mask = torch.as_tensor(feedback, device=device)
-    if mask.dtype != torch.bool:
-        raise TypeError(f"feedback has dtype {mask.dtype}, expected bool: true where the output is fed back")
-    require_shape("feedback", mask, ("time",), (time,))
-    return mask
-
-
-def gradient_of(loss: Loss, argument: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the loss and its gradient with respect to its argument."""
-    with torch.enable_grad():
-        leaf = argument.detach().requires_grad_()
-        value = scalar(loss(leaf))
-        (gradient,) = torch.autograd.grad(value, leaf)
-    return value.detach(), gradient
-
-
-def scalar(value: Any) -> Tensor:
-    """Return what a loss returned, without axes; raise ``ValueError`` where no gradient can start from it."""
-    if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
-        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(f"loss returned {shape}, expected a real scalar tensor")
-    if not value.requires_grad:
-        raise ValueError("loss returned a tensor that does not depend on its argument: no gradient can start")
-    return value.reshape(())
+def _of_another_kind(name: str, array: Any) -> TypeError:
+    kind = getattr(array, "dtype", type(array).__name__)
+    return TypeError(
+        f"{name} is {kind}, expected a floating or complex tensor or NumPy array of 16 to 64 bits a real number"
+    )

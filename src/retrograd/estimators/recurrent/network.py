@@ -203,7 +203,7 @@ class Network:
     def _run(self, x: Tensor, feedback: Tensor | None, h0: Tensor) -> tuple[Tensor, Tensor]:
         """Return states and outputs."""
         weights: dict[str, Any] = {name: weight.detach() for name, weight in self.weights.items() if name != "h0"}
-        g = bptt(x, **weights, h0=h0.detach(), feedback=feedback, memory="all")
+        g = bptt(x, **weights, h0=h0.detach(), feedback=feedback)
         assert g.states is not None
         assert g.outputs is not None
         return g.states, g.outputs

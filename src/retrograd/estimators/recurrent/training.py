@@ -78,16 +78,16 @@ def loss_and_gradients(
         horizon: steps of the closed loop; None for the open loop.
     """
     if horizon is None:
-        g = bptt(x, **weights, loss=lambda y: (y - target).square().mean(), memory="all")
+        g = bptt(x, **weights, loss=lambda y: (y - target).square().mean())
         assert g.loss is not None
         return g.loss, {name: _present(getattr(g, name)) for name in weights}, _present(g.delta)
 
     w = {name: weight.detach() for name, weight in weights.items()}
     asked, starts = free_runs(w, x, target, horizon)
-    windows = bptt(**asked, memory="all")
+    windows = bptt(**asked)
     at_start = x.new_zeros(len(x), len(w["h0"])).index_add_(0, starts, windows.h0)
     recurrence = {name: w[name] for name in ("weight_hh", "weight_ih", "bias", "h0")}
-    series = bptt(x, **recurrence, grad_states=_shifted(at_start), memory="all")
+    series = bptt(x, **recurrence, grad_states=_shifted(at_start))
     gradients = {name: _present(getattr(windows, name)) for name in weights if name != "h0"}
     for name in ("weight_hh", "weight_ih", "bias"):
         gradients[name] = gradients[name] + getattr(series, name)
