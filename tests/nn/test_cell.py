@@ -148,3 +148,11 @@ def test_constructor_messages(args: Any, error: type[Exception], message: str) -
     with pytest.raises(error) as caught:
         rg.nn.LinearRNNCell(*args)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_autocast_returns_the_dtype_of_rnn_cell(dtype: torch.dtype) -> None:
+    x, h = torch.randn(4, 3), torch.randn(4, 2)
+    with torch.autocast("cpu", dtype):
+        for given in (None, h):
+            assert rg.nn.LinearRNNCell(3, 2)(x, given).dtype == nn.RNNCell(3, 2)(x, given).dtype == dtype

@@ -74,3 +74,26 @@ def test_seed_and_state_dict_are_nn_rnns(layers: int, bidirectional: bool, bias:
     assert torch.equal(ours.weight_hh_l0, theirs.weight_hh_l0)
     assert not torch.equal(ours.weight_hh_l0, other.weight_hh_l0)
     assert ours.flatten_parameters() is None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("with_hx", [False, True])
+@pytest.mark.parametrize("packing", ["none", "sorted"])
+def test_autocast_returns_the_dtypes_of_nn_rnn(packing: str, with_hx: bool, dtype: torch.dtype) -> None:
+    """float32 in: the reduced dtype out, from states carried in float32; gradients are float32 again."""
+    torch.manual_seed(11)
+    ours = rg.nn.LinearRNN(INPUT, HIDDEN, 2, bidirectional=True)
+    theirs = nn.RNN(INPUT, HIDDEN, 2, bidirectional=True)
+    x, hx, _, _ = draw(packing, 2, 2)
+    x, hx = [s.detach().float() for s in x], hx.detach().float().requires_grad_()
+    argument = arrange(x, packing, False)
+    with torch.autocast("cpu", dtype):
+        (output, h_n), (output_, h_n_) = (rnn(argument, hx if with_hx else None) for rnn in (ours, theirs))
+    exact = separate(ours(argument, hx if with_hx else None)[0], packing, False)
+    assert h_n.dtype == h_n_.dtype == dtype
+    # x, the weights and u are rounded in each of two layers; states are of order one.
+    for got, want, other in zip(*(separate(o, packing, False) for o in (output, output_)), exact, strict=True):
+        assert got.dtype == want.dtype == dtype
+        torch.testing.assert_close(got.float(), other, rtol=0.05, atol=0.05)
+    h_n.float().sum().backward()
+    assert all(w.grad is not None and w.grad.dtype == torch.float32 for w in ours.parameters())

@@ -101,7 +101,7 @@ class LinearRNNCell(nn.Module):
         require_dtype("input", input, self.weight_ih)
         new = F.linear(input, self.weight_ih, self.bias_ih)
         if hx is None:
-            return new if self.bias_hh is None else new + self.bias_hh
+            return new if self.bias_hh is None else new + self.bias_hh.to(new.dtype)  # reduced under autocast
         require_shape("hx", hx, [*axes, "hidden_size"], [*batch, self.hidden_size])
         require_dtype("hx", hx, self.weight_hh)
         return new + F.linear(hx, self.weight_hh, self.bias_hh)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, overload
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -71,12 +71,7 @@ class LinearRNN(nn.Module):
         dtype: torch.dtype | None = None,
         *,
         backend: str = "auto",
-        **unknown: Any,
     ) -> None:
-        if "nonlinearity" in unknown or isinstance(bias, str):
-            raise TypeError("LinearRNN takes no nonlinearity: it is nn.RNN without one")
-        if unknown:
-            raise TypeError(f"LinearRNN takes no {', '.join(unknown)}")
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
             require_size(name, size)
         for name, flag in (("bias", bias), ("batch_first", batch_first), ("bidirectional", bidirectional)):
@@ -216,7 +211,10 @@ class LinearRNN(nn.Module):
         self, w_hh: Tensor, u: Tensor, h0: Tensor, reverse: bool, cu_seqlens: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Run one layer in one direction: what :mod:`retrograd.insight` looks in at."""
-        return scan(Dense(w_hh), u, h0, reverse=reverse, cu_seqlens=cu_seqlens, backend=self.backend)
+        # Under autocast u alone is reduced; the scan runs in u's dtype, as nn.RNN does.
+        return scan(
+            Dense(w_hh.to(u.dtype)), u, h0.to(u.dtype), reverse=reverse, cu_seqlens=cu_seqlens, backend=self.backend
+        )
 
     def extra_repr(self) -> str:
         """Return the arguments that make this module, as nn.RNN prints them."""
