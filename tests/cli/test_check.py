@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 import retrograd as rg
 from retrograd.cli import check as check_module
-from retrograd.cli.agreement import PARAMETERS, QUANTITIES, Row, _error, agreement
 from retrograd.core.backend import BACKENDS
 from retrograd.errors import InputError
+from retrograd.rnn.agreement import PARAMETERS, QUANTITIES, Row, _error, agreement
 
 check = check_module.check
 

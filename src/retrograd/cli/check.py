@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from retrograd.cli.agreement import QUANTITIES, Row, agreement, tolerance
 from retrograd.errors import InputError, require_choice
+from retrograd.rnn.agreement import QUANTITIES, Row, agreement, tolerance
 
 __all__ = ["check"]
 
