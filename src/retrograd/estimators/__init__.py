@@ -7,6 +7,7 @@ from retrograd.estimators.recurrent.training import OPTIMIZERS, DivergenceError,
 
 if TYPE_CHECKING:
     from retrograd.estimators.forecasting.estimator import Forecaster
+    from retrograd.estimators.forecasting.sktime import SktimeForecaster
     from retrograd.estimators.identification.estimator import StateSpace
     from retrograd.estimators.identification.subspace import singular_values
     from retrograd.estimators.recurrent.estimator import Recurrent
@@ -17,6 +18,7 @@ __all__ = [
     "Epoch",
     "Forecaster",
     "Recurrent",
+    "SktimeForecaster",
     "StateSpace",
     "Trainer",
     "singular_values",
@@ -27,6 +29,7 @@ __all__ = [
 _LATER = {
     "Forecaster": "retrograd.estimators.forecasting.estimator",
     "Recurrent": "retrograd.estimators.recurrent.estimator",
+    "SktimeForecaster": "retrograd.estimators.forecasting.sktime",
     "StateSpace": "retrograd.estimators.identification.estimator",
     "singular_values": "retrograd.estimators.identification.subspace",
 }
@@ -40,6 +43,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if str(error.name).startswith("retrograd"):
             raise
+        package = "sktime" if str(error.name).startswith("sktime") else "'retrograd[estimators]'"
         raise ModuleNotFoundError(
-            f"estimators.{name} needs {error.name}: pip install 'retrograd[estimators]'", name=error.name
+            f"estimators.{name} needs {error.name}: pip install {package}", name=error.name
         ) from None

@@ -1,17 +1,15 @@
-"""The forecaster as its users meet it: arrays, tables, panels, intervals, updates, files, sktime, and messages."""
+"""The forecaster as its users meet it: arrays, tables, panels, intervals, updates, files, and messages."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.exceptions import NotFittedError
 
 from retrograd.errors import InputError
 from retrograd.estimators.forecasting.estimator import Forecaster
@@ -19,7 +17,7 @@ from retrograd.tables.read import read_table
 
 Array = np.ndarray[Any, Any]
 
-OLD = Path(__file__).parent / "data" / "forecaster-v1"
+OLD = Path(__file__).parents[1] / "data" / "forecaster-v1"
 
 
 def loads(days: int = 40, series: int = 2, seed: int = 0) -> pd.DataFrame:
@@ -359,7 +357,7 @@ def test_a_folder_is_never_overwritten_unasked(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"model.safetensors exists: take another folder, or overwrite=True"):
         forecaster.save(tmp_path / "model")
     forecaster.save(tmp_path / "model", overwrite=True)
-    with pytest.raises(InputError, match=r"not fitted"):
+    with pytest.raises(NotFittedError, match=r"not fitted"):
         Forecaster().save(tmp_path / "other")
 
 
@@ -399,78 +397,28 @@ def test_the_parameters_are_kept_and_cloned() -> None:
     assert clone(forecaster).get_params() == forecaster.get_params()
 
 
-def test_sktimes_own_checks_pass() -> None:
-    checks = pytest.importorskip("sktime.utils.estimator_checks", reason="sktime is not installed")
-    with warnings.catch_warnings():
-        # sktime's and skbase's own, of their test data and coming versions; some are raised on purpose.
-        warnings.simplefilter("ignore")
-        found = checks.check_estimator(Forecaster, raise_exceptions=False, verbose=False)
-    assert len(found) > 500
-    assert {name: result for name, result in found.items() if result != "PASSED"} == {}
-
-
-WITHOUT_SKTIME = """
-import sys
-sys.modules["sktime"] = None  # importing it fails, as where it is not installed
-import json
-import numpy as np, pandas as pd
-from sklearn.base import clone
-from retrograd.errors import InputError
-from retrograd.estimators.forecasting.estimator import Forecaster
-from retrograd.estimators.forecasting.protocol import Plain
-
-assert issubclass(Forecaster, Plain)
-y = pd.read_csv(sys.argv[1], index_col=0, parse_dates=True).asfreq("h")
-found = {}
-for name, options in json.loads(sys.argv[2]).items():
-    forecaster = clone(Forecaster(**options)).fit(y.iloc[:400], fh=[1, 3])
-    found[name] = [forecaster.predict().to_numpy().tolist()]
-    found[name].append(forecaster.predict_interval(coverage=[0.5, 0.9]).to_numpy().tolist())
-    found[name].append(forecaster.predict_quantiles(alpha=0.1).to_numpy().tolist())
-    found[name].append(forecaster.update(y.iloc[400:]).predict(fh=3).to_numpy().tolist())
-    forecaster.save(sys.argv[3] + name)
-    assert Forecaster.load(sys.argv[3] + name).predict().equals(forecaster.predict())
-vector = Forecaster(lags=24).fit(y["load0"].to_numpy(), fh=range(1, 4))
-assert vector.predict().shape == (3,) and vector.is_fitted and not vector.clone().is_fitted
-assert Forecaster(lags=24).fit_predict(y["load0"], fh=2).name == "load0"
-several = Forecaster(lags=5).fit([np.sin(np.arange(50.)), np.cos(np.arange(40.))], fh=2)
-assert [part.shape for part in several.predict()] == [(1, 1)] * 2
-X = np.cos(np.arange(60.)[:, None] ** 1.3)
-assert Forecaster(lags=5).fit(np.sin(np.arange(50.)), X=X[:50], fh=[1, 2]).predict(X=X[50:52]).shape == (2,)
-for call in (lambda: Forecaster().fit(y), lambda: vector.predict(fh=9), lambda: Forecaster().fit(y, fh=[0]),
-             lambda: Forecaster().fit(["a", "b"], fh=1), lambda: Forecaster().fit(y.where(y > 9), fh=1)):
-    try:
-        call()
-    except InputError as error:
-        print(error, file=sys.stderr)
-    else:
-        raise AssertionError("no error")
-print(json.dumps(found))
-"""
-
-
-def test_without_sktime_the_same_methods_say_the_same(tmp_path: Path) -> None:
+def test_a_fit_without_horizons_or_with_others_is_told() -> None:
     y = loads(20)
-    y.to_csv(tmp_path / "loads.csv")
-    options = {str(number): value for number, value in enumerate(CONFIGURATIONS)}
-    run = subprocess.run(
-        [sys.executable, "-c", WITHOUT_SKTIME, str(tmp_path / "loads.csv"), json.dumps(options), str(tmp_path / "m")],
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
-    told = run.stderr
-    for message in (
-        "fh is None: a direct read-out is fitted for its horizons",
-        "fh is [9], but the read-out was fitted for [1, 2, 3]: fit again",
-        "fh is [0], expected steps ahead",
-        "y cannot be read as numbers",
-        "y is nan at 2024-01-01",
+    vector = Forecaster(lags=24).fit(y["load0"].to_numpy(), fh=range(1, 4))
+    assert vector.is_fitted
+    assert not vector.clone().is_fitted
+    assert Forecaster(lags=24).fit_predict(y["load0"], fh=2).name == "load0"
+    for call, message in (
+        (lambda: Forecaster().fit(y), "fh is None: a direct read-out is fitted for its horizons"),
+        (lambda: vector.predict(fh=9), r"fh is \[9\], but the read-out was fitted for \[1, 2, 3\]: fit again"),
+        (lambda: Forecaster().fit(y, fh=[0]), r"fh is \[0\], expected steps ahead"),
+        (lambda: Forecaster().fit(["a", "b"], fh=1), "y cannot be read as numbers"),
+        (lambda: Forecaster().fit(y.where(y > 9), fh=1), "y is nan at 2024-01-01"),
     ):
-        assert message in told
-    for name, (predicted, intervals, quantiles, updated) in json.loads(run.stdout).items():
-        forecaster = Forecaster(**options[name]).fit(y.iloc[:400], fh=[1, 3])
-        np.testing.assert_allclose(predicted, forecaster.predict(), rtol=1e-9)
-        np.testing.assert_allclose(intervals, forecaster.predict_interval(coverage=[0.5, 0.9]), rtol=1e-9)
-        np.testing.assert_allclose(quantiles, forecaster.predict_quantiles(alpha=0.1), rtol=1e-9)
-        np.testing.assert_allclose(updated, forecaster.update(y.iloc[400:]).predict().iloc[-1:], rtol=1e-8)
+        with pytest.raises(InputError, match=message):
+            call()
+    with pytest.raises(NotFittedError, match="not fitted"):
+        Forecaster().predict()
+
+
+def test_quantiles_and_intervals_agree() -> None:
+    forecaster = Forecaster(lags=24).fit(loads(20), fh=[1, 3])
+    interval = forecaster.predict_interval(coverage=0.8)
+    quantiles = forecaster.predict_quantiles(alpha=[0.1, 0.9])
+    np.testing.assert_allclose(interval, quantiles, rtol=1e-12)
+    assert quantiles.columns.tolist() == [(name, alpha) for name in ("load0", "load1") for alpha in (0.1, 0.9)]

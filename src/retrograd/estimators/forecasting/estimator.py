@@ -18,14 +18,12 @@ from retrograd.errors import InputError, near_names
 from retrograd.estimators.forecasting import files
 from retrograd.estimators.forecasting.calendar import calendar_inputs, calendar_names, require_change
 from retrograd.estimators.forecasting.model import ForecastModel
-from retrograd.estimators.forecasting.protocol import Base, Horizon
+from retrograd.estimators.forecasting.protocol import ForecasterBase, Horizon
 from retrograd.estimators.forecasting.settings import Instance, Settings
 from retrograd.estimators.forecasting.states import Difference, Linear
 from retrograd.estimators.forecasting.tables import (
     Clock,
-    as_lists,
     beside,
-    form_of,
     instance_of,
     read_instances,
     require_independent,
@@ -33,7 +31,7 @@ from retrograd.estimators.forecasting.tables import (
     to_table,
     with_instances,
 )
-from retrograd.estimators.model_files import Saved
+from retrograd.estimators.model_files import Saved, read_model, unreadable, write_model
 from retrograd.estimators.recurrent.training import Epoch
 
 __all__ = ["Forecaster"]
@@ -44,8 +42,8 @@ Array = np.ndarray[Any, Any]
 ARRAYS = ("vector", "matrix", "list")
 
 
-class Forecaster(Base):
-    """Forecast one or many series by a linear recurrence and a linear read-out, with sktime's protocol.
+class Forecaster(ForecasterBase):
+    """Forecast one or many series by a linear recurrence and a linear read-out, with the methods of sktime.
 
     With y the series (scaled, differenced) and x inputs known ahead,
 
@@ -53,8 +51,8 @@ class Forecaster(Base):
 
     The read-out is the ridge solution, all horizons by one Cholesky factor. With lags as states, ``direct`` and
     ``difference="last"`` this is NLinear (Zeng et al., "Are Transformers Effective for Time Series Forecasting?",
-    2023) at its optimum. Where sktime is installed this is one of its forecasters: every method, pipeline and splitter
-    of sktime applies; without it, the methods here take arrays, pandas objects and lists of them.
+    2023) at its optimum. :class:`retrograd.estimators.SktimeForecaster` makes a forecaster of sktime of it, for its
+    pipelines and splitters.
 
     Args:
         states: what is remembered: ``"lags"``, the last values; ``"diagonal"``, exponential memories with
@@ -94,25 +92,6 @@ class Forecaster(Base):
         True
     """
 
-    _tags = {  # noqa: RUF012 (sktime's way of saying what an estimator can do)
-        "authors": ["retrograd"],
-        "python_dependencies": None,
-        "y_inner_mtype": ["pd.DataFrame", "pd-multiindex", "pd_multiindex_hier"],
-        "X_inner_mtype": ["pd.DataFrame", "pd-multiindex", "pd_multiindex_hier"],
-        "capability:multivariate": True,
-        "capability:exogenous": True,
-        "capability:insample": False,
-        "capability:pred_int": True,
-        "capability:pred_int:insample": False,
-        "capability:missing_values": False,
-        "capability:categorical_in_X": False,
-        "capability:update": True,
-        "requires-fh-in-fit": True,
-        "X-y-must-have-same-index": True,
-    }
-    # What an update needs is kept in moments and a tail, not as the data itself.
-    _config = {"remember_data": False}  # noqa: RUF012
-
     def __init__(
         self,
         states: str = "lags",
@@ -145,64 +124,13 @@ class Forecaster(Base):
         self.optimizer = optimizer
         self.lr = lr
         self.seed = seed
-        super().__init__()
-        self._y = self._X = None  # where sktime keeps the data, if it is configured to
-        if hasattr(self, "set_tags") and readout == "recursive":
-            self.set_tags(**{"requires-fh-in-fit": False})
 
-    # The protocol's inner methods: tables in, tables out.
+    # Tables in, tables out.
 
     def _needs_fh(self) -> bool:
         return self.readout != "recursive"
 
-    def fit(self, y: Any, X: Any = None, fh: Any = None) -> Forecaster:
-        """Fit to the past.
-
-        Args:
-            y: ``(T,)`` or ``(T, series)`` array or pandas object, a panel with a ``MultiIndex`` (instance, time), or a
-                list of arrays.
-            X: inputs known ahead, beside y.
-            fh: steps ahead; a direct read-out needs them now.
-
-        Raises:
-            InputError: an argument, or the data, cannot be used; the message says which, and what to do.
-        """
-        super().fit(as_lists(y), as_lists(X), fh)
-        self._form = form_of(y)
-        return self
-
-    def predict(self, fh: Any = None, X: Any = None) -> Any:
-        """Return forecasts in the kind of y.
-
-        Args:
-            fh: steps ahead; those of ``fit`` by default.
-            X: inputs at the times to predict (a recursive read-out also goes through the times between).
-
-        Raises:
-            InputError: inputs are missing, or ``fh`` is not what a direct read-out was fitted for.
-        """
-        found = super().predict(fh, as_lists(X))
-        # Arrays come back as arrays of their own shape.
-        if self._form == "vector":
-            return found[:, 0] if np.ndim(found) == 2 else found
-        return [np.asarray(part) for part in found] if self._form == "list" else found
-
-    def update(self, y: Any, X: Any = None, update_params: bool = True) -> Forecaster:
-        """Append newer values, and with ``update_params`` fit again with their windows added to the old ones.
-
-        States, scaling and the penalty stay as they are. Values at times that were seen already are left out; arrays
-        have no times and go on where the series ended.
-        """
-        super().update(as_lists(y), as_lists(X), update_params)
-        return self
-
-    def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: Any) -> Forecaster:
-        if (loaded := files.LOADING.get()) is not None:
-            self._model, about = loaded
-            for name, value in about.items():
-                setattr(self, f"_{name}", value)
-            self._publish()
-            return self
+    def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: Horizon | None) -> Forecaster:
         settings = Settings.of(self)
         self._columns, self._index_names = y.columns, y.index.names
         self._input_names = [] if X is None else list(X.columns)
@@ -210,37 +138,37 @@ class Forecaster(Base):
         self._clocks = {key: Clock.of(index) for key, index, _ in parts}
         instances = [instance for _, _, instance in parts]
         self._check_inputs(np.concatenate([instance.x for instance in instances]))
-        steps = np.array([1]) if settings.recursive else self._steps(fh)
+        # A direct read-out was not let in without its horizons.
+        steps = np.array([1]) if settings.recursive or fh is None else fh.steps
         self._model = ForecastModel.fit(instances, steps, settings)
         self._publish()
         return self
 
-    def _predict(self, fh: Any, X: pd.DataFrame | None) -> pd.DataFrame:
-        steps = self._steps(fh)
+    def _predict(self, fh: Horizon, X: pd.DataFrame | None) -> pd.DataFrame:
+        steps = fh.steps
         found = []
         for number, (key, clock) in enumerate(self._clocks.items()):
             found.append(self._model.predict(number, self._ahead_of(key, clock, X, steps), steps))
         table: pd.DataFrame = self._table(np.concatenate(found), steps, self._columns)
         return table
 
-    def _predict_quantiles(self, fh: Any, X: pd.DataFrame | None, alpha: list[float]) -> pd.DataFrame:
+    def _predict_quantiles(self, fh: Horizon, X: pd.DataFrame | None, alpha: list[float]) -> pd.DataFrame:
         from scipy.stats import norm
 
-        steps = self._steps(fh)
         center = self._predict(fh, X).to_numpy()
-        deviation = np.concatenate([self._model.deviation(number, steps) for number in range(len(self._clocks))])
+        deviation = np.concatenate([self._model.deviation(number, fh.steps) for number in range(len(self._clocks))])
         bounds = center[:, :, None] + deviation[:, :, None] * norm.ppf(np.asarray(alpha, dtype=float))
         columns = pd.MultiIndex.from_product([self._variables(), alpha])
-        table: pd.DataFrame = self._table(bounds.reshape(len(bounds), -1), steps, columns)
+        table: pd.DataFrame = self._table(bounds.reshape(len(bounds), -1), fh.steps, columns)
         return table
 
-    def _predict_interval(self, fh: Any, X: pd.DataFrame | None, coverage: list[float]) -> pd.DataFrame:
+    def _predict_interval(self, fh: Horizon, X: pd.DataFrame | None, coverage: list[float]) -> pd.DataFrame:
         alpha = [bound for level in coverage for bound in (0.5 - level / 2, 0.5 + level / 2)]
         table = self._predict_quantiles(fh, X, alpha)
         table.columns = pd.MultiIndex.from_product([self._variables(), coverage, ["lower", "upper"]])
         return table
 
-    def _update(self, y: pd.DataFrame, X: pd.DataFrame | None = None, update_params: bool = True) -> Forecaster:
+    def _update(self, y: pd.DataFrame, X: pd.DataFrame | None, update_params: bool) -> Forecaster:
         new: dict[int, tuple[Array, Array]] = {}
         order = list(self._clocks)
         if list(y.columns) != list(self._columns):
@@ -290,12 +218,7 @@ class Forecaster(Base):
             (99, 2, 1)
         """
         number, series = self._number(instance), self._one(y, X)
-        steps = self._model.horizons if fh is None and self._needs_fh() else Horizon.of(self.fh if fh is None else fh)
-        steps = np.asarray(steps.to_relative(self.cutoff) if not isinstance(steps, np.ndarray) else steps)
-        if self._needs_fh() and not set(steps.tolist()) <= set(self._model.horizons.tolist()):
-            raise InputError(
-                f"fh is {steps.tolist()}, but the read-out was fitted for other steps: fit again with these"
-            )
+        steps = self._horizon(fh).steps
         first, stop = start - 1, len(series.y) - int(steps[-1])
         burn = self._model.states.burn
         if first < burn or stop <= first:
@@ -319,8 +242,7 @@ class Forecaster(Base):
         Raises:
             InputError: the forecaster is not fitted, its states are lags, or y is too short.
         """
-        if not self.is_fitted:
-            raise InputError("this Forecaster is not fitted: call fit first")
+        self._check_is_fitted()
         states = self._model.states
         if not isinstance(states, Linear):
             raise InputError(
@@ -337,64 +259,45 @@ class Forecaster(Base):
 
         return {"A": A, "u": u, "h0": h0, "loss": loss}
 
-    def save(self, folder: str | Path | None = None, *, overwrite: bool = False) -> Any:
-        """Write ``model.safetensors`` and ``config.json``: all that :meth:`load`, forecasts and updates need.
-
-        Where sktime is installed, a small ``folder.zip`` beside it leads :func:`sktime.base.load` to the folder.
-
-        Args:
-            folder: made if it is not there. None returns a pair for :func:`sktime.base.load` instead.
-            overwrite: replace what is there.
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write the model to a folder: ``model.safetensors`` and ``config.json``, whole, no pickle.
 
         Raises:
-            InputError: there is something, or names in the data are neither text nor numbers.
+            InputError: the folder has a model and ``overwrite`` is false, or names are neither text nor numbers.
         """
-        if not self.is_fitted:
-            raise InputError("this Forecaster is not fitted: call fit first")
-        if folder is None:
-            return type(self), files.as_bytes(self)
-        return files.write(self, Path(folder), overwrite)
+        write_model(Path(folder), self.saved(), overwrite=overwrite)
 
     @classmethod
     def load(cls, folder: str | Path) -> Forecaster:
-        """Read what :meth:`save` wrote, now or in an older version.
+        """Read what :meth:`save` wrote, by this version or an older one.
 
         Raises:
             InputError: the folder holds no forecaster, or a newer version wrote it.
         """
-        forecaster: Forecaster = files.read(cls, Path(folder))
-        return forecaster
+        saved = read_model(Path(folder), (files.KIND,))
+        try:
+            return cls.from_saved(saved)
+        except (KeyError, TypeError, ValueError) as error:
+            raise unreadable(folder, error) from None
 
     def saved(self) -> Saved:
         """Return what files hold of the forecaster."""
-        if not self.is_fitted:
-            raise InputError("this Forecaster is not fitted: call fit first")
+        self._check_is_fitted()
         return files.saved_of(self)
 
     @classmethod
     def from_saved(cls, saved: Saved) -> Forecaster:
         """Return the forecaster of :meth:`saved`."""
-        forecaster: Forecaster = files.from_saved(cls, saved)
+        config = saved.config
+        forecaster = cls(**{**config["parameters"], "calendar": tuple(config["parameters"]["calendar"])})
+        forecaster._model = files.model_of(saved, Settings.of(forecaster))
+        forecaster._clocks = files.clocks_of(config)
+        forecaster._columns = pd.Index(config["columns"], name=config["columns_name"])
+        forecaster._index_names, forecaster._input_names = config["index_names"], config["input_names"]
+        forecaster._form, forecaster._is_fitted = config["form"], True
+        forecaster._fh = None if config["fh"] is None else Horizon.of(config["fh"])
+        forecaster._publish()
         return forecaster
-
-    @classmethod
-    def load_from_serial(cls, serial: bytes) -> Forecaster:
-        """Read what ``save(None)`` returned, as :func:`sktime.base.load` does."""
-        forecaster: Forecaster = files.from_bytes(cls, serial)
-        return forecaster
-
-    @classmethod
-    def load_from_path(cls, serial: str | Path) -> Forecaster:
-        """Read the folder that a ``.zip`` beside it leads to, as :func:`sktime.base.load` does."""
-        return cls.load(Path(serial).with_suffix(""))
-
-    @classmethod
-    def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
-        """Return settings for sktime's checks."""
-        return [
-            {"lags": 3},
-            {"states": "diagonal", "hidden": 4, "readout": "recursive", "difference": None, "ridge": 0.01},
-        ]
 
     # From tables to arrays.
 
@@ -441,15 +344,6 @@ class Forecaster(Base):
         counted = self._form in ARRAYS
         ahead[wanted - 1, made:] = rows_ahead(instance_of(X, key), times, wanted, steps, counted=counted)
         return ahead
-
-    @property
-    def _fh_given(self) -> Array | None:
-        """The horizon that the protocol's base holds, in steps."""
-        fh = getattr(self, "_fh", None)
-        return None if fh is None else self._steps(fh)
-
-    def _steps(self, fh: Any) -> Array:
-        return np.asarray(fh.to_relative(self.cutoff), dtype=np.int64)
 
     def _table(self, values: Array, steps: Array, columns: Any) -> Any:
         """Return ``(I × K, ...)`` values under their instances and times."""

@@ -1,15 +1,16 @@
-"""The forecaster's protocol: sktime's own base class where sktime is installed, else a small one with its methods.
+"""The public methods of a forecaster: they read tables, and hand results back in the caller's kind.
 
-Both call the same four methods of a forecaster with the same things: ``_fit``, ``_predict``, ``_predict_interval`` and
-``_update`` read tables (a ``DataFrame`` of one column a series, instances as outer levels of a ``MultiIndex``),
-whatever the caller gave, and their results go back in the caller's kind.
+The names and meanings are those of sktime's forecasters (:mod:`retrograd.estimators.forecasting.sktime` makes one of
+them). A forecaster has the inner methods ``_fit``, ``_predict``, ``_predict_interval``, ``_predict_quantiles`` and
+``_update``, which take and return tables: a column a series, instances as outer levels of a ``MultiIndex``.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,16 +18,16 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from retrograd.errors import InputError
-from retrograd.estimators.forecasting.tables import NAMELESS, beside, to_table
+from retrograd.estimators.forecasting.tables import NAMELESS, Clock, beside, to_table
 
-__all__ = ["Base", "Horizon", "Plain"]
+__all__ = ["ForecasterBase", "Horizon"]
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Horizon:
-    """Steps ahead, where sktime's ``ForecastingHorizon`` is not there."""
+    """Steps ahead, distinct and in order."""
 
     steps: Array
 
@@ -49,29 +50,49 @@ class Horizon:
             raise InputError(f"fh is {fh!r}, expected steps ahead: distinct whole numbers of at least 1")
         return cls(np.sort(steps).astype(np.int64))
 
-    def to_relative(self, cutoff: Any = None) -> Array:
-        """Return the steps."""
-        return self.steps
 
+class ForecasterBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
+    """What every forecaster does with the caller's data."""
 
-class Plain(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
-    """sktime's public methods without sktime."""
+    _form: str
+    _clocks: dict[Any, Clock]
+    _fh: Horizon | None
 
     def fit(self, y: Any, X: Any = None, fh: Any = None) -> Any:
-        """Fit to a series, a table of series, a panel, or a list of series; ``fh`` in steps ahead."""
-        table, self._kind = to_table(y)
+        """Fit to the past.
+
+        Args:
+            y: ``(T,)`` or ``(T, series)`` array or pandas object, a panel with a ``MultiIndex`` (instance, time), or a
+                list of arrays.
+            X: inputs known ahead, beside y.
+            fh: steps ahead; a direct read-out needs them now.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            InputError: an argument, or the data, cannot be used; the message says which, and what to do.
+        """
+        table, self._form = to_table(y)
         self._fh = None if fh is None else Horizon.of(fh)
         if self._fh is None and self._needs_fh():
             raise InputError(
                 "fh is None: a direct read-out is fitted for its horizons, so fit needs them, e.g. fh=range(1, 25)"
             )
-        self._names = list(table.columns)
         self._fit(table, beside(X, table), self._fh)
         self._is_fitted = True
         return self
 
     def predict(self, fh: Any = None, X: Any = None) -> Any:
-        """Return forecasts at ``fh``, in the kind of y."""
+        """Return forecasts in the kind of y.
+
+        Args:
+            fh: steps ahead; those of ``fit`` by default.
+            X: inputs at the times to predict (a recursive read-out also goes through the times between).
+
+        Raises:
+            InputError: inputs are missing, or ``fh`` is not what a direct read-out was fitted for.
+        """
         return self._out(self._predict(self._horizon(fh), self._ahead(X)))
 
     def predict_interval(self, fh: Any = None, X: Any = None, coverage: float | Sequence[float] = 0.9) -> pd.DataFrame:
@@ -87,7 +108,11 @@ class Plain(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
         return self._predict_quantiles(self._horizon(fh), self._ahead(X), levels)
 
     def update(self, y: Any, X: Any = None, update_params: bool = True) -> Any:
-        """Append newer values; with ``update_params`` fit again with them."""
+        """Append newer values, and with ``update_params`` fit again with their windows added to the old ones.
+
+        States, scaling and the penalty stay as they are. Values at times that were seen already are left out; arrays
+        have no times and go on where the series ended.
+        """
         self._check_is_fitted()
         table, _ = to_table(y)
         self._update(table, beside(X, table), update_params)
@@ -105,7 +130,7 @@ class Plain(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
     @property
     def cutoff(self) -> pd.Index | None:
         """The last time that was seen, in an index of length 1; None before ``fit``."""
-        clocks = getattr(self, "_clocks", None)
+        clocks = getattr(self, "_clocks", {})
         return max((clock.last for clock in clocks.values()), key=lambda last: last[0]) if clocks else None
 
     def clone(self) -> Any:
@@ -137,48 +162,34 @@ class Plain(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
         return to_table(X)[0]
 
     def _out(self, table: pd.DataFrame) -> Any:
-        if self._kind == "series":
+        if self._form == "series":
             series = table.iloc[:, 0]
             series.name = None if series.name == NAMELESS else series.name
             return series
-        if self._kind == "vector":
+        if self._form == "vector":
             return table.to_numpy()[:, 0]
-        if self._kind == "matrix":
+        if self._form == "matrix":
             return table.to_numpy()
-        if self._kind == "list":
+        if self._form == "list":
             return [part.droplevel(0).to_numpy() for _, part in table.groupby(level=0)]
-        if self._kind == "frames":
+        if self._form == "frames":
             return [part.droplevel(0) for _, part in table.groupby(level=0)]
         return table
 
-    def _needs_fh(self) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def _needs_fh(self) -> bool: ...
 
-    def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: Any) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: Horizon | None) -> Any: ...
 
-    def _predict(self, fh: Any, X: pd.DataFrame | None) -> pd.DataFrame:
-        raise NotImplementedError
+    @abstractmethod
+    def _predict(self, fh: Horizon, X: pd.DataFrame | None) -> pd.DataFrame: ...
 
-    def _predict_interval(self, fh: Any, X: pd.DataFrame | None, coverage: list[float]) -> pd.DataFrame:
-        raise NotImplementedError
+    @abstractmethod
+    def _predict_interval(self, fh: Horizon, X: pd.DataFrame | None, coverage: list[float]) -> pd.DataFrame: ...
 
-    def _predict_quantiles(self, fh: Any, X: pd.DataFrame | None, alpha: list[float]) -> pd.DataFrame:
-        raise NotImplementedError
+    @abstractmethod
+    def _predict_quantiles(self, fh: Horizon, X: pd.DataFrame | None, alpha: list[float]) -> pd.DataFrame: ...
 
-    def _update(self, y: pd.DataFrame, X: pd.DataFrame | None = None, update_params: bool = True) -> Any:
-        raise NotImplementedError
-
-
-def _sktime_or_plain() -> Any:
-    try:
-        from sktime.forecasting.base import BaseForecaster
-    except ImportError:
-        return Plain
-    return BaseForecaster
-
-
-if TYPE_CHECKING:
-    Base = Plain
-else:
-    Base = _sktime_or_plain()
+    @abstractmethod
+    def _update(self, y: pd.DataFrame, X: pd.DataFrame | None, update_params: bool) -> Any: ...

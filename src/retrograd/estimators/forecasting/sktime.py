@@ -1,0 +1,158 @@
+"""A forecaster as one of sktime's: for its pipelines, splitters and metrics. The one file that knows sktime."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from sktime.datatypes import convert_to, mtype_to_scitype
+from sktime.forecasting.base import BaseForecaster
+
+from retrograd.estimators.forecasting.estimator import Forecaster
+from retrograd.estimators.forecasting.files import KIND
+from retrograd.estimators.forecasting.tables import Clock, by_instance, with_instances
+from retrograd.estimators.model_files import CONFIG_FILE, MODEL_FILE, read_model, require_free, write_model
+from retrograd.files import write_whole
+
+__all__ = ["SktimeForecaster"]
+
+# What a zip names, as a pickle does: sktime.base.load imports it. This name stays.
+_NAMED = b"cretrograd.estimators\nSktimeForecaster\n."
+# A fitted forecaster for the next fit to take over: sktime's base class then keeps its own books as after any fit.
+_LOADED: ContextVar[Forecaster | None] = ContextVar("_LOADED", default=None)
+
+
+class SktimeForecaster(BaseForecaster):  # type: ignore[misc]  # sktime is not typed
+    """A forecaster of sktime that fits a clone of the one it is given.
+
+    Args:
+        forecaster: with the settings; its parameters are ``forecaster__lags`` and so on, for a grid search.
+
+    Attributes:
+        forecaster_: the fitted :class:`retrograd.estimators.Forecaster`.
+    """
+
+    _tags = {  # noqa: RUF012 (sktime's way of saying what an estimator can do)
+        "authors": ["retrograd"],
+        "python_dependencies": None,
+        "y_inner_mtype": ["pd.DataFrame", "pd-multiindex", "pd_multiindex_hier"],
+        "X_inner_mtype": ["pd.DataFrame", "pd-multiindex", "pd_multiindex_hier"],
+        "capability:multivariate": True,
+        "capability:exogenous": True,
+        "capability:insample": False,
+        "capability:pred_int": True,
+        "capability:pred_int:insample": False,
+        "capability:missing_values": False,
+        "capability:categorical_in_X": False,
+        "capability:update": True,
+        "requires-fh-in-fit": True,
+        "X-y-must-have-same-index": True,
+    }
+    # What an update needs is kept in moments and a tail, not as the data itself.
+    _config = {"remember_data": False}  # noqa: RUF012
+
+    def __init__(self, forecaster: Forecaster | None = None) -> None:
+        self.forecaster = forecaster
+        super().__init__()
+        self._y = self._X = None  # where sktime keeps the data, if it is configured to
+        if forecaster is not None and forecaster.readout == "recursive":
+            self.set_tags(**{"requires-fh-in-fit": False})
+
+    def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: Any) -> SktimeForecaster:
+        loaded = _LOADED.get()
+        if loaded is not None:
+            self.forecaster_ = loaded
+            return self
+        self.forecaster_ = Forecaster() if self.forecaster is None else clone(self.forecaster)
+        self.forecaster_.fit(y, X, None if fh is None else self._steps(fh))
+        return self
+
+    def _predict(self, fh: Any, X: pd.DataFrame | None) -> pd.DataFrame:
+        table: pd.DataFrame = self.forecaster_.predict(self._steps(fh), X)
+        return table
+
+    def _predict_interval(self, fh: Any, X: pd.DataFrame | None, coverage: list[float]) -> pd.DataFrame:
+        return self.forecaster_.predict_interval(self._steps(fh), X, coverage)
+
+    def _predict_quantiles(self, fh: Any, X: pd.DataFrame | None, alpha: list[float]) -> pd.DataFrame:
+        return self.forecaster_.predict_quantiles(self._steps(fh), X, alpha)
+
+    def _update(self, y: pd.DataFrame, X: pd.DataFrame | None = None, update_params: bool = True) -> SktimeForecaster:
+        self.forecaster_.update(y, X, update_params)
+        return self
+
+    def _steps(self, fh: Any) -> np.ndarray[Any, Any]:
+        return np.asarray(fh.to_relative(self.cutoff), dtype=np.int64)
+
+    def save(self, path: str | Path | None = None, serialization_format: str = "pickle") -> Any:
+        """Write the folder that :meth:`retrograd.estimators.Forecaster.save` writes, and a zip beside that leads to it.
+
+        :func:`sktime.base.load` reads the zip. Nothing is pickled but in memory, where ``path`` is None.
+
+        Raises:
+            InputError: there is something already.
+        """
+        if path is None:
+            return super().save(None, serialization_format)
+        self.check_is_fitted()
+        folder, link = Path(path), Path(path).with_name(f"{Path(path).name}.zip")
+        require_free(folder / MODEL_FILE, folder / CONFIG_FILE, link)
+        saved = self.forecaster_.saved()
+        # sktime knows more kinds of panel than those with an index.
+        saved.config["mtype"] = self._y_metadata.get("mtype")
+        write_model(folder, saved, overwrite=False)
+        content = BytesIO()
+        with ZipFile(content, "w") as archive:
+            archive.writestr("_metadata", _NAMED)
+        write_whole(link, content.getvalue())
+        return ZipFile(link)
+
+    @classmethod
+    def load_from_path(cls, serial: str | Path) -> SktimeForecaster:
+        """Read the folder that a zip leads to, as :func:`sktime.base.load` does."""
+        saved = read_model(Path(serial).with_suffix(""), (KIND,))
+        forecaster = Forecaster.from_saved(saved)
+        y, X = _tails(forecaster)
+        mtype = saved.config.get("mtype")
+        if mtype is not None:
+            if mtype == "numpy3D":
+                shortest = min(len(part) for _, part in by_instance(y))
+                y = y.groupby(level=0).tail(shortest)
+            y = convert_to(y, mtype, as_scitype=mtype_to_scitype(mtype))
+        token = _LOADED.set(forecaster)
+        try:
+            fh = None if forecaster._fh is None else forecaster._fh.steps
+            loaded: SktimeForecaster = cls(clone(forecaster)).fit(y, X=X, fh=fh)
+            return loaded
+        finally:
+            _LOADED.reset(token)
+
+    @classmethod
+    def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
+        """Return settings for sktime's checks."""
+        diagonal = Forecaster("diagonal", hidden=4, readout="recursive", difference=None, ridge=0.01)
+        return [{"forecaster": Forecaster(lags=3)}, {"forecaster": diagonal}]
+
+
+def _tails(forecaster: Forecaster) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Return the ends of the series that a forecaster goes on from, and of their inputs."""
+    tails, clocks, names = forecaster._model.tails, forecaster._clocks, forecaster._index_names
+    y = _table([tail.y for tail in tails], forecaster._columns, clocks, names)
+    inputs = forecaster._input_names
+    if not inputs:
+        return y, None
+    return y, _table([tail.x[:, -len(inputs) :] for tail in tails], pd.Index(inputs), clocks, names)
+
+
+def _table(values: list[Any], columns: Any, clocks: dict[Any, Clock], names: Any) -> pd.DataFrame:
+    times = [clock.before(len(part)) for part, clock in zip(values, clocks.values(), strict=True)]
+    joined = np.concatenate([part[len(part) - len(index) :] for part, index in zip(values, times, strict=True)])
+    index: Any = times[0] if None in clocks else with_instances(list(clocks), times, names)
+    table: pd.DataFrame = pd.DataFrame(joined, index=index, columns=columns)
+    return table
