@@ -30,7 +30,7 @@ OLD = Path(__file__).parents[1] / "data" / "forecaster-v1"
 # Of sktime's checks, those of the interface, and one fit of everything that it gives.
 FAST = (
     "test_constructor", "test_get_params", "test_set_params", "test_clone", "test_required_params",
-    "test_valid_estimator_class_tags", "test_get_test_params", "test_inheritance",
+    "test_valid_estimator_class_tags", "test_get_test_params", "test_inheritance", "test_class_has_doctest_example",
 )  # fmt: skip
 
 

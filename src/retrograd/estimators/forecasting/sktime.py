@@ -36,6 +36,12 @@ class SktimeForecaster(BaseForecaster):  # type: ignore[misc]  # sktime is not t
 
     Attributes:
         forecaster_: the fitted :class:`retrograd.estimators.Forecaster`.
+
+    Examples:
+        >>> from retrograd.estimators import Forecaster, SktimeForecaster
+        >>> y = pd.Series(np.sin(np.arange(60.0) / 3))
+        >>> SktimeForecaster(Forecaster(lags=6)).fit(y, fh=[1, 2]).predict().index.tolist()
+        [60, 61]
     """
 
     _tags = {  # noqa: RUF012 (sktime's way of saying what an estimator can do)
