@@ -19,7 +19,7 @@ from torch import Tensor
 
 import retrograd as rg
 from benchmarks import record
-from retrograd.backends.reference import carry_dtype
+from retrograd.core.loop import carry_dtype
 from retrograd.pictures import palette
 
 RESULT = Path(__file__).parent / "results" / "accuracy.json"
