@@ -18,7 +18,14 @@ from retrograd.core.backend import BACKENDS
 from retrograd.core.transition import STRUCTURES
 
 ROOT = Path(__file__).parent.parent
-BLOCKS = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "architecture.md").read_text(), re.DOTALL | re.MULTILINE)
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def test_the_rings_are_those_that_the_linter_holds() -> None:
+    contract = (ROOT / "pyproject.toml").read_text().split('type = "layers"')[1].split("]\n")[1]
+    rows = re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE)
+    assert re.findall(r'"(\w+)"', contract) == re.findall(r"`(\w+)`", " ".join(rows))
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +88,9 @@ def test_the_structure_is_differentiable_in_both_arrays(added: dict[str, Any], s
     torch.testing.assert_close(scan(*inputs), rg.scan(rg.Dense(d.unsqueeze(-1) * W), u))
     torch.autograd.gradcheck(scan, inputs, check_forward_ad=True)
     torch.autograd.gradgradcheck(scan, inputs)
+    A, B = added["Gated"](d, W), added["Gated"](1 - d, W.mT)
+    x = random(2, 6, 3, seed=3)
+    torch.testing.assert_close(A.product(B).act(x), A.act(B.act(x)))
 
 
 def test_the_layer_does_what_its_formula_says(added: dict[str, Any]) -> None:
@@ -99,5 +109,5 @@ def test_the_estimator_finds_the_best_number(added: dict[str, Any]) -> None:
     def error(a: torch.Tensor) -> float:
         return float((model.levels(a, y)[:-1] - y[1:]).square().mean())
 
-    assert all(error(model.a) < error(model.a + step) for step in (-0.01, 0.01))
-    assert model.predict(added["y"])[-1] == model.forecast(1)[0] == model.last
+    assert all(error(model.a_) < error(model.a_ + step) for step in (-0.01, 0.01))
+    assert model.predict(added["y"])[-1] == model.forecast(1)[0] == model.level_
