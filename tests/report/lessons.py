@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from retrograd.report.explain import Lesson
@@ -23,6 +24,8 @@ KINDS = {
     "one of each": ("final-state", [], (1, 1, 1, 1)),
     "the largest": ("squared-error", list(range(1, 12)), (12, 4, 4, 4)),
 }
+# In a browser one of them goes with every test run: it has a closed loop, several outputs and inputs, and y_0.
+IN_BROWSER = [pytest.param(kind, marks=() if kind == "all, some closed" else pytest.mark.slow) for kind in KINDS]
 
 
 def arrays_of(kind: str) -> dict[str, Array]:

@@ -10,7 +10,7 @@ import pytest
 
 from browser import Browser
 from report.lesson_page import Array, drawn, go, go_to, lit, matrices, positions, write
-from report.lessons import KINDS, lesson_of
+from report.lessons import IN_BROWSER, lesson_of
 from retrograd.report.explain import Lesson, Walk
 from retrograd.report.explain.blocks import number
 
@@ -44,7 +44,7 @@ def arriving(lesson: Lesson, walk: Walk) -> dict[str, Array]:
     return {name: values for name, values in found.items() if values.any()}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", IN_BROWSER)
 def test_every_number_is_that_of_its_name(browser: Browser, tmp_path: Path, kind: str) -> None:
     lesson = lesson_of(kind)
     walk = lesson.walk()
@@ -169,8 +169,8 @@ def ends(name: str, squared: bool) -> tuple[str, str]:
     }[kind]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("size", [1.0, -1e-200])
+@pytest.mark.parametrize("kind", IN_BROWSER)
+@pytest.mark.parametrize("size", [pytest.param(1.0, marks=pytest.mark.slow), -1e-200])
 def test_nothing_is_drawn_over_anything(browser: Browser, tmp_path: Path, kind: str, size: float) -> None:
     """Arrows lead from node to node and pass the others by; names and numbers, however long, stay where they belong."""
     lesson = lesson_of(kind)
@@ -219,6 +219,7 @@ def test_no_closed_loop_is_explained_where_there_is_none(browser: Browser, tmp_p
         assert page.locator("#legend-closed").is_visible()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["the largest", "squared, closed", "all, some closed", "no output"])
 def test_what_is_lit_is_in_sight_on_a_phone(browser: Browser, tmp_path: Path, kind: str) -> None:
     with browser.open(write(tmp_path, lesson_of(kind)), width=360, height=740, touch=True) as page:

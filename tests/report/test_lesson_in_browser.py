@@ -12,7 +12,7 @@ import pytest
 
 from browser import Browser
 from report.lesson_page import entries, go, matrices, plain, positions, write
-from report.lessons import KINDS, lesson_of
+from report.lessons import IN_BROWSER, lesson_of
 from retrograd.report.explain import LANGUAGES, Lesson, Walk
 from retrograd.report.explain.blocks import number
 from retrograd.report.explain.texts import fill
@@ -66,7 +66,7 @@ def of_page(page: Any) -> Lesson:
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", IN_BROWSER)
 def test_its_numbers_are_the_librarys(browser: Browser, tmp_path: Path, kind: str) -> None:
     lesson = lesson_of(kind)
     with browser.open(write(tmp_path, lesson)) as page:
@@ -80,6 +80,7 @@ def test_its_numbers_are_the_librarys(browser: Browser, tmp_path: Path, kind: st
             assert abs(got["difference"] - want.difference) <= got["allowed"] + want.allowed
 
 
+@pytest.mark.slow
 def test_small_numbers_are_checked_as_well(browser: Browser, tmp_path: Path) -> None:
     lesson = lesson_of("given")
     lesson = replace(lesson, x=1e-10 * lesson.x, h0=1e-200 * lesson.h0, bias=0 * lesson.bias)
@@ -88,7 +89,7 @@ def test_small_numbers_are_checked_as_well(browser: Browser, tmp_path: Path) -> 
         assert all(one["agrees"] for one in page.evaluate("window.retrograd.found"))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", IN_BROWSER)
 def test_every_position_shows_its_numbers(browser: Browser, tmp_path: Path, kind: str) -> None:
     lesson = lesson_of(kind)
     walk, steps = lesson.walk(), len(lesson.x)
@@ -185,6 +186,7 @@ def test_a_number_that_cannot_be_used_is_said_and_the_last_ones_are_kept(browser
         assert page.locator("#overflow").is_hidden()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
 def test_a_page_is_made_whatever_overflows(browser: Browser, tmp_path: Path) -> None:
     """A loss after too long a step, a part of one lag: the numbers at hand may all be finite."""
@@ -238,6 +240,7 @@ def test_the_map_of_lags(browser: Browser, tmp_path: Path) -> None:
         assert page.evaluate("window.retrograd.position") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [False, True])
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_each_language_is_complete(browser: Browser, tmp_path: Path, language: str, closed: bool) -> None:

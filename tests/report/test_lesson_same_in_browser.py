@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -51,9 +52,18 @@ def bare(text: str) -> str:
     return re.sub(r"[_{}\s]", "", text).replace("−", "-")
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("closed", [False, True])
-@pytest.mark.parametrize("loss", LOSSES)
+CASES = list(itertools.product(LOSSES, (False, True), LANGUAGES))
+
+
+@pytest.mark.parametrize(
+    ("loss", "closed", "language"),
+    [
+        pytest.param(
+            *case, marks=() if case == ("squared-error", True, "zh") else pytest.mark.slow, id="-".join(map(str, case))
+        )
+        for case in CASES
+    ],
+)
 def test_the_page_shows_what_the_terminal_says(
     browser: Browser, tmp_path: Path, loss: str, closed: bool, language: str
 ) -> None:

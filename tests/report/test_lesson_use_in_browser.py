@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def test_keys_buttons_and_play(browser: Browser, tmp_path: Path) -> None:
         assert page.inner_text("#play") == "Pause"
 
 
+@pytest.mark.slow
 def test_outside_the_walk_keys_do_what_they_always_do(browser: Browser, tmp_path: Path) -> None:
     with browser.open(write(tmp_path, lesson_of("the largest")), width=360, height=740) as page:
         go(page, 5)
@@ -75,6 +77,7 @@ def test_outside_the_walk_keys_do_what_they_always_do(browser: Browser, tmp_path
         assert page.inner_text("#play") == "Play"
 
 
+@pytest.mark.slow
 def test_the_focus_is_not_lost(browser: Browser, tmp_path: Path) -> None:
     with browser.open(write(tmp_path, Lesson.example())) as page:
         go(page, len(positions(page)) - 2)
@@ -91,6 +94,7 @@ def test_the_focus_is_not_lost(browser: Browser, tmp_path: Path) -> None:
             assert page.evaluate(FOCUSED) == "reset"
 
 
+@pytest.mark.slow
 def test_the_focus_is_seen_everywhere(browser: Browser, tmp_path: Path) -> None:
     with browser.open(write(tmp_path, Lesson.example())) as page:
         page.evaluate("document.querySelector('details').open = true")
@@ -110,6 +114,7 @@ def test_the_focus_is_seen_everywhere(browser: Browser, tmp_path: Path) -> None:
         assert "size" in " ".join(reached)  # a cell of the map
 
 
+@pytest.mark.slow
 def test_only_titles_and_messages_are_announced(browser: Browser, tmp_path: Path) -> None:
     with browser.open(write(tmp_path, Lesson.example(closed_loop=True))) as page:
         go_to(page, "propagate", 3)
@@ -131,6 +136,7 @@ def test_only_titles_and_messages_are_announced(browser: Browser, tmp_path: Path
         assert len(said) <= 4
 
 
+@pytest.mark.slow
 def test_an_unusable_number_is_said_beside_it(browser: Browser, tmp_path: Path) -> None:
     """Also where the panel is much longer than the screen."""
     with browser.open(write(tmp_path, lesson_of("the largest")), width=360, height=740, touch=True) as page:
@@ -145,6 +151,7 @@ def test_an_unusable_number_is_said_beside_it(browser: Browser, tmp_path: Path) 
             assert said.inner_text() == ""
 
 
+@pytest.mark.slow
 def test_numbers_that_play_no_part_cannot_be_changed(browser: Browser, tmp_path: Path) -> None:
     with browser.open(write(tmp_path, lesson_of("squared, closed"))) as page:  # 1 of 2 inputs, at t = 2, 3 and 5
 
@@ -168,6 +175,7 @@ def test_numbers_that_play_no_part_cannot_be_changed(browser: Browser, tmp_path:
         assert page.locator(note.format("x")).is_hidden()
 
 
+@pytest.mark.slow
 def test_a_field_shows_its_number_and_steps_by_a_tenth(browser: Browser, tmp_path: Path) -> None:
     with browser.open(write(tmp_path, Lesson.example())) as page:
         field = page.locator("[data-array=weight_hh] input").first
@@ -180,11 +188,20 @@ def test_a_field_shows_its_number_and_steps_by_a_tenth(browser: Browser, tmp_pat
         assert page.locator("#rate").input_value() == "0.06"
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [360, 1100])
-def test_it_fits_every_screen(browser: Browser, tmp_path: Path, width: int, dark: bool, language: str) -> None:
-    path = write(tmp_path, lesson_of("the largest"), language)
+@pytest.mark.parametrize(
+    ("kind", "width", "dark", "language"),
+    [
+        ("all, some closed", 360, True, "zh"),
+        *(
+            pytest.param("the largest", *case, marks=pytest.mark.slow)
+            for case in itertools.product((360, 1100), (False, True), LANGUAGES)
+        ),
+    ],
+)
+def test_it_fits_every_screen(
+    browser: Browser, tmp_path: Path, kind: str, width: int, dark: bool, language: str
+) -> None:
+    path = write(tmp_path, lesson_of(kind), language)
     with browser.open(path, width=width, height=740, dark=dark, touch=width < 400) as page:
         paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert paper == ("rgb(22, 22, 22)" if dark else "rgb(251, 251, 249)")
@@ -238,7 +255,7 @@ def contrast(one: list[int], other: list[int]) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("dark", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_everything_stands_out_from_its_ground(browser: Browser, tmp_path: Path, dark: bool) -> None:
     with browser.open(write(tmp_path, lesson_of("the largest")), dark=dark) as page:
         go_to(page, "propagate", 6)
@@ -248,6 +265,7 @@ def test_everything_stands_out_from_its_ground(browser: Browser, tmp_path: Path,
         assert min(contrast(*pair) for pair in found[kind]) >= least, kind
 
 
+@pytest.mark.slow
 def test_the_cell_that_is_read_is_marked_on_any_shade(browser: Browser, tmp_path: Path) -> None:
     """By a ring of ink on a ring of paper, around the cell; the focus by another one."""
     with browser.open(write(tmp_path, Lesson.example(loss="all-states"))) as page:
@@ -260,6 +278,7 @@ def test_the_cell_that_is_read_is_marked_on_any_shade(browser: Browser, tmp_path
         assert page.locator("#map button[aria-describedby=map-part]").count() == 1
 
 
+@pytest.mark.slow
 def test_no_two_kinds_of_cells_look_alike(browser: Browser, tmp_path: Path) -> None:
     """Also where the reader's own colours take the place of the page's: here the colours are numbers."""
     with browser.open(write(tmp_path, Lesson.example(loss="squared-error"))) as page:
@@ -279,6 +298,7 @@ def test_no_two_kinds_of_cells_look_alike(browser: Browser, tmp_path: Path) -> N
             assert {page.locator(f"{of}.nothing").first.evaluate(edge) for of in ("#map td", "i")} == {"dotted"}
 
 
+@pytest.mark.slow
 def test_a_matrix_stands_in_brackets(browser: Browser, tmp_path: Path) -> None:
     """Lines alone, as in a table whose borders collapse, are those of a determinant."""
     with browser.open(write(tmp_path, Lesson.example())) as page:

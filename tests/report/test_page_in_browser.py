@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from browser import Browser, wait_until
-from report.test_page import HOSTILE, hostile, make
+from report.test_page import HOSTILE, make
 from retrograd import Dense
 from retrograd.insight import Sweep, analyse
 from retrograd.pictures.palette import BLUE, GREEN, VERMILLION
@@ -151,7 +151,7 @@ def test_the_legend_and_the_tools_do_what_they_say(browser: Browser, report: Pat
         place = page.evaluate(
             """(() => {
               const plot = Bokeh.documents[0].roots()[0].children[0], source = plot.renderers[0].data_source.data;
-              const { frame } = Bokeh.index.find_one(plot) ?? Bokeh.index.get_one(plot);
+              const { frame } = Bokeh.index.find_one(plot);
               return [frame.x_scale.compute(source.x[5]), frame.y_scale.compute(source.y[5]), source.y[5]];
             })()"""
         )
@@ -160,10 +160,9 @@ def test_the_legend_and_the_tools_do_what_they_say(browser: Browser, report: Pat
         page.locator(".bk-Tooltip", has_text=f"{place[2]:.5g}").first.wait_for()
 
 
-def test_hostile_text_runs_no_script_and_asks_for_nothing(browser: Browser, tmp_path: Path) -> None:
-    write_report(tmp_path / "report.html", hostile())
+def test_hostile_text_runs_no_script_and_asks_for_nothing(browser: Browser, hostile_page: Path) -> None:
     # That it runs no script of the data and asks for nothing is what the fixture sees to.
-    with browser.open(tmp_path / "report.html", width=390) as page:
+    with browser.open(hostile_page, width=390) as page:
         ready(page)
         assert page.title() == HOSTILE
         assert page.evaluate("document.documentElement.scrollWidth") == 390
