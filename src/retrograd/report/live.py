@@ -33,7 +33,7 @@ from retrograd.tables.read import Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["LiveView", "Training", "summary_writer"]
+__all__ = ["LiveView", "Part", "Training", "summary_writer"]
 
 Array = np.ndarray[Any, Any]
 
