@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from insight.matrices import draw
 from insight.sweeps import EPS, sweep_of
 from retrograd import Dense, Diagonal
 from retrograd.errors import InputError
-from retrograd.insight import Sweep, jacobians, spectrum, transient_growth
+from retrograd.insight import Sweep, jacobians, spectrum
 from retrograd.insight.spectrum import TransientGrowth
-
-
-def draw(size: int, kind: torch.dtype = torch.float64, seed: int = 0) -> torch.Tensor:
-    return torch.randn(size, size, generator=torch.Generator().manual_seed(seed), dtype=kind) / size**0.5
 
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.complex128])
@@ -31,154 +28,6 @@ def test_modes_and_norms(size: int, kind: torch.dtype) -> None:
     departure = np.sqrt(max(np.linalg.norm(A) ** 2 - (np.abs(values) ** 2).sum(), 0)) / np.linalg.norm(A)
     assert found.departure == pytest.approx(departure, abs=1e-7)
     assert not found.averaged
-
-
-def with_modes(radii: np.ndarray, angles: np.ndarray, seed: int, kind: torch.dtype) -> torch.Tensor:
-    """A normal matrix with these eigenvalues, of a real one with their conjugates."""
-    if kind.is_complex:
-        turn = torch.linalg.qr(draw(len(radii), kind, seed)).Q
-        return turn @ torch.diag(torch.from_numpy(radii * np.exp(1j * angles))) @ turn.mH
-    blocks = [
-        r * np.array([[np.cos(t), -np.sin(t)], [np.sin(t), np.cos(t)]]) for r, t in zip(radii, angles, strict=True)
-    ]
-    turn = torch.linalg.qr(draw(2 * len(radii), kind, seed)).Q
-    return turn @ torch.block_diag(*map(torch.from_numpy, blocks)) @ turn.mT
-
-
-def far_from_normal(kind: str, size: int, dtype: torch.dtype, seed: int) -> torch.Tensor:
-    W, source = draw(size, dtype, seed), np.random.default_rng(seed)
-    if kind == "normal":
-        return with_modes(1 + 0.1 * source.random(size), 2 * np.pi * source.random(size), seed, dtype)
-    if kind == "nearly normal":
-        return torch.linalg.qr(W).Q + 0.05 * W
-    if kind == "triangular":
-        return W.triu(1) + 0.3 * torch.diag(W.diagonal())
-    if kind == "discs":  # each with a numerical radius of about a half, at every angle
-        shifts = [torch.tensor([[0, 1 + 0.01 * source.random()], [0.01, 0]], dtype=dtype) for _ in range(size)]
-        return torch.block_diag(*shifts)
-    return W
-
-
-def brute_numerical_radius(A: np.ndarray) -> float:
-    """The largest over a grid of angles, each of its hills that may be the highest then looked at more closely."""
-
-    def largest(angles: np.ndarray) -> np.ndarray:
-        by = A * np.exp(1j * angles)[..., None, None]
-        return np.linalg.eigvalsh((by + by.conj().mT) / 2)[..., -1]
-
-    step = 2 * np.pi / 720
-    angles = np.arange(720) * step
-    values = largest(angles)
-    # cos(step / 2) is the most that the grid can miss of a maximum.
-    hills = (
-        (values >= np.roll(values, 1)) & (values >= np.roll(values, -1)) & (values >= values.max() * np.cos(step / 2))
-    )
-    tops = angles[hills]
-    for _ in range(6):
-        step /= 8
-        near = tops[:, None] + step * np.arange(-10, 11)
-        tops = np.take_along_axis(near, largest(near).argmax(1)[:, None], 1)[:, 0]
-    return float(max(largest(tops).max(), values.max()))
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
-@pytest.mark.parametrize("kind", ["random", "normal", "nearly normal", "triangular", "discs"])
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 12])
-def test_the_numerical_radius_is_the_largest_over_all_angles(dtype: torch.dtype, kind: str, size: int) -> None:
-    for seed in range(4):
-        W = far_from_normal(kind, size, dtype, seed)
-        found = spectrum(W, 1)
-        rounding = 10 * len(W) * EPS
-        assert found.numerical_radius == pytest.approx(brute_numerical_radius(W.numpy()), rel=max(rounding, 1e-13))
-        assert found.norm / 2 * (1 - rounding) <= found.numerical_radius <= found.norm * (1 + rounding)
-        assert found.radius * (1 - rounding) <= found.numerical_radius
-        assert found.numerical_abscissa <= found.numerical_radius * (1 + rounding)
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
-def test_the_numerical_radius_of_a_normal_matrix_is_its_spectral_radius(dtype: torch.dtype) -> None:
-    for seed in range(30):
-        found = spectrum(far_from_normal("normal", 8, dtype, seed), 1)
-        assert found.numerical_radius == pytest.approx(found.radius, rel=100 * EPS)
-
-
-def test_a_hill_between_the_angles_looked_at_first() -> None:
-    """Two eigenvalues of nearly one size, the larger where the grid has no angle: the climb starts at the other."""
-    for turn in np.linspace(0.01, 0.25, 9):
-        W = torch.diag(torch.tensor([1.0, 1.0001 * np.exp(-1j * turn)], dtype=torch.complex128))
-        W = torch.block_diag(W, torch.tensor([[0.0, 0.9], [0.0, 0.0]], dtype=torch.complex128))
-        assert spectrum(W, 1).numerical_radius == pytest.approx(1.0001, rel=10 * EPS)
-
-
-def test_the_numerical_radius_of_a_nilpotent_shift_is_known() -> None:
-    # w of the n × n shift is cos(π / (n + 1)) (Haagerup, de la Harpe 1992).
-    for size in (2, 3, 7):
-        shift = torch.diag(torch.ones(size - 1), -1)
-        assert spectrum(shift).numerical_radius == pytest.approx(np.cos(np.pi / (size + 1)), rel=1e-12)
-
-
-def brute_growth(W: torch.Tensor, horizon: int) -> np.ndarray:
-    norms, power = [], np.eye(len(W))
-    for _ in range(horizon + 1):
-        norms.append(np.linalg.norm(power, 2))
-        power = power @ W.numpy()
-    return np.array(norms)
-
-
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("horizon", [0, 1, 5, 20, 300, 700])
-def test_transient_growth_is_the_largest_power(seed: int, horizon: int) -> None:
-    W = draw(5, seed=seed)
-    W = 0.97 * W / torch.linalg.eigvals(W).abs().max()
-    W[0, 1] += 20
-    W = 0.99 * W / torch.linalg.eigvals(W).abs().max()
-    norms = brute_growth(W, horizon)
-    found = transient_growth(W, horizon)
-    assert found.largest == pytest.approx(max(norms), rel=1e-10)
-    assert norms[found.lag] == pytest.approx(max(norms), rel=1e-10)
-
-
-def oscillating(seed: int, condition: float = 0.03) -> torch.Tensor:
-    """Two slowly decaying oscillations, not orthogonal: ‖A^k‖ has many hills."""
-    source = np.random.default_rng(seed)
-    modes = with_modes(0.97 + 0.03 * source.random(2), 3 * source.random(2), 0, torch.float64)
-    stretch = torch.diag(torch.tensor([1.0, 0.3, 0.1, condition], dtype=torch.float64))
-    basis = torch.linalg.qr(draw(4, seed=seed)).Q @ stretch @ torch.linalg.qr(draw(4, seed=seed + 1000)).Q
-    return basis @ modes @ torch.linalg.inv(basis)
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_of_many_hills_the_highest(seed: int) -> None:
-    W = oscillating(seed)
-    norms = brute_growth(W, 1000)
-    known = jacobians(W, longest=1000)
-    for found in (transient_growth(W, 1000), transient_growth(W, 1000, known), spectrum(W, 1000).transient):
-        # k H eps, of one factor's norm; the basis multiplies it by its condition.
-        assert found.largest == pytest.approx(norms.max(), rel=1e-11)
-        assert norms[found.lag] == pytest.approx(norms.max(), rel=1e-11)
-
-
-@pytest.mark.parametrize("radius", [0.99, 0.9999, 1.0, 1.0001, 1.01])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
-def test_powers_that_settle_late_or_never(radius: float, dtype: torch.dtype) -> None:
-    for seed in range(4):
-        W = draw(12, dtype, seed)
-        W = radius * W / torch.linalg.eigvals(W).abs().max()
-        norms, found = brute_growth(W, 500), transient_growth(W, 500)
-        assert found.largest == pytest.approx(norms.max(), rel=1e-11)
-        assert norms[found.lag] == pytest.approx(found.largest, rel=1e-11)
-
-
-@pytest.mark.parametrize("scale", [1e-200, 1e-3, 3.0, 1e100])
-def test_growth_beyond_the_range_of_float64(scale: float) -> None:
-    W = scale * torch.tensor([[1.0, 50.0], [0.0, -1.0]], dtype=torch.float64)
-    found = transient_growth(W, 1000)
-    if scale > 1:
-        # W² = scale² I: the largest is the last odd power, 50 scale^999, or where scale > 50 the last.
-        assert found.lag == (999 if scale == 3 else 1000)
-        assert found.largest == np.inf
-    else:
-        assert found.largest == pytest.approx(max(1, float(torch.linalg.matrix_norm(W, 2))), rel=10 * EPS)
 
 
 def test_a_rotation_neither_grows_nor_fades() -> None:
@@ -323,15 +172,6 @@ def test_what_has_no_spectrum() -> None:
     for horizon in (-1, 2.5):
         with pytest.raises(InputError, match=f"horizon is {horizon}, expected a whole number of at least 0"):
             spectrum(torch.eye(2), horizon)  # type: ignore[arg-type]
-        with pytest.raises(InputError, match=f"horizon is {horizon}, expected a whole number of at least 0"):
-            transient_growth(torch.eye(2), horizon)  # type: ignore[arg-type]
-    for wrong in (torch.ones(2), np.eye(2)):
-        with pytest.raises(InputError, match=r"W .*, expected one matrix \(H, H\)"):
-            transient_growth(wrong, 3)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="square"):
-        transient_growth(torch.ones(2, 3), 3)
-    with pytest.raises(InputError, match="NaN or infinity"):
-        transient_growth(torch.tensor([[float("inf")]]), 3)
 
 
 def test_a_sweep_gives_its_own_horizon() -> None:
@@ -345,16 +185,6 @@ def test_a_horizon_below_the_sweep_is_kept_to() -> None:
         found = spectrum(sweep, 10, through=through).transient
         assert (found.lag, found.horizon) == (10, 10)
         assert found.largest == pytest.approx(1.1**10, rel=20 * EPS)
-
-
-def test_a_first_transition_of_its_own_is_no_part_of_a_power() -> None:
-    W, V, C = torch.eye(2).double(), 100 * torch.ones(2, 1).double(), 1e-3 * torch.ones(1, 2).double()
-    x, closed = torch.ones(9, 1), torch.arange(9) > 0
-    sweep = Sweep.of_weights(x, weight_hh=W, weight_ih=V, weight_out=C, feedback=closed)
-    assert sweep.first is not None
-    found = spectrum(sweep, through=jacobians(sweep))
-    assert found.transient.largest == pytest.approx(brute_growth(W + V @ C, 9)[9], rel=100 * EPS)
-    assert found.transient.lag == 9
 
 
 @pytest.mark.parametrize("scale", [1e-200, 1e200])

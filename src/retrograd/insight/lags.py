@@ -160,10 +160,7 @@ def _shares_by_source(sweep: Sweep, G: Tensor, edges: list[int]) -> Tensor:
 
 def _dots(a: Tensor, b: Tensor) -> Tensor:
     """Return Re Σ a_t^H b_t over batch and states, ``(T,)``."""
-    if a.is_complex():  # the sum of the products of their parts
-        a, b = torch.view_as_real(a).flatten(-2), torch.view_as_real(b).flatten(-2)
-    found: Tensor = torch.linalg.vecdot(a, b)
-    return found.sum(0)
+    return torch.as_tensor(torch.linalg.vecdot(a, b).real.sum(0))
 
 
 def lag_parts(sweep: Sweep) -> Tensor:

@@ -200,8 +200,8 @@ def _norms_of_diagonal(a: Array, horizon: int) -> dict[str, Any]:
 def _rise(size: Array, horizon: int) -> TransientGrowth:
     """Return the largest product of up to ``horizon`` successive steps of ``(groups, steps, H)``.
 
-    With P the running sum of logarithms, this is the largest P_t − P_s with 0 ≤ t − s ≤ horizon. The lowest P_s in the
-    sliding window of each t is found by doubling the window.
+    With P the running sum of logarithms, this is the largest P_t − P_s with 0 ≤ t − s ≤ horizon, P_s being the lowest
+    in a sliding window before t.
     """
     largest = float(size.max())
     none = TransientGrowth(1.0, 0, horizon)
@@ -219,11 +219,8 @@ def _rise(size: Array, horizon: int) -> TransientGrowth:
     if horizon >= size.shape[1]:
         lowest = np.minimum.accumulate(total, axis=1)
     else:
-        lowest, have = total.copy(), 1
-        while have < horizon + 1:
-            step = min(have, horizon + 1 - have)
-            lowest[:, step:] = np.minimum(lowest[:, step:], lowest[:, :-step].copy())
-            have += step
+        before = np.concatenate([np.repeat(total[:, :1], horizon, 1), total], 1)
+        lowest = np.lib.stride_tricks.sliding_window_view(before, horizon + 1, axis=1).min(-1)
     group, last, channel = np.unravel_index(np.argmax(total - lowest), total.shape)
     first = max(int(last) - horizon, 0)
     first += int(np.argmin(total[group, first : last + 1, channel]))

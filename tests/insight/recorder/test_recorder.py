@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import retrograd as rg
-from insight.loops import Model, train
+from insight.recorder.loops import Model, train
 from retrograd.errors import InputError
 from retrograd.insight import Record, Recorder
 

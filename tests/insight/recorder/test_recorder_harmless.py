@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from insight.loops import Model, train
+from insight.recorder.loops import Model, train
 from retrograd.insight import Recorder
 
 

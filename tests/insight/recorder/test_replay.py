@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations, parametrize
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import retrograd as rg
-from insight.loops import EPS, KINDS, LENGTHS, as_hx, assert_recorded, brute, looked_at, problem
+from insight.recorder.loops import EPS, KINDS, LENGTHS, as_hx, assert_recorded, brute, looked_at, problem
 from retrograd.insight import Record, Recorder, Sweep, flow
 
 

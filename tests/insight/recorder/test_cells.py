@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import retrograd as rg
-from insight.loops import EPS
+from insight.recorder.loops import EPS
 from retrograd.insight import Recorder
 
 CELLS: dict[str, Callable[..., nn.Module]] = {
