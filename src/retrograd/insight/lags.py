@@ -26,6 +26,7 @@ from retrograd.errors import InputError
 from retrograd.insight.products import act, bin_of_lag, bin_sums, by_source, lag_grid, pieces
 from retrograd.insight.sweep import Sweep
 from retrograd.norms import norm
+from retrograd.pictures.curves import WORDS
 
 __all__ = ["LagMap", "lag_map", "lag_parts"]
 
@@ -49,6 +50,15 @@ class LagMap:
     edges: Array
     share: Array
     gradient_norm: float
+
+    @property
+    def missing(self) -> str | None:
+        """The reason why there are no shares, the gradient being zero or not finite; None if there are."""
+        size = self.gradient_norm
+        if size > 0 and np.isfinite(size):
+            return None
+        what = "zero" if size == 0 else WORDS["nan"] if np.isnan(size) else WORDS["infinite"]
+        return f"the gradient is {what}: it has no shares and no direction"
 
     @property
     def by_lag(self) -> Array:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retrograd.insight.curves import no_shares
 from retrograd.report.content import Section
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ __all__ = ["sections", "verdict"]
 def verdict(analysis: Analysis) -> tuple[str, ...]:
     """Return what is to be said of the gradient's flow, sentence by sentence."""
     judged = analysis.verdict
-    reason = no_shares(analysis.lag_map)
+    reason = analysis.lag_map.missing
     missing = f"Where ∂L/∂{analysis.name} comes from, and what truncation would lose, is not drawn: {reason}."
     return (
         f"Verdict: {', '.join(judged.kinds)}.",
@@ -34,7 +33,7 @@ def sections(analysis: Analysis, trained_on: str) -> list[Section]:
         trained_on: that loss, in words.
     """
     found = [_passed_through(analysis)]
-    if no_shares(analysis.lag_map) is None:
+    if analysis.lag_map.missing is None:
         name = analysis.name
         found += [
             Section(
