@@ -1,4 +1,4 @@
-"""What an axis is to count in: times, dates or decades; how far it goes. Knows no plotting library."""
+"""Decisions on axes: dates or numbers, decades, limits, isolated points. Knows no plotting library."""
 
 from __future__ import annotations
 

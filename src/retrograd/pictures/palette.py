@@ -22,14 +22,14 @@ __all__ = [
 
 BLACK, BLUE, VERMILLION, GREEN, PURPLE = "#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 ORANGE, SKY, GREY = "#e69f00", "#56b4e9", "#767676"
-# Of lines, in their order; beyond the colours a pattern tells them apart.
+# Colours of lines in their order; where lines are more, dashes tell them apart.
 LINES = (BLUE, VERMILLION, GREEN, PURPLE, BLACK)
 DASHES: tuple[tuple[int, ...], ...] = ((), (6, 3), (2, 2), (8, 3, 2, 3))
-# Where a map of steps and lags has no cell: neither a colour nor a zero.
+# Ground of a heat map where a step has no such lag: neither a colour of the map nor white.
 NO_SUCH_STEP = "#c8c8c8"
 # Parts along a gradient and against it. Every colour-blind reader sees one of them as yellowish, the other as blue.
 ALONG, AGAINST = VERMILLION, "#6046b0"
-# What a page's style sheet calls them: it has others in the dark.
+# CSS variables of a page that replace the colours: a dark page has lighter ones.
 CSS_NAMES = {
     BLACK: "ink",
     BLUE: "blue",

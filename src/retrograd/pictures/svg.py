@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["svg"]
 
-# Inches that take the whole width of a page.
+# Width in inches of a figure that fills a page.
 WIDTH = 7.2
-# Of what is drawn in pixels: a heat map.
+# Resolution of heat maps, which are pixels inside the SVG.
 DPI = 150
 
 
@@ -49,7 +49,7 @@ def svg(figure: Figure, name: str, description: str) -> str:
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(written, format="svg", transparent=True, metadata=nothing, dpi=DPI)
-    # Of the file only the element is kept; its style sheet would hold for the whole page.
+    # Keep the element alone: the style sheet of the file would apply to the whole page.
     found = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", written.getvalue(), count=1, flags=re.DOTALL)
     found = re.sub(r"<!--.*?-->", "", found[found.index("<svg") :], flags=re.DOTALL)
     found = re.sub(r'\bid="', f'id="{name}-', found)

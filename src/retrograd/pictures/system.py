@@ -64,7 +64,7 @@ def residuals(found: Correlations, outputs: Sequence[str], inputs: Sequence[str]
     """
     panels = []
     for q, output in enumerate(outputs):
-        # At lag 0 it is 1 by definition, and would set the scale.
+        # The correlation at lag 0 is 1 by definition and would set the scale.
         panels.append((f"e({output}) with its past", found.lags[1:], found.own[1:, q], found.band))
         for k, name in enumerate(inputs):
             title = f"e({output}) with {name}"

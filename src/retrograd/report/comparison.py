@@ -1,4 +1,4 @@
-"""What a page says of several models beside measured data."""
+"""The page of a comparison: several models beside measured data."""
 
 from __future__ import annotations
 

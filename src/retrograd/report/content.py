@@ -1,4 +1,4 @@
-"""What a page says: plain records, which :mod:`retrograd.report.page` renders."""
+"""The content of a page as plain records; :mod:`retrograd.report.page` renders them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a page says of how the gradient flows back: its verdict, what it passes through, where it comes from."""
+"""Sections of a page on the gradient's flow through time, from an :class:`retrograd.insight.Analysis`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["sections", "verdict"]
 
 
 def verdict(analysis: Analysis) -> tuple[str, ...]:
-    """Return what is to be said of the gradient's flow, sentence by sentence."""
+    """Return the verdict on the gradient's flow, sentence by sentence."""
     judged = analysis.verdict
     reason = analysis.lag_map.missing
     missing = f"Where ∂L/∂{analysis.name} comes from, and what truncation would lose, is not drawn: {reason}."
@@ -26,7 +26,7 @@ def verdict(analysis: Analysis) -> tuple[str, ...]:
 
 
 def sections(analysis: Analysis, trained_on: str) -> list[Section]:
-    """Return the pictures of an analysis; of a gradient that is zero or not finite, none of its shares.
+    """Return the sections of an analysis; a gradient that is zero or not finite has no picture of its shares.
 
     Args:
         analysis: of the loss that was trained.

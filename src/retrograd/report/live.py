@@ -42,13 +42,13 @@ PERIOD, REST = 2.0, 9
 # Seconds between two pictures in a log, at least: it keeps every one of them.
 LOG_PERIOD = 30.0
 MOST_TARGETS = 4
-# Of a longer series a picture shows the border of the held-out part, and a third as many steps before it.
+# Series above LONG steps are shown around the start of the held-out part: CLOSE_UP steps and a third as many before.
 LONG, CLOSE_UP = 1_000, 240
 
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained on what.
+    """A training as the view shows it.
 
     Attributes:
         model: with the scaling of the training part; its weights are not looked at.
@@ -70,7 +70,7 @@ class Training:
         """Return the pictures of a trainer's newest weights, or of its best ones."""
         weights = {name: weight.detach() for name, weight in (trainer.best if best else trainer.weights).items()}
         model = replace(self.model, weights=weights)
-        # What overflows is shown as such; it is no reason for a warning.
+        # Pictures mark numbers that overflow; NumPy need not warn of them.
         with np.errstate(all="ignore"):
             found = [_loss(trainer)] if trainer.history else []
             return [*found, self._predictions(model), self._gradient(model), _spectrum(model)]

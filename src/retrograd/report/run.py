@@ -1,4 +1,4 @@
-"""What the page of a run says."""
+"""The page of a run: its record, its sections and their sentences."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class RunReport:
-    """What is known of a run. Values are in the data's own units.
+    """A run, with values in the data's own units.
 
     Attributes:
         title: the page's heading.
@@ -113,7 +113,7 @@ def write_report(path: Path, report: RunReport) -> None:
 
 
 def content(report: RunReport) -> Content:
-    """Return what the page of a run says."""
+    """Return the content of a run's page."""
     names, identified, analysis = report.target_names, report.system, report.analysis
     of_system = None if identified is None else system.sections(identified, names)
     sections = [
@@ -132,7 +132,7 @@ def content(report: RunReport) -> Content:
 def predictions(report: RunReport) -> Section:
     """Observed, one step ahead, free run and forecast, one panel a target."""
     lines = [
-        # What was observed is drawn over what was predicted, so that a good prediction does not hide it.
+        # The observed line lies on top: a good prediction must not hide it.
         Line("one step ahead", report.one_step, BLUE, 2.5),
         Line("observed", report.observed, BLACK, 1, measured=True),
         Line("free run", report.free_run, VERMILLION, 2, (6, 3)),

@@ -1,4 +1,4 @@
-"""Series that the reader of a page zooms: which panels there are, what is drawn in each, and what is not."""
+"""Panels of series over time, which the reader of a page zooms: the numbers drawn, and sentences on those left out."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["Ahead", "Curve", "Panel", "panels"]
 Array = np.ndarray[Any, Any]
 
 MOST_PANELS = 12
-# Isolated points of one curve.
+# Most isolated points marked on one curve.
 MOST_DOTS = 200
-# A number costs 16 bytes, a third more in the page's base64: this keeps any page well under 3 MB.
+# A point costs 16 bytes, a third more in base64: these limits keep any page under 3 MB.
 MOST_POINTS_IN_ALL, MOST_POINTS_A_LINE = 40_000, 4_000
-# From LONG steps on there is a close-up, of CLOSE_UP steps and a third as many before them.
+# Series above LONG steps get close-ups: CLOSE_UP steps and a third as many before them.
 LONG, CLOSE_UP = 1_000, 240
 
 
 @dataclass(frozen=True)
 class Ahead:
-    """What goes on past the data.
+    """A forecast beyond the data.
 
     Attributes:
         time: ``(horizon,)``.

@@ -1,4 +1,4 @@
-"""What the page of an identified system says: residuals, frequency response, step response, choice of the order."""
+"""Sections of a page on an identified system: residuals, frequency and step response, choice of the order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class SystemReport:
-    """What is known of an identified system beside its predictions. O outputs, E inputs.
+    """An identified system with O outputs and E inputs, beside its predictions.
 
     Attributes:
         input_names: the E inputs.
@@ -46,7 +46,7 @@ class SystemReport:
 
 
 def sections(report: SystemReport, outputs: Sequence[str]) -> list[Section]:
-    """Return what the page says of a system, its residuals first; of one without inputs, no responses."""
+    """Return the sections of a system, the residuals first; a system without inputs has no responses."""
     figure, notes = residuals(report.correlations, outputs, report.input_names)
     reading = (
         "Bars inside the band (99 %) are what chance makes. A residual e that goes with its own past could be "

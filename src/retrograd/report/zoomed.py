@@ -24,7 +24,7 @@ __all__ = ["item"]
 
 INK = "#1b1b1b"
 HEIGHT = 300
-# Of a legend: characters of a name that has another one beside it, and pixels of a row.
+# Characters up to which two names share a row of the legend, and pixels of a row.
 LONGEST_OF_TWO, LEGEND_ROW = 18, 28
 
 
@@ -38,7 +38,7 @@ def item(panels: Sequence[Panel], name: str) -> dict[str, Any]:
         plot.x_range = first_of_group.setdefault(panel.group, plot).x_range
         plots.append(plot)
     found: Any = json_item(column(plots, sizing_mode="stretch_width"), ID(name))
-    # Bokeh numbers its models through the whole process, and names the element by chance.
+    # Bokeh numbers models through the whole process; numbers of this item make the page the same each time.
     numbers: dict[str, str] = {}
 
     def renumbered(value: Any) -> Any:
@@ -112,7 +112,7 @@ def _add_legend(plot: Any, entries: Sequence[tuple[str, list[Any]]]) -> None:
     """Put the legend above: there it keeps clear of the data and needs least room."""
     if not entries:
         return
-    # On a phone two long names side by side would be cut off. Rows of names must not eat up the plot.
+    # Two long names side by side would be cut off on a phone. The plot grows by the rows of its legend.
     columns = 2 if max(len(name) for name, _ in entries) <= LONGEST_OF_TWO else 1
     plot.height += LEGEND_ROW * (-(-len(entries) // columns) - 1)
     legend = Legend(

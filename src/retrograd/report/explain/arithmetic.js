@@ -89,7 +89,7 @@ function backpropagate(p) {
     updated_loss: lossOf(moved, forward(moved)), lags: lagParts(p, run, direct) };
 }
 
-// What the loss sent into step t, carried back over lag k, meets the state before: these parts sum to the gradient.
+// The gradient that enters at step t, carried back over lag k, times the state before: these parts sum to ∂L/∂W_hh.
 function lagParts(p, run, direct) {
   const steps = p.x.length, fed = p.weight_out ? p.weight_out.length : 0;
   return direct.map((start, t) => {
@@ -148,7 +148,7 @@ function differences(p, walk) {
 
 const DIGITS = 4;
 
-// To 4 significant digits, as retrograd.report.explain.blocks.number in the terminal.
+// A number to 4 significant digits: the same text as retrograd.report.explain.blocks.number.
 function number(value) {
   if (!Number.isFinite(value)) return Number.isNaN(value) ? "nan" : value > 0 ? "inf" : "-inf";
   const [mantissa, exponent] = value.toExponential(DIGITS - 1).split("e");

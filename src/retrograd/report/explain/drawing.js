@@ -3,7 +3,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const MARGIN = 14, ENTRY = 17, BAR = 34, BEND = 8, NARROW = 60;
-// Where lines run between two steps: into the loss and out of it, back from an input, on to an input.
+// Offsets of the vertical lines between two steps: into the loss, out of it, back from an input, on to an input.
 const LANES = { start: 9, open: 19, closed: 30, loss: 43 };
 
 function svg(parent, tag, attributes, text) {
@@ -26,7 +26,7 @@ function lettered(parent, attributes, text) {
   return label;
 }
 
-// How wide a box must be for any number of the walk, known yet or not: it does not change from position to position.
+// Width of a box that holds any number of the walk: it stays the same at every position.
 function widthOf(numbers) {
   const ruler = document.createElement("canvas").getContext("2d");
   ruler.font = "12px system-ui, sans-serif";

@@ -26,7 +26,7 @@ const slope = (of) => m("mfrac", row(mo("∂"), mi("L")), row(mo("∂"), of));
 const turned = (of) => (of.tagName === "msub" ? m("msubsup", ...of.childNodes, mo("⊤")) : m("msup", of, mo("⊤")));
 const over = (index) => m("munder", mo("Σ"), mi(index));
 const target = (t) => m("msubsup", mi("y"), typeof t === "number" ? m("mn", String(t)) : mi(t), mo("*"));
-// What an output takes the place of, where x has more.
+// The part of x that an output takes the place of: x[1…O] where x has more features than y.
 const head = (p, of) => {
   const fed = p.weight_out.length;
   if (fed === p.x[0].length) return of;
@@ -51,7 +51,7 @@ function formula(name, ...pieces) {
   const part = (...children) => {
     const math = m("math", ...children.map((child) => (typeof child === "string" ? mo(child) : child)));
     math.setAttribute("displaystyle", "true");
-    // At the start of a line, a plus would be taken for a sign.
+    // Infix form: MathML takes a plus at the start of a line for a sign.
     if (typeof children[0] === "string") math.firstChild.setAttribute("form", "infix");
     const box = document.createElement("span");
     box.append(math);
@@ -121,7 +121,7 @@ const SAID = {
     const k = t - 1, said = [prose(p.feedback[k] ? say.forward_closed : say.forward_note)];
     if (p.feedback[k]) {
       const fed = walk.inputs[k].slice(0, p.weight_out.length);
-      // What comes before the first output is nowhere else.
+      // y_0 is shown here alone: no step computes it.
       const first = k > 0 ? [] : [["=", mi("C"), at("h", 0), "+", mi("c")], ["=", matrix(p.weight_out), matrix(p.h0)],
         ["+", matrix(p.bias_out)]];
       said.push(formula(head(p, at("x", t)), ["=", at("y", k)], ...first, ["=", matrix(fed)]));

@@ -24,14 +24,14 @@ __all__ = ["LOSSES", "Difference", "Lesson", "Walk"]
 Array = np.ndarray[Any, Any]
 
 LOSSES = ("final-state", "all-states", "squared-error")
-# What comes in as gradients ∂L/∂h_t stands for the loss Σ g_t^T h_t.
+# Gradients g_t = ∂L/∂h_t from a file stand for the loss Σ g_t^T h_t.
 GIVEN = "given"
 WEIGHTS = ("weight_hh", "weight_ih", "bias", "weight_out", "bias_out")
-# More cannot be taken in on a page or in a terminal.
+# Limits of what a reader can take in on a page or in a terminal.
 MOST_STEPS, MOST_FEATURES = 12, 4
-# Of a finite difference, relative to the number moved; a power of two, so that it is added without rounding.
+# Step of a finite difference relative to the number moved: a power of two, which is added without rounding.
 STEP = 2.0**-17
-# How many times its own estimated error, of curvature or of rounding, a finite difference may be off.
+# Multiple of its estimated error (curvature or rounding) by which a finite difference may be off.
 SLACK = 8.0
 
 

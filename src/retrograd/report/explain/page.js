@@ -23,7 +23,7 @@ function showPosition() {
   byId("slider").value = page.position;
   byId("slider").setAttribute("aria-valuetext", `${title} · ${where}`);
   byId("where").textContent = where;
-  // Not disabled: a button that is keeps no focus.
+  // aria-disabled, not disabled: a disabled button loses the focus.
   for (const id of ["first", "back"]) byId(id).setAttribute("aria-disabled", page.position === 0);
   for (const id of ["next", "last"]) byId(id).setAttribute("aria-disabled", page.position === list.length - 1);
   showDrawing();
@@ -89,7 +89,7 @@ byId("map").addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-// How far this page's arithmetic is from the library's, for the numbers that the page was made with.
+// The difference between this page's arithmetic and the library's, for the numbers that the page was made with.
 function deviation(walk, reference) {
   return Math.max(...Object.entries(reference).map(([name, values]) => {
     if (values === null) return 0;

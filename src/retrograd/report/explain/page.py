@@ -36,9 +36,9 @@ def render(lesson: Lesson, walk: Walk, differences: Sequence[Difference], texts:
     from jinja2 import Environment, PackageLoader
 
     if lesson.weight_out is not None and lesson.target is None:
-        # So that the squared error can be chosen there.
+        # The page offers the squared error, which needs a target.
         lesson = replace(lesson, target=np.zeros((len(lesson.x), len(lesson.weight_out))))
-    # Each step's parts are products that the page shows as such.
+    # The page does not show the parts of each step as numbers of their own.
     reference = {name: _plain(value) for name, value in asdict(walk).items() if name != "parts"}
     content = {
         "problem": _plain(asdict(lesson)),

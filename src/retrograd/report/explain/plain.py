@@ -63,7 +63,7 @@ class _Teller:
         self.lesson, self.walk, self.texts, self.width = lesson, walk, texts, width
         self.differences = differences
         self.steps = len(lesson.x)
-        # How many inputs an output takes the place of.
+        # Number of inputs that an output takes the place of.
         self.outputs = 0 if lesson.weight_out is None else len(lesson.weight_out)
         some = "[1]" if self.outputs == 1 else f"[1…{self.outputs}]"
         self.head = "" if self.outputs == lesson.x.shape[1] else some
@@ -266,7 +266,7 @@ class _Teller:
 
     def of_input(self, k: int) -> Iterator[Line]:
         lesson, walk, texts = self.lesson, self.walk, self.texts
-        # Said once, at the last step: the walk goes back.
+        # The last step comes first: the sentence is said there, once.
         if k == self.steps - 1:
             yield Line("prose", texts.propagate_input)
         yield from self.formula(

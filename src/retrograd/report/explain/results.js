@@ -10,14 +10,14 @@ const own = (tag, content, attributes = {}) => {
 const math = (...children) => m("math", ...children);
 const shown = (value) => minusSign(number(value));
 
-// What adding up the parts of a gradient may be off by, relative to the gradient.
+// Rounding error of the sum of a gradient's parts, relative to the gradient.
 const ROUNDING = 64 * Number.EPSILON;
 // The power of ten that a small size does not exceed: of what rounding leaves, no digit can be relied on.
 function bound(size) {
   return shown(size === 0 || !Number.isFinite(size) ? size : 10 ** Math.ceil(Math.log10(size)));
 }
 
-// Where an output took the place of a given input, that has no gradient.
+// An input that an output took the place of has no gradient.
 const ofGiven = (p, gradient) => gradient.map((row, k) => row.map((value, i) =>
   (p.feedback[k] && i < p.weight_out.length ? "–" : value)));
 

@@ -28,7 +28,7 @@ LETTERS = {
     "x": "x",
 }
 INDENT = "  "
-# What adding up the parts of a gradient may be off by, relative to the gradient.
+# Rounding error of the sum of a gradient's parts, relative to the gradient.
 ROUNDING = 64 * np.finfo(np.float64).eps
 
 

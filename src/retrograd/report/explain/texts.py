@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from retrograd.report.explain.chinese import CHINESE
-from retrograd.report.explain.english import ENGLISH
 from retrograd.report.explain.words import Texts, fill
 
 __all__ = ["LANGUAGES", "Texts", "fill"]
 
-LANGUAGES = {"en": ENGLISH, "zh": CHINESE}
+LANGUAGES = {"en": Texts(), "zh": CHINESE}

@@ -10,8 +10,7 @@ _WIDE = r"\u3000-\u303f\u4e00-\u9fff\uff00-\uffef"
 _WORD = rf"[^\s{_WIDE}]+"
 _SYMBOL = rf"\(*(?:[∂δΣεθ]|[A-Za-z]_)[^\s{_WIDE}]*"
 _TERM = rf"(?:{_SYMBOL}(?: {_SYMBOL})*|{_WORD})"
-# What stays on one line: a formula, a word or a Chinese character, each with the punctuation that may not be parted
-# from it.
+# A piece stays on one line: a formula, a word or a Chinese character, each with its punctuation.
 _PIECE = re.compile(rf"[（]*(?:{_TERM}(?: [=−+/←…] {_TERM})*|[{_WIDE}])[，。：；、）！？]*\s*")
 
 
