@@ -38,7 +38,7 @@ def test_found(name: str) -> None:
 @pytest.mark.parametrize(
     ("content", "given", "message"),
     [
-        (b"a,b;c\n1,2;3\n", {}, r"commas and semicolons between its fields: give separator"),
+        (b"a,b;c\n1,2;3\n", {}, r"commas and semicolons between its fields: give sep"),
         (b"a;b\n1,500;2\n3,250;4\n", {}, r"'1,500', whose comma may stand before decimals or between thousands"),
         (b"a;b\n1,5;2.5\n", {}, r"'1,5' and '2.5': give decimal"),
         (b"a,b\n1,\xe9\n", {}, r"row 2 is not UTF-8 text: give encoding"),
@@ -59,7 +59,7 @@ def test_what_is_given_is_not_asked() -> None:
     content = b"a;b\n1,500;2\n"
     assert find_layout(content, "t.csv", decimal=",") == Layout(";", ",")
     assert find_layout(content, "t.csv", thousands=",") == Layout(";", ".", ",")
-    assert find_layout(b"a,b;c\n1,2;3\n", "t.csv", separator=";") == Layout(";", ",")
+    assert find_layout(b"a,b;c\n1,2;3\n", "t.csv", sep=";") == Layout(";", ",")
     assert find_layout(b"# a note, with a comma\na;b\n1;2\n", "t.csv", skip_rows=1) == Layout(";", skip_rows=1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from retrograd.errors import InputError
-from retrograd.tables.read import Table, future_times, read_inputs, read_table, split_index, time_text
+from retrograd.tables.read import Table, TimeOptions, read_inputs, read_table, split_index
 from retrograd.tables.scale import Scaling
+from retrograd.tables.step import Step
+from retrograd.tables.time_axis import TimeAxis, time_text
 
 ROWS = [f"2024-01-{day:02},{day * 1.5},{day % 3}" for day in range(1, 11)]
 
@@ -43,13 +46,12 @@ def test_the_shipped_sunspots_are_whole() -> None:
 def test_a_file_of_that_name_comes_before_the_shipped_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sunspots").write_text("a\n1\n")
-    with pytest.raises(InputError, match=r"sunspots is no table that can be read: expected a .csv or .parquet file"):
+    with pytest.raises(InputError, match=r"sunspots is no table that can be read: expected .csv"):
         read_table("sunspots", targets=["sunspots"])
 
 
 def test_columns_dates_and_inputs(tmp_path: Path) -> None:
     table = read(written(tmp_path, ROWS), inputs=["price"])
-    assert table.time.dtype == np.dtype("datetime64[ns]")
     assert time_text(table.time)[:2] == ["2024-01-01", "2024-01-02"]
     np.testing.assert_array_equal(table.targets[:, 0], 1.5 * np.arange(1, 11))
     np.testing.assert_array_equal(table.inputs[:, 0], np.arange(1, 11) % 3)
@@ -110,15 +112,20 @@ BAD: dict[str, tuple[list[str], str, dict[str, Any], str]] = {
     "twice": (ROWS, "", {"inputs": ["sales"]}, r"column 'sales' is asked for twice"),
     "double header": (ROWS, "day,sales,sales", {}, r"more than one column 'sales'"),
     "text": ([*ROWS[:4], "2024-01-05,lots,1"], "", {}, r"row 6, column 'sales' is 'lots', expected a number$"),
-    "comma": ([*ROWS[:4], '2024-01-05,"3,5",1'], "", {}, r"row 6.*'3,5', expected a number: write decimals with a"),
+    "comma": (
+        [*ROWS[:4], '2024-01-05,"3,5",1'],
+        "",
+        {},
+        r"row 6.*'3,5', expected a number: give decimal=','",
+    ),
     "infinite": ([*ROWS[:4], "2024-01-05,inf,1"], "", {}, r"row 6, column 'sales' is infinite"),
     "missing": ([*ROWS[:4], "2024-01-05,,1", *ROWS[5:]], "", {}, r"row 6, column 'sales' is missing .*fill='forward'"),
     "first": (["2024-01-01,,1", *ROWS[1:]], "", {"fill": "forward"}, r"row 2.*no value comes before it"),
     "last": ([*ROWS[:9], "2024-01-10,,1"], "", {"fill": "linear"}, r"row 11.*no neighbours on both sides"),
     "fill": (ROWS, "", {"fill": "zero"}, r"fill is 'zero': there are: forward, linear"),
     "order": ([*ROWS[:4], *ROWS[2:]], "", {}, r"'day' does not increase: row 6 has 2024-01-03 after 2024-01-04"),
-    "no time": ([*ROWS[:4], ",5,1", *ROWS[5:]], "", {}, r"row 6 has no time in column 'day'"),
-    "no date": ([*ROWS[:4], "soon,5,1", *ROWS[5:]], "", {}, r"row 6, column 'day' is 'soon', expected a number or a"),
+    "no time": ([*ROWS[:4], ",5,1", *ROWS[5:]], "", {}, r"column 'day': row 6 has no time"),
+    "no date": ([*ROWS[:4], "soon,5,1", *ROWS[5:]], "", {}, r"column 'day': row 6 is 'soon', expected a number or a"),
     "no rows": ([], "", {}, r"has no rows of data, expected at least 3"),
     "one row": (ROWS[:1], "", {}, r"has 1 row of data, expected at least 3"),
     "future": ([*ROWS, "2024-01-11,,"], "", {"inputs": ["price"]}, r"row 12, column 'sales' is missing"),
@@ -142,8 +149,8 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     for name, message in {
         "shops.csv": r"shops.csv does not exist: did you mean 'shop.csv'",
         "empty.csv": r"empty.csv is empty",
-        "wrong.parquet": r"wrong.parquet cannot be read as a table",
-        "bytes.csv": r"bytes.csv cannot be read as a table",
+        "wrong.parquet": r"wrong.parquet is no .parquet file by its content",
+        "bytes.csv": r"bytes.csv: row 2 is not UTF-8 text: give encoding",
         "folder.csv": r"folder.csv is a folder",
         "notes.txt": r"notes.txt does not exist",
     }.items():
@@ -152,7 +159,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
 
 
 def test_inputs_alone_must_be_whole(tmp_path: Path) -> None:
-    assert read_inputs(written(tmp_path, ROWS), ["price"])[:, 0].tolist() == [day % 3 for day in range(1, 11)]
+    assert read_inputs(written(tmp_path, ROWS), ["price"]).values[:, 0].tolist() == [day % 3 for day in range(1, 11)]
     with pytest.raises(InputError, match=r"row 4, column 'price' is missing: every step needs every input"):
         read_inputs(written(tmp_path, [*ROWS[:2], "2024-01-03,1,", *ROWS[3:]]), ["price"])
 
@@ -161,7 +168,7 @@ def test_inputs_alone_must_be_whole(tmp_path: Path) -> None:
 
 
 def series(time: Any) -> Table:
-    return Table("t", "day", np.asarray(time), ["y"], np.zeros((len(time), 1)), [], np.zeros((len(time), 0)))
+    return Table("t", "day", pd.Index(time), ["y"], np.zeros((len(time), 1)), [], np.zeros((len(time), 0)))
 
 
 DAYS = np.arange("2024-01-01", "2024-01-11", dtype="datetime64[D]").astype("datetime64[ns]")
@@ -201,22 +208,81 @@ def test_a_bad_split_is_named(time: Any, test: str, message: str) -> None:
         split_index(series(time), test)
 
 
-@pytest.mark.parametrize(
-    ("start", "frequency"),
-    [("2024-01-01", "D"), ("2024-01-31", "ME"), ("2024-01-01", "MS"), ("2024-01-05", "B"), ("2024-01-01 00:30", "h")],
-)
-def test_a_calendar_goes_on(start: str, frequency: str) -> None:
-    dates = pd.date_range(start, periods=12, freq=frequency).to_numpy().astype("datetime64[ns]")
-    assert time_text(future_times(dates[:8], 4)) == time_text(dates)[8:]
+def test_a_gap_is_refused_filled_or_missing(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("day,u,y\n2024-01-31,1,1\n2024-02-29,2,2\n2024-04-30,4,4\n2024-05-31,5,5\n")
+    with pytest.raises(InputError, match=r"lacks a step, going by every month, at its end: 2024-03-31; put"):
+        read_table(str(path), targets=["y"], time="day")
+    filled = read_table(str(path), targets=["y"], inputs=["u"], time="day", fill="linear")
+    assert time_text(filled.time)[2] == "2024-03-31"
+    assert filled.targets[:, 0].tolist() == filled.inputs[:, 0].tolist() == [1, 2, 3, 4, 5]
+    assert filled.absent == 1
+    missing = read_table(str(path), targets=["y"], time="day", missing_targets=True)
+    np.testing.assert_array_equal(missing.targets[:, 0], [1, 2, np.nan, 4, 5])
+    with pytest.raises(InputError, match="lacks a step"):
+        read_table(str(path), targets=["y"], inputs=["u"], time="day", missing_targets=True)
 
 
-def test_axes_without_a_calendar_go_on_by_their_median_spacing() -> None:
-    uneven = np.array(["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-09"], "datetime64[ns]")
-    assert time_text(future_times(uneven, 1)) == ["2024-01-10"]
-    assert future_times(np.array([0.0, 0.5, 1.0]), 2).tolist() == [1.5, 2.0]
-    assert future_times(np.array([0, 1, 3, 4]), 1).tolist() == [5]
-    assert future_times(np.array([7]), 2).tolist() == [8, 9]
-    assert future_times(np.array([7]), 0).tolist() == []
+def test_rows_out_of_order_are_sorted_when_asked(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("t,y\n1,1\n3,3\n2,2\n4,4\n")
+    with pytest.raises(InputError, match=r"does not increase: row 4 has 2 after 3; sort puts the rows in order"):
+        read_table(str(path), targets=["y"], time="t")
+    assert read_table(str(path), targets=["y"], time="t", axis=TimeOptions(sort=True)).targets[:, 0].tolist() == [
+        1,
+        2,
+        3,
+        4,
+    ]
+    path.write_text("t,y\n1,1\n2,3\n2,2\n4,4\n")
+    with pytest.raises(InputError, match=r"has 2 twice, in rows 3 and 4: leave one row a time"):
+        read_table(str(path), targets=["y"], time="t", axis=TimeOptions(sort=True))
+
+
+def test_irregular_stamps_are_refused_or_resampled(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    times = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.sort(draw.integers(0, 86400 * 20, 400)), "s")
+    path = tmp_path / "t.csv"
+    pd.DataFrame({"t": times, "y": np.arange(400.0)}).to_csv(path, index=False)
+    with pytest.raises(InputError, match=r"column 't': .* follow no step .* give freq, .* or resample"):
+        read_table(str(path), targets=["y"], time="t")
+    table = read_table(str(path), targets=["y"], time="t", axis=TimeOptions(resample="D"))
+    assert table.steps == 20
+    assert str(table.step) == "every day"
+    assert table.targets[0, 0] == np.arange(400.0)[times < "2024-01-02"].mean()
+    with pytest.raises(InputError, match=r"resample is 'foo', expected a pandas frequency"):
+        read_table(str(path), targets=["y"], time="t", axis=TimeOptions(resample="foo"))
+
+
+def test_inputs_of_the_future_are_found_by_time(tmp_path: Path) -> None:
+    path = tmp_path / "u.csv"
+    path.write_text("day,u\n" + "".join(f"2024-01-{day:02d},{day}\n" for day in range(1, 31)))
+    axis = TimeAxis("day", pd.Timestamp("2024-01-20"), Step("day"), pd.DatetimeIndex([]))
+    found = read_inputs(str(path), ["u"], time="day")
+    assert found.ahead(axis, 3, "u.csv")[:, 0].tolist() == [21, 22, 23]
+    assert found.ahead(axis, None, "u.csv")[:, 0].tolist() == list(range(21, 31))
+    with pytest.raises(InputError, match=r"u.csv has no row at 2024-01-31: each step to forecast needs its inputs"):
+        found.ahead(axis, 12, "u.csv")
+    bare = read_inputs(str(path), ["u"])
+    with pytest.raises(InputError, match=r"u.csv has 30 rows, the forecast 3 steps"):
+        bare.ahead(axis, 3, "u.csv")
+    assert len(bare.ahead(axis, 30, "u.csv")) == 30
+
+
+def test_an_axis_is_kept_in_a_file() -> None:
+    for times in (
+        pd.date_range("2024-01-15", periods=3, freq="D"),
+        pd.date_range("2024-03-30", periods=3, freq="D", tz="Europe/Berlin"),
+        pd.period_range("2024-01", periods=3, freq="M"),
+        pd.Index([1, 3, 5]),
+        pd.Index([0.5, 1.0, 1.5]),
+    ):
+        axis = TimeAxis("t", times[0], Step.find(times), times[1:])
+        back = TimeAxis.from_record(json.loads(json.dumps(axis.record())))
+        assert list(back.ahead(4)) == list(axis.ahead(4))
+        assert back.record() == axis.record()
+    old = {"label": "t", "dtype": "datetime64[ns]", "recent": ["2024-01-31", "2024-02-29", "2024-03-31"], "known": []}
+    assert time_text(TimeAxis.from_record(old).ahead(1)) == ["2024-04-30"]
 
 
 # --- scaling ---

@@ -1,6 +1,20 @@
 """Tables in: columns by name, the time axis, the scale."""
 
-from retrograd.tables.read import Table, read_inputs, read_table, split_index
+from retrograd.tables.read import Inputs, Table, TimeOptions, read_inputs, read_table, split_index
 from retrograd.tables.scale import Scaling
+from retrograd.tables.source import ReadOptions
+from retrograd.tables.step import Step
+from retrograd.tables.time_axis import TimeAxis
 
-__all__ = ["Scaling", "Table", "read_inputs", "read_table", "split_index"]
+__all__ = [
+    "Inputs",
+    "ReadOptions",
+    "Scaling",
+    "Step",
+    "Table",
+    "TimeAxis",
+    "TimeOptions",
+    "read_inputs",
+    "read_table",
+    "split_index",
+]

@@ -10,16 +10,13 @@ from __future__ import annotations
 import re
 import zoneinfo
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from retrograd.errors import InputError
 from retrograd.tables.step import Step
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["read_times"]
 
@@ -62,7 +59,7 @@ _CLOCK_ONLY = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[AaPp][Mm])?$")
 def read_times(
     values: pd.Series[Any],
     where: str,
-    rows: Sequence[int],
+    rows: Any,
     *,
     date_format: str | None = None,
     dayfirst: bool | None = None,
@@ -118,7 +115,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, np.bool_))
 
 
-def _read_numbers(values: pd.Series[Any], where: str, rows: Sequence[int], date_format: str | None) -> Any:
+def _read_numbers(values: pd.Series[Any], where: str, rows: Any, date_format: str | None) -> Any:
     array = values.to_numpy()
     if array.dtype == object or array.dtype.kind not in "iuf":
         array = values.to_numpy(dtype=np.float64)
@@ -161,7 +158,7 @@ def _as_dates(array: np.ndarray[Any, Any], form: str) -> Any:
     return None if dates.isna().any() else pd.DatetimeIndex(dates)
 
 
-def _read_format(text: pd.Series[Any], where: str, rows: Sequence[int], form: str) -> Any:
+def _read_format(text: pd.Series[Any], where: str, rows: Any, form: str) -> Any:
     try:
         dates = pd.to_datetime(text, format=form, errors="coerce", utc="%z" in form)
     except ValueError as error:
@@ -179,7 +176,7 @@ def _past_century(index: pd.DatetimeIndex) -> Any:
     return pd.DatetimeIndex(np.where(index > pd.Timestamp.today(), early, index))
 
 
-def _read_text(text: pd.Series[Any], where: str, rows: Sequence[int], dayfirst: bool | None) -> Any:
+def _read_text(text: pd.Series[Any], where: str, rows: Any, dayfirst: bool | None) -> Any:
     quarters = _quarters(text)
     if quarters is not None:
         return quarters
@@ -194,7 +191,7 @@ def _read_text(text: pd.Series[Any], where: str, rows: Sequence[int], dayfirst: 
             where,
             f"can be read two ways (row {rows[0]} is {_short(text.iloc[0])}): give date_format, {names}, or dayfirst",
         )
-    raise InputError(f"{where}: {_why_not(text, rows)}")
+    raise InputError(f"{where}: {_why_not(text, rows)}", "date_format")
 
 
 def _one_of(readings: dict[str, Any], where: str, otherwise: str) -> Any:
@@ -203,7 +200,7 @@ def _one_of(readings: dict[str, Any], where: str, otherwise: str) -> Any:
     kept = list((regular or readings).values())
     if all(kept[0].equals(other) for other in kept[1:]):
         return kept[0]
-    raise InputError(f"{where} {otherwise}")
+    raise InputError(f"{where} {otherwise}", "date_format", "dayfirst")
 
 
 def _is_regular(times: pd.Index) -> bool:
@@ -303,13 +300,13 @@ def _quarters(text: pd.Series[Any]) -> Any:
     return pd.PeriodIndex(year + "Q" + quarter, freq="Q")
 
 
-def _require_all(dates: pd.Series[Any], text: pd.Series[Any], where: str, rows: Sequence[int], expected: str) -> None:
+def _require_all(dates: pd.Series[Any], text: pd.Series[Any], where: str, rows: Any, expected: str) -> None:
     if dates.isna().any():
         row = int(dates.isna().to_numpy().argmax())
-        raise InputError(f"{where}: row {rows[row]} is {_short(text.iloc[row])}, expected {expected}")
+        raise InputError(f"{where}: row {rows[row]} is {_short(text.iloc[row])}, expected {expected}", "date_format")
 
 
-def _why_not(text: pd.Series[Any], rows: Sequence[int]) -> str:
+def _why_not(text: pd.Series[Any], rows: Any) -> str:
     if text.str.match(_CLOCK_ONLY).all():
         return f"row {rows[0]} is {_short(text.iloc[0])}, a clock time without a date: add the date"
     if text.str.match(_SHORT_YEAR).all():

@@ -39,14 +39,14 @@ class Layout:
     """How a delimited file is written.
 
     Attributes:
-        separator: between the fields of a row; the pattern of white space for columns set with spaces.
+        sep: the separator between the fields of a row; the pattern of white space for columns set with spaces.
         decimal: the sign before decimals, ``"."`` or ``","``.
         thousands: the sign between thousands, or None.
         encoding: of the text.
         skip_rows: how many lines stand before the header.
     """
 
-    separator: str = ","
+    sep: str = ","
     decimal: str = "."
     thousands: str | None = None
     encoding: str = "utf-8"
@@ -55,8 +55,8 @@ class Layout:
     def __str__(self) -> str:
         """Say in words what differs from plain CSV; empty where nothing does."""
         parts = []
-        if self.separator != ",":
-            parts.append(f"fields separated by {_NAMES.get(self.separator, repr(self.separator))}")
+        if self.sep != ",":
+            parts.append(f"fields separated by {_NAMES.get(self.sep, repr(self.sep))}")
         if self.decimal != ".":
             parts.append("decimals after a comma")
         if self.thousands is not None:
@@ -70,7 +70,7 @@ def find_layout(
     head: bytes,
     source: str,
     *,
-    separator: str | None = None,
+    sep: str | None = None,
     decimal: str | None = None,
     thousands: str | None = None,
     encoding: str | None = None,
@@ -81,7 +81,7 @@ def find_layout(
     Args:
         head: the first bytes of the file, uncompressed.
         source: the file, for messages.
-        separator: between fields.
+        sep: the separator between fields.
         decimal: the sign before decimals.
         thousands: the sign between thousands.
         encoding: of the text.
@@ -92,10 +92,10 @@ def find_layout(
 
     Examples:
         >>> find_layout(b"day;load\n1;2,5\n2;3,25\n", "load.csv")
-        Layout(separator=';', decimal=',', thousands=None, encoding='utf-8', skip_rows=0)
+        Layout(sep=';', decimal=',', thousands=None, encoding='utf-8', skip_rows=0)
     """
-    for name, value in (("decimal", decimal), ("thousands", thousands), ("separator", separator)):
-        if value is not None and (not value or (name != "separator" and len(value) != 1)):
+    for name, value in (("decimal", decimal), ("thousands", thousands), ("sep", sep)):
+        if value is not None and (not value or (name != "sep" and len(value) != 1)):
             raise InputError(f"{name} is {value!r}, expected one character")
     if skip_rows < 0:
         raise InputError(f"skip_rows is {skip_rows}, expected 0 or more lines")
@@ -103,14 +103,14 @@ def find_layout(
     lines = _lines_of(head, source, encoding)[skip_rows:]
     if not lines:
         raise InputError(f"{source} is empty")
-    separator = separator or _separator_of(lines, source)
-    cells = [cell for row in _rows(lines[1:], separator) for cell in row]
+    sep = sep or _separator_of(lines, source)
+    cells = [cell for row in _rows(lines[1:], sep) for cell in row]
     if decimal is None:
-        decimal, found = _decimal_of(cells, separator, source) if thousands is None else (_other(thousands), thousands)
+        decimal, found = _decimal_of(cells, source) if thousands is None else (_other(thousands), thousands)
         thousands = thousands or found
     if decimal == thousands:
-        raise InputError(f"decimal and thousands are both {decimal!r}: they must differ")
-    return Layout(separator, decimal, thousands, encoding, skip_rows)
+        raise InputError(f"decimal and thousands are both {decimal!r}: they must differ", "decimal", "thousands")
+    return Layout(sep, decimal, thousands, encoding, skip_rows)
 
 
 def _encoding_of(head: bytes, source: str) -> str:
@@ -123,7 +123,8 @@ def _encoding_of(head: bytes, source: str) -> str:
         row = head[: error.start].count(b"\n") + 1
         raise InputError(
             f"{source}: row {row} is not UTF-8 text: give encoding, such as 'cp1252' (western Europe), or save the "
-            "file as UTF-8"
+            "file as UTF-8",
+            "encoding",
         ) from None
     return "utf-8"
 
@@ -134,7 +135,7 @@ def _lines_of(head: bytes, source: str, encoding: str) -> list[str]:
     except LookupError:
         raise InputError(f"encoding is {encoding!r}, which Python does not know: such as 'utf-8' or 'cp1252'") from None
     except UnicodeDecodeError:
-        raise InputError(f"{source} is not text of encoding {encoding!r}: give another encoding") from None
+        raise InputError(f"{source} is not text of encoding {encoding!r}: give another encoding", "encoding") from None
     text = text.removeprefix("\ufeff")
     if "\0" in text:
         raise InputError(
@@ -161,7 +162,7 @@ def _separator_of(lines: list[str], source: str) -> str:
             fitting.append(separator)
     if len(fitting) > 1:
         words = " and ".join(_NAMES[separator] for separator in fitting)
-        raise InputError(f"{source} can be read with {words} between its fields: give separator, one of {fitting}")
+        raise InputError(f"{source} can be read with {words} between its fields: give sep, one of {fitting}", "sep")
     if fitting:
         return fitting[0]
     if any(separator in line for separator in SEPARATORS for line in lines[:_ROWS]):
@@ -172,18 +173,20 @@ def _separator_of(lines: list[str], source: str) -> str:
     return r"\s+" if len(spaces) == 1 and next(iter(spaces)) > 1 and numbers else ","
 
 
-def _decimal_of(cells: list[str], separator: str, source: str) -> tuple[str, str | None]:
+def _decimal_of(cells: list[str], source: str) -> tuple[str, str | None]:
     """Return the sign before decimals and the one between thousands."""
     comma = [match for cell in cells if (match := _DECIMAL_COMMA.match(cell))]
     point = [match for cell in cells if (match := _DECIMAL_POINT.match(cell))]
     sure_comma = [match for match in comma if not _THOUSANDS.match(match.string)]
     sure_point = [match for match in point if not _THOUSANDS.match(match.string)]
-    if sure_comma and sure_point:
+    # A few cells of the other kind are faults of their rows, which are named when they are read.
+    if sure_comma and len(sure_comma) == len(sure_point):
         raise InputError(
             f"{source} has numbers such as {sure_comma[0].string!r} and {sure_point[0].string!r}: give decimal, "
-            "'.' or ','"
+            "'.' or ','",
+            "decimal",
         )
-    if sure_comma:
+    if len(sure_comma) > len(sure_point):
         return ",", _thousands_in(sure_comma + comma)
     if sure_point or point:
         return ".", _thousands_in(point)

@@ -1,34 +1,51 @@
-"""Tables in: read and check.
+"""Tables in: one row a step, columns by name, a time axis that goes by its calendar.
 
-A table is one row a step: target columns, exogenous input columns, a time axis. Whatever cannot be used is refused
-with one line that names the file, the row and the column; nothing is guessed and nothing is dropped.
+Whatever cannot be used is refused with one line that names the file, the row and the column; nothing is guessed and
+nothing is dropped.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.resources import as_file, files
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from retrograd.errors import InputError, near_names, require_choice
+from retrograd.errors import InputError, require_choice
+from retrograd.tables.dates import read_times
+from retrograd.tables.source import ReadOptions, read_frame
+from retrograd.tables.step import Step
+from retrograd.tables.time_axis import TimeAxis, time_of, time_text
+from retrograd.tables.values import as_numbers
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["Table", "future_times", "read_inputs", "read_table", "split_index", "time_text"]
+__all__ = ["Inputs", "Table", "TimeOptions", "read_inputs", "read_table", "split_index"]
 
 Array = np.ndarray[Any, Any]
 
-SHIPPED = {"sunspots": "sunspots.csv", "hair_dryer": "hair_dryer.csv"}
 FILLS = ("forward", "linear")
 # Fewer rows than this cannot be split into something to learn from and something to predict.
 FEWEST_ROWS = 3
+
+
+@dataclass(frozen=True)
+class TimeOptions:
+    """What is said of the time axis instead of being found in it.
+
+    Attributes:
+        date_format: how times are written, as ``strptime`` has it; ``"number"`` keeps whole numbers.
+        dayfirst: whether 01/02/2024 is the first of February.
+        freq: the step, a number or a pandas frequency.
+        sort: put rows in order of time.
+        resample: a pandas frequency: the mean of the rows of each of its periods.
+    """
+
+    date_format: str | None = None
+    dayfirst: bool | None = None
+    freq: str | None = None
+    sort: bool = False
+    resample: str | None = None
 
 
 @dataclass(frozen=True)
@@ -38,22 +55,28 @@ class Table:
     Attributes:
         source: as the user named it, for messages.
         time_label: name of the time axis, ``"step"`` without a time column.
-        time: ``(N + F,)`` increasing numbers, or datetime64[ns]; 1..N+F without a time column.
+        time: the axis, an index of ``N + F`` increasing numbers, dates or periods; 1..N+F without a time column.
+        step: how the axis goes on.
         target_names: the O predicted columns.
         targets: ``(N, O)`` float64, finite, or NaN where a missing one was let be.
         input_names: the E exogenous columns.
         inputs: ``(N + F, E)`` float64, finite.
         filled: how many missing values were filled.
+        absent: how many steps had no row, and were put in.
+        layout: how a text was written, in words, where not as plain CSV.
     """
 
     source: str
     time_label: str
-    time: Array
+    time: Any
     target_names: list[str]
     targets: Array
     input_names: list[str]
     inputs: Array
     filled: int = 0
+    step: Step = Step("number", 1)  # noqa: RUF009  (frozen)
+    absent: int = 0
+    layout: str = ""
 
     @property
     def steps(self) -> int:
@@ -65,6 +88,45 @@ class Table:
         """F: steps after them with inputs alone."""
         return len(self.time) - len(self.targets)
 
+    @property
+    def axis(self) -> TimeAxis:
+        """The end of the time axis."""
+        return TimeAxis(self.time_label, self.time[self.steps - 1], self.step, self.time[self.steps :])
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Exogenous columns of coming steps.
+
+    Attributes:
+        values: ``(rows, E)``.
+        time: their times, None where the file has none.
+    """
+
+    values: Array
+    time: Any = None
+
+    def ahead(self, axis: TimeAxis, steps: int | None, source: str) -> Array:
+        """Return the rows of the next ``steps`` of an axis, all that follow it by default: by time, if they have times.
+
+        Raises:
+            InputError: a step has no row, or there are more or fewer rows than steps.
+        """
+        if self.time is None:
+            if steps is not None and len(self.values) != steps:
+                raise InputError(
+                    f"{source} has {len(self.values)} rows, the forecast {steps} steps: give the rows of these "
+                    "steps, or a time column"
+                )
+            return self.values
+        places = pd.Index(self.time).get_indexer(axis.ahead(len(self.values) if steps is None else steps))
+        if steps is None:
+            places = places[: int((places < 0).argmax()) if (places < 0).any() else len(places)]
+        if not len(places) or (places < 0).any():
+            wanted = time_text(axis.ahead(len(places) or 1))[int((places < 0).argmax()) if len(places) else 0]
+            raise InputError(f"{source} has no row at {wanted}: each step to forecast needs its inputs")
+        return np.asarray(self.values[places])
+
 
 def read_table(
     source: str,
@@ -74,18 +136,24 @@ def read_table(
     time: str | None = None,
     fill: str | None = None,
     missing_targets: bool = False,
+    axis: TimeOptions | None = None,
+    file: ReadOptions | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> Table:
     """Read and check a table.
 
     Args:
-        source: a ``.csv`` (also compressed) or ``.parquet`` file, or the name of a data set that the package carries:
-            ``sunspots``, ``hair_dryer``.
+        source: a ``.csv``, ``.tsv`` or ``.txt`` (also compressed), ``.parquet`` or ``.xlsx`` file, or the name of a
+            data set that the package carries: ``sunspots``, ``hair_dryer``.
         targets: the columns to predict.
         inputs: exogenous columns. Last rows that have these but no target are the known future.
         time: a column of increasing numbers or dates.
-        fill: what to put in place of a missing value: ``"forward"``, the last one before it; ``"linear"``, the line
-            between its neighbours.
+        fill: what to put in place of a missing value, or of a step without a row: ``"forward"``, the last one before
+            it; ``"linear"``, the line between its neighbours.
         missing_targets: whether a missing target is left as NaN where ``fill`` is None, instead of being refused.
+        axis: what is said of the time axis.
+        file: what is said of the file.
+        progress: called with the part of the file that has been read.
 
     Raises:
         InputError: the file, a column or a value cannot be used; the message says which, where, and what to do.
@@ -97,57 +165,85 @@ def read_table(
     """
     if fill is not None:
         require_choice("fill", fill, FILLS)
+    asked = axis or TimeOptions()
     named = [*targets, *inputs, *([] if time is None else [time])]
     for name in named:
         if named.count(name) > 1:
             raise InputError(
                 f"column {name!r} is asked for twice among targets, inputs and time", "targets", "inputs", "time"
             )
-    frame, first_row = _read(source)
-    _require_columns(source, frame, named)
-    if len(frame) < FEWEST_ROWS:
-        count = "no rows" if len(frame) == 0 else f"{len(frame)} row{'s' * (len(frame) > 1)}"
-        raise InputError(f"{source} has {count} of data, expected at least {FEWEST_ROWS}")
-
-    axis = np.arange(1, len(frame) + 1) if time is None else _times(source, frame[time], time, first_row)
-    y, z = (_numbers(source, frame, names, first_row) for names in (targets, inputs))
-    steps = len(y)
-    if inputs:
-        while steps and np.isnan(y[steps - 1]).all() and not np.isnan(z[steps - 1]).any():
-            steps -= 1
-        if steps < FEWEST_ROWS:
-            raise InputError(f"{source} has {steps} rows with a target, expected at least {FEWEST_ROWS}")
-    values = np.concatenate([y[:steps], z[:steps]], axis=1)
-    filled = 0
-    if np.isnan(values).any():
-        filled = int(np.isnan(values).sum())
-        values = _fill(source, values, [*targets, *inputs], fill, first_row, len(targets) if missing_targets else 0)
-        filled -= int(np.isnan(values).sum())
-    _require_no_gap(source, z[steps:], inputs, first_row + steps)
+    frame = read_frame(source, file, names=named, progress=progress)
+    count = len(frame.columns)
+    if count < FEWEST_ROWS:
+        words = "no rows" if count == 0 else f"{count} row{'s' * (count > 1)}"
+        raise InputError(f"{source} has {words} of data, expected at least {FEWEST_ROWS}")
+    rows = np.arange(frame.first_row, frame.first_row + count)
+    both = [*targets, *inputs]
+    values = _numbers(source, frame.columns, both, rows)
+    if time is None:
+        times, step, absent = pd.Index(np.arange(1, count + 1)), Step("number", 1), 0
+    else:
+        where = f"{source}: column {time!r}"
+        times = read_times(frame.columns[time], where, rows, date_format=asked.date_format, dayfirst=asked.dayfirst)
+        times, values, rows = _in_order(times, values, rows, where, asked)
+        step = _step_of(times, asked, where)
+        # Only a target may be missing, and only where the model takes it so.
+        may_lack = fill is not None or (missing_targets and not inputs)
+        times, values, rows, absent = _on_grid(times, step, values, rows, where, may_lack=may_lack)
     outputs = len(targets)
+    steps = _last_target(values, outputs) if inputs else len(values)
+    if steps < FEWEST_ROWS:
+        raise InputError(f"{source} has {steps} rows with a target, expected at least {FEWEST_ROWS}")
+    known, filled = _filled(source, values[:steps], both, fill, rows, outputs if missing_targets else 0)
+    _require_no_gap(source, values[steps:, outputs:], inputs, rows[steps:])
     return Table(
         source,
         "step" if time is None else time,
-        axis,
+        times,
         list(targets),
-        np.ascontiguousarray(values[:, :outputs]),
+        np.ascontiguousarray(known[:, :outputs]),
         list(inputs),
-        np.concatenate([values[:, outputs:], z[steps:]]),
+        np.concatenate([known[:, outputs:], values[steps:, outputs:]]),
         filled,
+        step,
+        absent,
+        "" if frame.layout is None else str(frame.layout),
     )
 
 
-def read_inputs(source: str, names: Sequence[str]) -> Array:
-    """Read exogenous columns alone: ``(F, E)``, the steps that follow a series.
+def read_inputs(
+    source: str,
+    names: Sequence[str],
+    *,
+    time: str | None = None,
+    axis: TimeOptions | None = None,
+    file: ReadOptions | None = None,
+) -> Inputs:
+    """Read exogenous columns alone, the steps that follow a series, with their times where the file has them.
+
+    Args:
+        source: the file.
+        names: the columns.
+        time: the time column; a file without it has its rows in their order.
+        axis: what is said of the time axis.
+        file: what is said of the file.
 
     Raises:
         InputError: the file, a column or a value cannot be used.
     """
-    frame, first_row = _read(source)
-    _require_columns(source, frame, names)
-    values = _numbers(source, frame, names, first_row)
-    _require_no_gap(source, values, names, first_row)
-    return values
+    asked = axis or TimeOptions()
+    frame = read_frame(source, file)
+    has_time = time is not None and time in frame.columns.columns
+    frame = read_frame(source, file, names=[*names, *([time] if has_time and time else [])])
+    rows = np.arange(frame.first_row, frame.first_row + len(frame.columns))
+    values = _numbers(source, frame.columns, names, rows)
+    times = None
+    if has_time:
+        where = f"{source}: column {time!r}"
+        times = read_times(frame.columns[time], where, rows, date_format=asked.date_format, dayfirst=asked.dayfirst)
+        times, values, rows = _in_order(times, values, rows, where, asked)
+    _require_no_gap(source, values, names, rows)
+    return Inputs(values, times)
 
 
 def split_index(table: Table, test: str) -> int:
@@ -166,7 +262,6 @@ def split_index(table: Table, test: str) -> int:
         >>> [split_index(table, test) for test in ("0", "0.2", "1921")]
         [309, 247, 221]
     """
-    dates = table.time.dtype.kind == "M"
     steps, times = table.steps, table.time[: table.steps]
     number = _number(test)
     if number is not None and 0 <= number < 1:
@@ -174,14 +269,14 @@ def split_index(table: Table, test: str) -> int:
         if number and start == steps:
             raise InputError(f"test is {test!r}, which holds out none of {steps} steps: take a larger fraction")
     else:
-        at = _date(test) if dates else number
+        at = time_of(test, times)
         if at is None:
-            kind = "a date" if dates else "a number"
+            kind = "a date" if times.dtype.kind not in "iuf" else "a number"
             raise InputError(
                 f"test is {test!r}, expected a fraction below 1, or {kind} on the axis {table.time_label!r}"
             )
         first, last = time_text(times[[0, -1]])
-        start = int(np.searchsorted(times, at))
+        start = int(times.searchsorted(at))
         if start in (0, steps):
             raise InputError(f"test is {test!r}, expected {table.time_label} after {first} and up to {last}")
     if start < FEWEST_ROWS:
@@ -189,170 +284,117 @@ def split_index(table: Table, test: str) -> int:
     return start
 
 
-def future_times(time: Array, count: int) -> Array:
-    """Return the ``count`` times that follow an axis: as its calendar goes, or by its median spacing.
-
-    >>> future_times(np.array([1700, 1701, 1702]), 2)
-    array([1703, 1704])
-    >>> time_text(future_times(np.array(["2024-01-31", "2024-02-29", "2024-03-31"], "datetime64[ns]"), 2))
-    ['2024-04-30', '2024-05-31']
-    """
-    if time.dtype.kind == "M":
-        import pandas as pd
-
-        # Its calendar (month ends, business days) where three times or more show one.
-        index = pd.DatetimeIndex(time, freq="infer") if len(time) > 2 else pd.DatetimeIndex(time)
-        if index.freq is None:
-            steps = np.diff(time).astype("timedelta64[ns]").astype(np.int64)
-            step = np.timedelta64(int(np.median(steps)), "ns") if len(steps) else np.timedelta64(1, "D")
-            return np.asarray(time[-1] + step * np.arange(1, count + 1))
-        ahead = pd.date_range(index[-1], periods=count + 1, freq=index.freq)[1:]
-        return np.asarray(ahead.to_numpy(), dtype="datetime64[ns]")
-    spacing = float(np.median(np.diff(time))) if len(time) > 1 else 1.0
-    whole = time.dtype.kind in "iu" and spacing.is_integer()
-    return np.asarray(time[-1] + (int(spacing) if whole else spacing) * np.arange(1, count + 1))
+def _last_target(values: Array, outputs: int) -> int:
+    """Return how many steps there are until only inputs are known."""
+    future = np.asarray(np.isnan(values[:, :outputs]).all(axis=1) & ~np.isnan(values[:, outputs:]).any(axis=1))
+    return len(values) - int(np.logical_and.accumulate(future[::-1]).sum())
 
 
-def time_text(time: Array) -> list[str]:
-    """Return each time as text: numbers in full, dates in ISO 8601, without the hours if all are midnight.
-
-    >>> time_text(np.array([1700.0, 1700.5])), time_text(np.array(["2024-01-31"], "datetime64[ns]"))
-    (['1700.0', '1700.5'], ['2024-01-31'])
-    """
-    if time.dtype.kind != "M":
-        return [str(value) for value in time.tolist()]
-    for unit in ("D", "s", "ms", "us"):
-        if (time.astype(f"datetime64[{unit}]") == time).all():
-            return [str(text) for text in np.datetime_as_string(time, unit=unit)]
-    return [str(text) for text in np.datetime_as_string(time)]
-
-
-def _read(source: str) -> tuple[pd.DataFrame, int]:
-    """Return the table and the number of its first row in the file."""
-    import pandas as pd
-
-    with ExitStack() as stack:
-        path = Path(source)
-        if not path.exists() and source in SHIPPED:
-            path = stack.enter_context(as_file(files("retrograd") / "datasets" / SHIPPED[source]))
-        suffixes = [suffix.lower() for suffix in path.suffixes]
-        if not path.exists():
-            siblings = sorted(p.name for p in path.parent.iterdir() if p.is_file()) if path.parent.is_dir() else []
-            tables = [name for name in siblings if ".csv" in name.lower() or ".parquet" in name.lower()]
-            raise InputError(f"{source} does not exist: {near_names(path.name, [*tables, *SHIPPED])}")
-        if path.is_dir():
-            raise InputError(f"{source} is a folder, expected a .csv or .parquet file")
-        if ".csv" not in suffixes[-2:] and suffixes[-1:] != [".parquet"]:
-            raise InputError(f"{source} is no table that can be read: expected a .csv or .parquet file")
-        try:
-            if suffixes[-1] == ".parquet":
-                frame, first_row = pd.read_parquet(path), 1
-                if frame.index.name is not None:  # a time index is a column like any other
-                    frame = frame.reset_index()
-            else:
-                frame, first_row = _read_csv(path), 2  # the header is row 1
-        except pd.errors.EmptyDataError:
-            raise InputError(f"{source} is empty") from None
-        except (ValueError, OSError, EOFError, zlib.error, pd.errors.ParserError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise InputError(f"{source} cannot be read as a table: {reason}") from None
-    # What pandas makes of a header: spaces are no part of a name, and a name that comes twice means neither.
-    names = [str(name).strip() for name in frame.columns]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"{source} has more than one column {name!r}: rename one")
-    frame.columns = pd.Index(names)
-    return frame, first_row
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    # Read once without a header, so that pandas renames no double name.
-    header = pd.read_csv(path, header=None, nrows=1, dtype=str, encoding="utf-8-sig", keep_default_na=False)
-    frame = pd.read_csv(
-        path,
-        header=None,
-        skiprows=1,
-        names=list(range(header.shape[1])),
-        index_col=False,
-        encoding="utf-8-sig",
-        skipinitialspace=True,
-        skip_blank_lines=False,
-        low_memory=False,
-    )
-    frame.columns = pd.Index(header.iloc[0])
-    # An editor's empty last line is no row.
-    while len(frame) and frame.iloc[-1].isna().all():
-        frame = frame.iloc[:-1]
-    return frame
-
-
-def _require_columns(source: str, frame: pd.DataFrame, names: Sequence[str]) -> None:
-    for name in names:
-        if name not in frame.columns:
-            raise InputError(f"{source} has no column {name!r}: {near_names(name, map(str, frame.columns))}")
-
-
-def _numbers(source: str, frame: pd.DataFrame, names: Sequence[str], first_row: int) -> Array:
+def _numbers(source: str, frame: pd.DataFrame, names: Sequence[str], rows: Array) -> Array:
     """Return columns as float64 ``(rows, columns)``, NaN where missing."""
-    import pandas as pd
-
     values = np.empty((len(frame), len(names)))
     for column, name in enumerate(names):
         series = frame[name]
-        if pd.api.types.is_datetime64_any_dtype(series) or pd.api.types.is_timedelta64_dtype(series):
-            raise InputError(f"{source}: column {name!r} holds times, expected numbers")
-        numbers = pd.to_numeric(series, errors="coerce")
-        text = numbers.isna() & series.notna()
-        if text.any():
-            row = int(text.to_numpy().argmax())
-            value = str(series.iloc[row])
-            hint = ": write decimals with a point" if _number(value.replace(",", ".")) is not None else ""
-            raise InputError(f"{source}: row {first_row + row}, column {name!r} is {value!r}, expected a number{hint}")
-        values[:, column] = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+        where = f"{source}: column {name!r}"
+        if series.map(lambda value: isinstance(value, str)).any() if series.dtype.kind == "O" else False:
+            numbers = pd.to_numeric(series.astype("object"), errors="coerce")
+            text = (numbers.isna() & series.notna()).to_numpy()
+            if text.any():
+                row = int(text.argmax())
+                value = str(series.iloc[row])
+                decimal = _number(value.replace(",", ".")) is not None
+                hint = ": give decimal=',', or write decimals with a point" if decimal else ""
+                shown = value if len(value) <= 60 else value[:57] + "..."
+                raise InputError(f"{source}: row {rows[row]}, column {name!r} is {shown!r}, expected a number{hint}")
+            series = numbers
+        values[:, column] = as_numbers(where, series)
         infinite = np.isinf(values[:, column])
         if infinite.any():
-            row = int(infinite.argmax())
-            raise InputError(f"{source}: row {first_row + row}, column {name!r} is infinite, expected a finite number")
+            row = rows[int(infinite.argmax())]
+            raise InputError(f"{source}: row {row}, column {name!r} is infinite, expected a finite number")
     return values
 
 
-def _times(source: str, series: pd.Series[Any], name: str, first_row: int) -> Array:
-    """Return a time column as increasing numbers or datetime64[ns]."""
-    import pandas as pd
-
-    if series.isna().any():
-        row = int(series.isna().to_numpy().argmax())
-        raise InputError(f"{source}: row {first_row + row} has no time in column {name!r}")
-    if pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_bool_dtype(series):
-        axis: Array = series.to_numpy()
-    else:
-        dates = pd.to_datetime(series, errors="coerce", utc=True, format="mixed" if series.dtype == object else None)
-        if dates.isna().any():
-            row = int(dates.isna().to_numpy().argmax())
-            raise InputError(
-                f"{source}: row {first_row + row}, column {name!r} is {str(series.iloc[row])!r}, expected a number or "
-                "a date such as 2024-12-31"
-            )
-        axis = dates.dt.tz_localize(None).to_numpy().astype("datetime64[ns]")
-    late = axis[1:] <= axis[:-1]
+def _in_order(times: Any, values: Array, rows: Array, where: str, asked: TimeOptions) -> tuple[Any, Array, Array]:
+    """Return rows in order of time: as they are, sorted or resampled where that is asked for; else refused."""
+    if asked.sort or asked.resample is not None:
+        order = np.argsort(times, kind="stable")
+        times, values, rows = times[order], values[order], rows[order]
+    if asked.resample is not None:
+        return _resampled(times, values, where, asked.resample)
+    late = np.asarray(times[1:] <= times[:-1])
     if late.any():
-        row = int(late.argmax()) + 1
-        before, here = time_text(axis[row - 1 : row + 1])
+        place = int(late.argmax()) + 1
+        before, here = time_text(times[[place - 1, place]])
+        if before == here:
+            raise InputError(
+                f"{where} has {here} twice, in rows {rows[place - 1]} and {rows[place]}: leave one row a time, or "
+                "resample",
+                "resample",
+            )
         raise InputError(
-            f"{source}: column {name!r} does not increase: row {first_row + row} has {here} after {before}; sort the "
-            "table, and leave one row a time"
+            f"{where} does not increase: row {rows[place]} has {here} after {before}; sort puts the rows in order",
+            "sort",
         )
-    return axis
+    return times, values, rows
 
 
-def _fill(source: str, values: Array, names: Sequence[str], fill: str | None, first_row: int, may_miss: int) -> Array:
-    """Return values with the missing ones filled; the first ``may_miss`` columns may keep theirs."""
+def _resampled(times: Any, values: Array, where: str, rule: str) -> tuple[Any, Array, Array]:
+    if not isinstance(times, (pd.DatetimeIndex, pd.PeriodIndex)):
+        raise InputError(f"{where} holds numbers: resample is of dates", "resample")
+    if isinstance(times, pd.PeriodIndex):
+        times = times.to_timestamp()
+    try:
+        means = pd.DataFrame(values, index=times).resample(rule).mean()
+    except (ValueError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"resample is {rule!r}, expected a pandas frequency such as 'D' or '15min' ({reason})"
+        ) from None
+    return means.index, means.to_numpy(), np.zeros(len(means), dtype=int)
+
+
+def _step_of(times: Any, asked: TimeOptions, where: str) -> Step:
+    try:
+        return Step.find(times) if asked.freq is None else Step.given(asked.freq, times)
+    except InputError as error:
+        raise InputError(f"{where}: {error}", "freq", "resample") from None
+
+
+def _on_grid(
+    times: Any, step: Step, values: Array, rows: Array, where: str, *, may_lack: bool
+) -> tuple[Any, Array, Array, int]:
+    """Return rows for every step of the axis, those missing as NaN, and how many these are; refused unless they may."""
+    missing = step.missing(times)
+    if not len(missing):
+        return times, values, rows, 0
+    if not may_lack:
+        count = f"{len(missing)} of its steps" if len(missing) > 1 else "a step"
+        first = time_text(missing[:1])[0]
+        raise InputError(
+            f"{where} lacks {count}, going by {step}: {'the first is ' if len(missing) > 1 else ''}{first}; put "
+            "them in with fill='linear' or fill='forward'",
+        )
+    places = step.places(times)
+    length = int(places[-1]) + 1
+    grid = np.full((length, values.shape[1]), np.nan)
+    grid[places] = values
+    numbered = np.zeros(length, dtype=int)
+    numbered[places] = rows
+    absent = np.setdiff1d(np.arange(length), places)
+    both = times.append(missing)
+    order = np.argsort(np.concatenate([places, absent]), kind="stable")
+    return both[order], grid, numbered, len(missing)
+
+
+def _filled(
+    source: str, values: Array, names: Sequence[str], fill: str | None, rows: Array, may_miss: int
+) -> tuple[Array, int]:
+    """Return values with the missing ones filled, and how many were; the first ``may_miss`` columns may keep theirs."""
     missing = np.isnan(values)
+    if not missing.any():
+        return values, 0
     if fill is not None:
-        import pandas as pd
-
         frame = pd.DataFrame(values)
         frame = frame.ffill() if fill == "forward" else frame.interpolate(method="linear", limit_area="inside")
         values = frame.to_numpy()
@@ -361,24 +403,24 @@ def _fill(source: str, values: Array, names: Sequence[str], fill: str | None, fi
         left[:, :may_miss] = False
     if left.any():
         row, column = (int(i) for i in np.argwhere(left)[0])
-        where = f"{source}: row {first_row + row}, column {names[column]!r} is missing"
+        where = f"{source}: row {rows[row]}, column {names[column]!r} is missing"
         if fill is None:
             count = int(missing.sum())
             raise InputError(
-                f"{where} ({count} missing value{'s' * (count > 1)} in all): set fill='forward' or "
-                "fill='linear', or remove the rows"
+                f"{where} ({count} missing value{'s' * (count > 1)} in all): set fill='forward' or fill='linear', or "
+                "remove the rows"
             )
         reason = "no value comes before it" if fill == "forward" else "it has no neighbours on both sides"
         raise InputError(f"{where} and fill={fill!r} cannot fill it: {reason}; remove the row")
-    return values
+    return values, int(missing.sum() - np.isnan(values).sum())
 
 
-def _require_no_gap(source: str, values: Array, names: Sequence[str], first_row: int) -> None:
+def _require_no_gap(source: str, values: Array, names: Sequence[str], rows: Array) -> None:
     missing = np.isnan(values)
     if missing.any():
         row, column = (int(i) for i in np.argwhere(missing)[0])
         raise InputError(
-            f"{source}: row {first_row + row}, column {names[column]!r} is missing: every step needs every input"
+            f"{source}: row {rows[row]}, column {names[column]!r} is missing: every step needs every input"
         )
 
 
@@ -387,15 +429,3 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def _date(text: str) -> Any:
-    import pandas as pd
-
-    try:
-        date = pd.Timestamp(text)
-    except ValueError:
-        return None
-    if date is pd.NaT:
-        return None
-    return (date.tz_convert("UTC").tz_localize(None) if date.tzinfo else date).to_datetime64()

@@ -46,7 +46,11 @@ class Scaling:
                     f"{len(values)} of the data: there is nothing to learn from it; leave it out, or train on more",
                     argument,
                 )
-        return cls(values.mean(axis=0), values.std(axis=0))
+        # In units of the largest value, so that no square leaves the range of float64.
+        size = np.abs(values).max(axis=0)
+        size = np.where(size > 0, size, 1.0)
+        mean = (values / size).mean(axis=0)
+        return cls(mean * size, (values / size - mean).std(axis=0) * size)
 
     def apply(self, values: Array) -> Array:
         """Return ``values (..., C)`` scaled."""

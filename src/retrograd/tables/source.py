@@ -51,21 +51,21 @@ class ReadOptions:
     """What is said of a file instead of being found in it; None: found.
 
     Attributes:
-        separator: between the fields of a text.
+        sep: the separator between the fields of a text.
         decimal: the sign before decimals.
         thousands: the sign between thousands.
         encoding: of a text.
         skip_rows: lines before the header.
-        missing: further texts that stand for a missing value.
+        na: further texts that stand for a missing value.
         sheet: of a workbook, by name.
     """
 
-    separator: str | None = None
+    sep: str | None = None
     decimal: str | None = None
     thousands: str | None = None
     encoding: str | None = None
     skip_rows: int = 0
-    missing: tuple[str, ...] = ()
+    na: tuple[str, ...] = ()
     sheet: str | None = None
 
 
@@ -123,7 +123,9 @@ def read_frame(
         except pd.errors.EmptyDataError:
             raise InputError(f"{source} is empty") from None
         except UnicodeError:
-            raise InputError(f"{source} is not text of one encoding: give encoding, such as 'cp1252'") from None
+            raise InputError(
+                f"{source} is not text of one encoding: give encoding, such as 'cp1252'", "encoding"
+            ) from None
         except MemoryError:
             raise InputError(f"{source} does not fit in memory: name fewer columns, or split it") from None
         except _DAMAGED as error:
@@ -177,13 +179,15 @@ def _read_workbook(path: Path, source: str, options: ReadOptions, names: Sequenc
     with book:
         sheets = [str(name) for name in book.sheet_names]
         if options.sheet is None and len(sheets) > 1:
-            raise InputError(f"{source} has {len(sheets)} sheets: give sheet, one of {', '.join(map(repr, sheets))}")
+            raise InputError(
+                f"{source} has {len(sheets)} sheets: give sheet, one of {', '.join(map(repr, sheets))}", "sheet"
+            )
         sheet = options.sheet or sheets[0]
         if sheet not in sheets:
             raise InputError(f"{source} has no sheet {sheet!r}: {near_names(sheet, sheets)}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # openpyxl's, of styles and extensions that hold no values
-            cells = book.parse(sheet, header=None, skiprows=options.skip_rows, na_values=list(options.missing))
+            cells = book.parse(sheet, header=None, skiprows=options.skip_rows, na_values=list(options.na))
     if not len(cells):
         raise InputError(f"{source} is empty")
     header = [str(name) if not pd.isna(name) else "" for name in cells.iloc[0]]
@@ -200,17 +204,17 @@ def _read_text(
 ) -> Frame:
     with _opened(path) as file:
         head = file.read(_HEAD)
-    separator = options.separator or ("\t" if ".tsv" in [s.lower() for s in path.suffixes] else None)
+    sep = options.sep or ("\t" if ".tsv" in [s.lower() for s in path.suffixes] else None)
     layout = find_layout(
         head,
         source,
-        separator=separator,
+        sep=sep,
         decimal=options.decimal,
         thousands=options.thousands,
         encoding=options.encoding,
         skip_rows=options.skip_rows,
     )
-    shape: dict[str, Any] = {"sep": layout.separator, "encoding": layout.encoding, "skip_blank_lines": False}
+    shape: dict[str, Any] = {"sep": layout.sep, "encoding": layout.encoding, "skip_blank_lines": False}
     first = pd.read_csv(
         io.BytesIO(head), header=None, nrows=1, skiprows=layout.skip_rows, dtype=str, keep_default_na=False, **shape
     )
@@ -230,7 +234,7 @@ def _read_text(
                 skiprows=layout.skip_rows + 1,
                 decimal=layout.decimal,
                 thousands=layout.thousands,
-                na_values=list(options.missing),
+                na_values=list(options.na),
                 skipinitialspace=True,
                 chunksize=_PIECE,
                 **shape,
@@ -334,7 +338,7 @@ def _wrong_width(path: Path, source: str, layout: Layout, width: int) -> str | N
         text = io.TextIOWrapper(file, encoding=layout.encoding, newline="")
         for _ in range(layout.skip_rows):
             text.readline()
-        rows = csv.reader(text, delimiter=layout.separator) if len(layout.separator) == 1 else None
+        rows = csv.reader(text, delimiter=layout.sep) if len(layout.sep) == 1 else None
         if rows is None:
             return None
         for row in rows:
@@ -342,7 +346,7 @@ def _wrong_width(path: Path, source: str, layout: Layout, width: int) -> str | N
             if len(filled) > width:
                 number = rows.line_num + layout.skip_rows
                 hint = ""
-                if layout.separator == "," and any(re.fullmatch(r"\s*[-+]?\d+", cell) for cell in row[width - 1 :]):
+                if layout.sep == "," and any(re.fullmatch(r"\s*[-+]?\d+", cell) for cell in row[width - 1 :]):
                     hint = "; decimals written with a comma need another sign between fields, or quotes"
                 return f"{source}: row {number} has {len(filled)} fields, the header {width}{hint}"
     return None

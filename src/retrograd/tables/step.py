@@ -68,7 +68,9 @@ class Step:
                 return step
         raise InputError(
             f"the times from {times[0]} to {times[-1]} follow no step that could be found: give freq, the step of the "
-            "axis, or bring the table to one (resample)"
+            "axis, or resample, which brings the table to one",
+            "freq",
+            "resample",
         )
 
     @classmethod
