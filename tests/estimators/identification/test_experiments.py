@@ -42,9 +42,47 @@ def test_experiments_lie_end_to_end() -> None:
         ([np.ones((3, 1)), np.ones((3, 2))], [np.ones(3), np.ones(3)], "experiment 1 has 2 inputs and 1 outputs"),
         (None, [], "Y is an empty list|there is nothing in it"),
         (None, np.ones((2, 2, 2)), r"Y has shape \(2, 2, 2\), expected \(steps, columns\)"),
-        (None, ["a", "b"], "Y cannot be read as numbers"),
+        (None, ["a", "b"], "Y holds text, expected real numbers"),
     ],
 )
 def test_what_cannot_be_used_is_named(U: object, Y: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_experiments(U, Y)
+
+
+_HOURS = pd.date_range("2024-01-01", periods=12, freq="h")
+
+
+def test_rows_that_are_missing_in_time_are_missing_outputs() -> None:
+    U, Y = pd.DataFrame({"u": np.arange(12.0)}, _HOURS), pd.Series(np.arange(12.0), _HOURS)
+    keep = np.r_[0:4, 7:12]
+    data = read_experiments(U, Y.iloc[keep])
+    assert data.observed[:, 0].tolist() == [step in keep for step in range(12)]
+    assert data.inputs[:, 0].tolist() == list(range(12))
+    assert data.as_given(data.outputs)[0][:, 0].tolist() == keep.tolist()
+    with pytest.raises(
+        InputError, match=r"U and Y lack 3 steps \(every hour\), the first at 2024-01-01 04:00:00: inputs"
+    ):
+        read_experiments(U.iloc[keep], Y.iloc[keep])
+
+
+def test_inputs_are_taken_by_time_and_name() -> None:
+    U = pd.DataFrame({"a": np.arange(12.0), "b": -np.arange(12.0)}, _HOURS)
+    Y = pd.Series(np.arange(3.0, 12.0), _HOURS[3:])
+    data = read_experiments([U, U[["b", "a"]]], [Y, Y])
+    assert data.inputs[:, 0].tolist() == [*range(3, 12)] * 2
+    with pytest.raises(InputError, match=r"U has no row at 2024-01-02 00:00:00, which Y has"):
+        read_experiments(U, Y.set_axis(Y.index + pd.Timedelta(days=1)))
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (_HOURS[::-1], r"Y has an index that does not increase: sort it"),
+        (_HOURS[[0, 0, *range(2, 12)]], r"Y has an index that does not increase"),
+        (np.sort(np.random.default_rng(0).random(12)), r"Y has an index without a step"),
+    ],
+)
+def test_times_that_are_no_axis_are_refused(index: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_experiments(None, pd.Series(np.arange(12.0), index))

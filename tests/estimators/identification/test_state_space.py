@@ -92,7 +92,17 @@ def test_pandas_in_pandas_out(data) -> None:
     assert simulated_outputs.columns.tolist() == ["level", "warmth"]
     assert simulated_outputs.index.equals(index)
     assert model.predict(U, Y, k=2).index.equals(index)
-    assert model.forecast(5, U[:5]).mean.columns.tolist() == ["level", "warmth"]
+    ahead = pd.DataFrame(u[200:205], pd.date_range(index[-1], periods=6, freq="h")[1:], ["flow", "heat"])
+    coming = model.forecast(5, ahead)
+    assert coming.mean.columns.tolist() == ["level", "warmth"]
+    assert coming.mean.index.equals(ahead.index)
+    assert list(coming.time) == list(ahead.index)
+    # By name and time: other columns are in other places, other rows are not read.
+    everything = pd.concat([U, ahead])[["heat", "flow"]]
+    pd.testing.assert_frame_equal(model.forecast(5, everything).mean, coming.mean)
+    pd.testing.assert_frame_equal(model.simulate(U[["heat", "flow"]]), simulated_outputs)
+    with pytest.raises(InputError, match=r"U_future has no row at 2024-01-09 08:00:00"):
+        model.forecast(5, U[:5])
 
 
 def test_several_experiments_share_a_system_not_a_start() -> None:
@@ -337,7 +347,7 @@ def test_what_is_asked_of_a_model_is_checked(innovations_model) -> None:
         m.simulate(np.ones((5, 2)), np.ones(2))
     with pytest.raises(InputError, match="U_future is None: give the 3 coming values of u1, u2"):
         m.forecast(3)
-    with pytest.raises(InputError, match="U_future has 2 steps, horizon is 3"):
+    with pytest.raises(InputError, match="U_future has 2 rows, expected the 3 steps that follow"):
         m.forecast(3, np.ones((2, 2)))
     with pytest.raises(InputError, match="level is 95"):
         m.forecast(3, np.ones((3, 2)), level=95)

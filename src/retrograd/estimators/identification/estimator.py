@@ -207,8 +207,8 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         data = found.read(U, Y)
         predicted = predict_ahead(found.started(data, x0), data, k)
         if are_several(Y):
-            return [found.like(y, part) for y, part in zip(Y, data.split(predicted), strict=True)]
-        return found.like(Y, predicted)
+            return [found.like(y, part) for y, part in zip(Y, data.as_given(predicted), strict=True)]
+        return found.like(Y, data.as_given(predicted)[0])
 
     def score(self, U: Any, Y: Any, sample_weight: Any = None) -> float:
         """Return R² of the free run (the initial state estimated from Y), averaged over outputs."""
@@ -238,16 +238,21 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
         Args:
             horizon: steps.
-            U_future: inputs of those steps, ``(horizon, m)``.
+            U_future: inputs of those steps, ``(horizon, m)``; of a table with times, the rows at these.
             U: inputs of other data to go on from.
             Y: their outputs.
             state: the state to go on from, ``(n,)``, where it is known (:meth:`state_after`).
             level: probability of the interval.
         """
         found = self._found()
+        axis = None
+        if Y is not None:
+            axis = found.read(U, Y).time_axis
+        elif state is None:
+            axis = found.axis
         if state is None:
             state = self.final_state_ if Y is None else self.state_after(U, Y)
-        return found.forecast(horizon, U_future, state, level)
+        return found.forecast(horizon, U_future, state, level, axis)
 
     def state_after(self, U: Any, Y: Any, x0: Any = None) -> Array:
         """Return the state at the first step after the data, ``(n,)`` (after the last experiment of a list).

@@ -12,14 +12,34 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from retrograd.errors import InputError
+from retrograd.tables.align import by_name, by_time
+from retrograd.tables.step import Step
+from retrograd.tables.time_axis import TimeAxis
+from retrograd.tables.values import as_numbers, column_names
 
-__all__ = ["Experiments", "are_several", "as_series", "read_experiments"]
+__all__ = ["Axis", "Experiments", "are_several", "axis_of", "read_experiments"]
 
 Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The times of one experiment.
+
+    Attributes:
+        times: an index of every step; rows that the data lacked are put in.
+        step: how it goes on.
+        given: places of the rows that the data had.
+    """
+
+    times: Any
+    step: Step
+    given: Array
 
 
 @dataclass(frozen=True)
@@ -33,6 +53,7 @@ class Experiments:
         lengths: steps of each experiment.
         input_names: the m inputs.
         output_names: the p outputs.
+        axes: the times of each experiment, None where its outputs have none.
     """
 
     inputs: Array
@@ -41,6 +62,7 @@ class Experiments:
     lengths: tuple[int, ...]
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
+    axes: tuple[Axis | None, ...] = ()
 
     @cached_property
     def starts(self) -> Array:
@@ -68,6 +90,17 @@ class Experiments:
         """Return packed ``(N, ...)`` values experiment by experiment."""
         return np.split(values, self.starts[1:])
 
+    def as_given(self, values: Array) -> list[Array]:
+        """Return packed ``(N, ...)`` values experiment by experiment, without rows that the data lacked."""
+        axes = self.axes or (None,) * len(self.lengths)
+        return [part if axis is None else part[axis.given] for part, axis in zip(self.split(values), axes, strict=True)]
+
+    @property
+    def time_axis(self) -> TimeAxis | None:
+        """The end of the last experiment's time axis; None where it has none."""
+        axis = self.axes[-1] if self.axes else None
+        return None if axis is None else TimeAxis("time", axis.times[-1], axis.step, axis.times[:0])
+
     def scaled(self, input_scale: Array, output_scale: Array) -> Experiments:
         """Return the same experiments in units of ``input_scale (m,)`` and ``output_scale (p,)``."""
         return Experiments(
@@ -92,12 +125,19 @@ class Experiments:
         )
 
 
-def read_experiments(U: Any, Y: Any) -> Experiments:
+def read_experiments(
+    U: Any, Y: Any, *, input_names: Sequence[str] | None = None, output_names: Sequence[str] | None = None
+) -> Experiments:
     """Check inputs and outputs of one or several experiments; pack copies of them.
+
+    Columns are taken by name and rows by time wherever there are names and times: inputs at the times of the outputs, a
+    step without a row as missing outputs.
 
     Args:
         U: ``(N, m)`` or ``(N,)`` array or pandas object, or a list of those; None for no inputs.
         Y: ``(N, p)`` or ``(N,)``, or a list of those; NaN where an output is missing.
+        input_names: the columns that U has to have; those of its first experiment by default.
+        output_names: the columns that Y has to have.
 
     Raises:
         InputError: the pieces do not fit each other, or hold what cannot be used.
@@ -121,43 +161,102 @@ def read_experiments(U: Any, Y: Any) -> Experiments:
     if not all_y:
         raise InputError("Y is an empty list, expected at least one experiment")
 
-    outputs: list[Array] = []
-    inputs: list[Array] = []
-    input_names: tuple[str, ...] = ()
-    output_names: tuple[str, ...] = ()
+    parts: list[_Experiment] = []
     for number, (u, y) in enumerate(zip(all_u, all_y, strict=True)):
-        label = f"[{number}]" if several else ""
-        y_values, y_names = as_series(f"Y{label}", y, "y")
-        if np.isinf(y_values).any():
-            raise InputError(f"Y{label} has infinite values: mark missing outputs as NaN")
-        u_values, u_names = (np.empty((len(y_values), 0)), ()) if u is None else as_series(f"U{label}", u, "u")
-        if len(u_values) != len(y_values):
-            raise InputError(f"U{label} has {len(u_values)} steps, Y{label} has {len(y_values)}: they must be equal")
-        if not np.isfinite(u_values).all():
-            row, column = np.argwhere(~np.isfinite(u_values))[0]
-            raise InputError(
-                f"U{label} is {u_values[row, column]} at step {row}, input {u_names[column]}: inputs must be known "
-                "(only outputs may be missing): fill it, or cut the experiment in two there"
-            )
-        if number and (u_values.shape[1], y_values.shape[1]) != (inputs[0].shape[1], outputs[0].shape[1]):
-            raise InputError(
-                f"experiment {number} has {u_values.shape[1]} inputs and {y_values.shape[1]} outputs, the first has "
-                f"{inputs[0].shape[1]} and {outputs[0].shape[1]}"
-            )
+        part = _read_one(u, y, f"[{number}]" if several else "", input_names, output_names)
         if number == 0:
-            input_names, output_names = u_names, y_names
-        inputs.append(u_values)
-        outputs.append(y_values)
-    y_packed = np.concatenate(outputs)
+            input_names, output_names = input_names or part.input_names, output_names or part.output_names
+        elif (part.inputs.shape[1], part.outputs.shape[1]) != (parts[0].inputs.shape[1], parts[0].outputs.shape[1]):
+            raise InputError(
+                f"experiment {number} has {part.inputs.shape[1]} inputs and {part.outputs.shape[1]} outputs, the first "
+                f"has {parts[0].inputs.shape[1]} and {parts[0].outputs.shape[1]}"
+            )
+        parts.append(part)
+    y_packed = np.concatenate([part.outputs for part in parts])
     observed = ~np.isnan(y_packed)
     return Experiments(
-        np.concatenate(inputs),
+        np.concatenate([part.inputs for part in parts]),
         np.where(observed, y_packed, 0.0),
         observed,
-        tuple(len(part) for part in outputs),
-        input_names,
-        output_names,
+        tuple(len(part.outputs) for part in parts),
+        tuple(input_names or ()),
+        tuple(output_names or ()),
+        tuple(part.axis for part in parts),
     )
+
+
+@dataclass(frozen=True)
+class _Experiment:
+    inputs: Array
+    outputs: Array
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    axis: Axis | None
+
+
+def _read_one(
+    u: Any, y: Any, label: str, input_names: Sequence[str] | None, output_names: Sequence[str] | None
+) -> _Experiment:
+    y = y if output_names is None else by_name(f"Y{label}", y, output_names)
+    outputs, y_names = _as_series(f"Y{label}", y, "y")
+    if np.isinf(outputs).any():
+        raise InputError(f"Y{label} has infinite values: mark missing outputs as NaN")
+    axis = axis_of(f"Y{label}", y)
+    if axis is not None and len(axis.times) > len(outputs):
+        filled = np.full((len(axis.times), outputs.shape[1]), np.nan)
+        filled[axis.given] = outputs
+        outputs = filled
+    if u is None:
+        return _Experiment(np.empty((len(outputs), 0)), outputs, (), y_names, axis)
+    u = u if input_names is None else by_name(f"U{label}", u, input_names)
+    if axis is not None and isinstance(u, (pd.DataFrame, pd.Series)) and u.index.equals(y.index):
+        _require_whole(axis, label)
+    u = by_time(f"U{label}", u, axis.times if axis is not None else getattr(y, "index", None), f"Y{label}")
+    inputs, u_names = _as_series(f"U{label}", u, "u")
+    if len(inputs) != len(outputs):
+        lacks = "" if axis is None or len(axis.given) == len(outputs) else ", with those of the steps that it lacks"
+        raise InputError(f"U{label} has {len(inputs)} steps, Y{label} has {len(outputs)}{lacks}: they must be equal")
+    if not np.isfinite(inputs).all():
+        row, column = np.argwhere(~np.isfinite(inputs))[0]
+        raise InputError(
+            f"U{label} is {inputs[row, column]} at step {row}, input {u_names[column]}: inputs must be known "
+            "(only outputs may be missing): fill it, or cut the experiment in two there"
+        )
+    return _Experiment(inputs, outputs, u_names, y_names, axis)
+
+
+def _require_whole(axis: Axis, label: str) -> None:
+    """Raise where rows are missing in time of inputs as of outputs."""
+    absent = np.setdiff1d(np.arange(len(axis.times)), axis.given)
+    if len(absent):
+        steps = f"{len(absent)} steps" if len(absent) > 1 else "a step"
+        raise InputError(
+            f"U{label} and Y{label} lack {steps} ({axis.step}), the first at {axis.times[absent[0]]}: inputs must be "
+            "known at every step; fill them, or give the parts between as a list of experiments"
+        )
+
+
+def axis_of(name: str, values: Any) -> Axis | None:
+    """Return the times of a table's rows; None where rows are numbered alone, or have labels that are no times.
+
+    Raises:
+        InputError: times do not increase, or follow no step.
+    """
+    index: Any = getattr(values, "index", None)
+    if not isinstance(values, (pd.DataFrame, pd.Series)) or isinstance(index, pd.RangeIndex) or len(index) < 3:
+        return None
+    dated = isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex))
+    if isinstance(index, pd.MultiIndex) or not (dated or index.dtype.kind in "iuf"):
+        return None
+    if not index.is_monotonic_increasing or not index.is_unique:
+        raise InputError(f"{name} has an index that does not increase: sort it, and leave one row a time")
+    try:
+        step = Step.find(index)
+        places = step.places(index)
+    except InputError as error:
+        raise InputError(f"{name} has an index without a step: {error}", *error.arguments) from None
+    missing = step.missing(index)
+    return Axis(index.append(missing).sort_values() if len(missing) else index, step, places)
 
 
 def are_several(values: Any) -> bool:
@@ -169,27 +268,16 @@ def are_several(values: Any) -> bool:
     return isinstance(values, (list, tuple)) and any(np.ndim(part) > 0 for part in values)
 
 
-def as_series(name: str, values: Any, letter: str) -> tuple[Array, tuple[str, ...]]:
-    """Return values as float64 ``(N, columns)``, a copy, and the columns' names.
-
-    >>> as_series("Y", [1, 2], "y")
-    (array([[1.], [2.]]), ('y1',))
-    """
-    names = None
-    if hasattr(values, "columns"):
-        names = tuple(str(column) for column in values.columns)
-    elif getattr(values, "name", None) is not None:
-        names = (str(values.name),)
-    try:
-        array = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} cannot be read as numbers: {error}") from None
+def _as_series(name: str, values: Any, letter: str) -> tuple[Array, tuple[str, ...]]:
+    """Return values as float64 ``(N, columns)``, a copy, and the columns' names."""
+    array = as_numbers(name, values)
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2:
         raise InputError(f"{name} has shape {array.shape}, expected (steps, columns), or a list of such experiments")
     if len(array) == 0 or (array.shape[1] == 0 and letter == "y"):
         raise InputError(f"{name} has shape {array.shape}: there is nothing in it")
+    names = column_names(values)
     if names is None or len(names) != array.shape[1]:
         names = tuple(f"{letter}{number + 1}" for number in range(array.shape[1]))
     return array, names

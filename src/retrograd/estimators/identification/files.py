@@ -8,6 +8,7 @@ import numpy as np
 
 from retrograd.estimators.identification.identified import Identified
 from retrograd.estimators.identification.system import System
+from retrograd.tables.time_axis import TimeAxis
 
 __all__ = ["from_parts", "parts_of"]
 
@@ -30,6 +31,7 @@ def parts_of(found: Identified) -> tuple[dict[str, Array], dict[str, Any]]:
         "converged": found.converged,
         "stop_reason": found.stop_reason,
         "order_criteria": [[order, *map(float, pair)] for order, pair in found.order_criteria.items()],
+        "axis": None if found.axis is None else found.axis.record(),
         "history": [[value, None if np.isnan(held_out) else held_out] for value, held_out in found.history],
     }
 
@@ -48,4 +50,5 @@ def from_parts(arrays: dict[str, Array], config: dict[str, Any], sample_time: fl
         converged=config["converged"],
         stop_reason=config["stop_reason"],
         sample_time=sample_time,
+        axis=None if config.get("axis") is None else TimeAxis.from_record(config["axis"]),
     )

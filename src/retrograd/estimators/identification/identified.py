@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from retrograd.errors import InputError, require_number, require_whole
 from retrograd.estimators.identification.analysis import fit_percent
@@ -13,6 +14,8 @@ from retrograd.estimators.identification.experiments import Experiments, are_sev
 from retrograd.estimators.identification.prediction_error import Criterion
 from retrograd.estimators.identification.sensitivity import initial_states
 from retrograd.estimators.identification.system import System, final_state, predict, predict_ahead
+from retrograd.tables.align import rows_ahead
+from retrograd.tables.time_axis import TimeAxis
 
 __all__ = ["Forecast", "Identified", "require_data"]
 
@@ -28,12 +31,14 @@ class Forecast:
         lower: lower end of the prediction interval.
         upper: its upper end.
         level: its probability.
+        time: the times of the steps, an index; None where the data had none.
     """
 
     mean: Any
     lower: Any
     upper: Any
     level: float
+    time: Any = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Identified:
         converged: whether the criterion stopped falling.
         stop_reason: why the refinement stopped, in words.
         sample_time: time from step to step, in the user's unit.
+        axis: the end of the last experiment's time axis; None where it had none.
     """
 
     system: System
@@ -65,6 +71,7 @@ class Identified:
     converged: bool
     stop_reason: str
     sample_time: float = 1.0
+    axis: TimeAxis | None = None
 
     @property
     def poles(self) -> Array:
@@ -79,12 +86,12 @@ class Identified:
         return np.linalg.eigvals(system.A - system.K @ system.C).astype(complex) if system.K.any() else None
 
     def read(self, U: Any, Y: Any) -> Experiments:
-        """Return data with as many inputs and outputs as the system has.
+        """Return data with the inputs and outputs of the system: by name in tables, by place in arrays.
 
         Raises:
             InputError: they have others.
         """
-        data = read_experiments(U, Y)
+        data = read_experiments(U, Y, input_names=self.input_names, output_names=self.output_names)
         for name, found, expected in (
             ("U", data.inputs.shape[1], len(self.input_names)),
             ("Y", data.outputs.shape[1], len(self.output_names)),
@@ -118,26 +125,28 @@ class Identified:
         if are_several(U):
             return [self.simulate(part, x0) for part in U]
         length = steps if U is None else len(U)
-        data = self.read(U, np.full((int(length or 0), len(self.output_names)), np.nan))
+        nothing: Any = np.full((int(length or 0), len(self.output_names)), np.nan)
+        if isinstance(U, (pd.DataFrame, pd.Series)):
+            nothing = pd.DataFrame(nothing, index=U.index, columns=list(self.output_names))
+        data = self.read(U, nothing)
         started = self.started(data, np.zeros(self.system.order) if x0 is None else x0)
         return self.like(U, predict(started.free_running(), data)[1])
 
-    def forecast(self, horizon: int, U_future: Any, state: Any, level: float) -> Forecast:
-        """Go on from a state; see :meth:`retrograd.estimators.StateSpace.forecast`."""
+    def forecast(self, horizon: int, U_future: Any, state: Any, level: float, axis: TimeAxis | None = None) -> Forecast:
+        """Go on from a state at the end of ``axis``; see :meth:`retrograd.estimators.StateSpace.forecast`."""
         from scipy.stats import norm
 
         horizon = require_whole("horizon", horizon)
         level = require_number("level", level, above=0, below=1)
+        time = None if axis is None else axis.ahead(horizon)
         if U_future is None:
             if self.input_names:
                 raise InputError(f"U_future is None: give the {horizon} coming values of {', '.join(self.input_names)}")
             mean = self.simulate(None, state, steps=horizon)
         else:
-            if len(U_future) < horizon:
-                raise InputError(f"U_future has {len(U_future)} steps, horizon is {horizon}")
-            mean = self.simulate(U_future[:horizon], state)
+            mean = self.simulate(rows_ahead("U_future", U_future, time, horizon), state)
         spread = norm.ppf(0.5 + level / 2) * np.sqrt(self.forecast_variance(horizon))
-        return Forecast(mean, mean - spread, mean + spread, level)
+        return Forecast(mean, mean - spread, mean + spread, level, time)
 
     def forecast_variance(self, horizon: int) -> Array:
         """Return the variance of each output's forecast error, 1 to ``horizon`` steps ahead: ``(horizon, p)``."""
@@ -173,8 +182,6 @@ class Identified:
         """Return ``values (N, p)`` as the caller's kind: a DataFrame with the index of ``given`` where it has one."""
         if not hasattr(given, "index") or isinstance(given, (list, tuple)):
             return values
-        import pandas as pd
-
         return pd.DataFrame(values, index=given.index[: len(values)], columns=list(self.output_names))
 
 

@@ -100,6 +100,7 @@ def _identify(data: Experiments, settings: Settings) -> Identified:
         converged=fit.converged,
         stop_reason=fit.reason,
         sample_time=settings.sample_time,
+        axis=data.time_axis,
     )
 
 
