@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from retrograd.cli.options import Reading, reads_tables
 from retrograd.cli.run_folder import require_new_file, write_new
 from retrograd.errors import InputError
 from retrograd.tables.read import Table, read_table
+from retrograd.tables.time_axis import drawn_times
 
 if TYPE_CHECKING:
     from retrograd.estimators.identification.estimator import StateSpace
@@ -24,7 +26,9 @@ Array = np.ndarray[Any, Any]
 PICTURES = (".png", ".svg", ".pdf")
 
 
+@reads_tables
 def compare(
+    reading: Reading,
     arguments: Annotated[
         list[str], typer.Argument(metavar="DIR... DATA", help="Run folders of state-space fits, then one table.")
     ],
@@ -52,7 +56,7 @@ def compare(
             raise InputError(f"--out {out} is no page and no picture: expected .html, .png, .svg or .pdf")
     *folders, source = arguments
     models = {name: _load(name) for name in folders}
-    table = _read(source, list(models.values()), time)
+    table = _read(source, list(models.values()), time, reading)
     part = _rows(rows, table.steps)
     judged = [_judge(name, model, table, part, ahead) for name, model in models.items()]
     _show(source, judged, ahead)
@@ -82,14 +86,22 @@ def _load(name: str) -> StateSpace:
     return StateSpace.load(name)
 
 
-def _read(source: str, models: list[StateSpace], time: str | None) -> Table:
+def _read(source: str, models: list[StateSpace], time: str | None, reading: Reading) -> Table:
     """Read every column that a model asks for."""
     outputs = list(dict.fromkeys(name for model in models for name in model.output_names_))
     inputs = list(dict.fromkeys(name for model in models for name in model.input_names_))
     for name in outputs:
         if name in inputs:
             raise InputError(f"{name!r} is an output of one model and an input of another: compare them one by one")
-    return read_table(source, targets=outputs, inputs=inputs, time=time, missing_targets=True)
+    return read_table(
+        source,
+        targets=outputs,
+        inputs=inputs,
+        time=time,
+        missing_targets=True,
+        axis=reading.axis,
+        file=reading.file,
+    )
 
 
 def _judge(name: str, model: StateSpace, table: Table, part: slice, ahead: int) -> _Judged:
@@ -156,7 +168,7 @@ def _write_page(out: Path, source: str, table: Table, part: slice, judged: list[
         title=f"{', '.join(one.name for one in judged)} against {Path(source).stem}",
         output_names=table.target_names,
         time_label=table.time_label,
-        time=table.time[part],
+        time=drawn_times(table.time[part]),
         observed=table.targets[part],
         model_names=[one.name for one in judged],
         free_runs=[of_all(one, one.free_run) for one in judged],

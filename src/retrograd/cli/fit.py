@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from retrograd.cli.options import Reading, names_of, reads_tables
 from retrograd.cli.run_folder import require_new
 from retrograd.errors import InputError, require_choice
-from retrograd.tables.read import Table, read_table, split_index
+from retrograd.tables import Table, read_table, split_index
+from retrograd.tables.source import columns_of
 
 __all__ = ["fit"]
 
@@ -23,9 +25,13 @@ OWN = {
 }  # fmt: skip
 
 
+@reads_tables
 def fit(
     context: typer.Context,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A .csv or .parquet table, or `sunspots`, `hair_dryer`.")],
+    reading: Reading,
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A .csv, .parquet or .xlsx table, or `sunspots`, `hair_dryer`.")
+    ],
     target: Annotated[list[str], typer.Option("--target", help="Column to predict; several: repeat, or a,b.")],
     inputs: Annotated[
         list[str] | None, typer.Option("--inputs", help="Exogenous columns, known ahead; several: repeat, or a,b.")
@@ -80,13 +86,16 @@ def fit(
     """
     require_choice("--model", model, tuple(OWN))
     _refuse_options_of_others(context, model)
+    columns = columns_of(file, reading.file)
     table = read_table(
         file,
-        targets=_names(target),
-        inputs=_names(inputs or []),
+        targets=names_of(target, columns),
+        inputs=names_of(inputs or [], columns),
         time=time,
         fill=fill,
         missing_targets=model == "state-space",
+        axis=reading.axis,
+        file=reading.file,
     )
     start = split_index(table, test)
     steps = _horizon(horizon, table)
@@ -144,10 +153,6 @@ def _refuse_options_of_others(context: typer.Context, model: str) -> None:
                         "has no such epochs: leave it out, or take --model recurrent"
                     )
                 raise InputError(f"{option} belongs to --model {other}, not to {model}: leave it out")
-
-
-def _names(given: list[str]) -> list[str]:
-    return [name.strip() for text in given for name in text.split(",")]
 
 
 def _horizon(horizon: int | None, table: Table) -> int:

@@ -23,6 +23,7 @@ from retrograd.insight import Sweep, analyse
 from retrograd.norms import norm
 from retrograd.report.live import LiveView, Training, summary_writer
 from retrograd.tables.read import Table
+from retrograd.tables.time_axis import drawn_times
 
 __all__ = ["fit_recurrent"]
 
@@ -168,7 +169,7 @@ def _results(model: Recurrent, table: Table, start: int, horizon: int, title: st
                 {"epoch": epoch.number, "loss": epoch.loss, "gradient_norm": epoch.gradient_norm}
                 for epoch in model.history_
             ],
-            "delta_time": table.time[: len(delta_norm)],
+            "delta_time": drawn_times(table.time[: len(delta_norm)]),
             "delta_norm": delta_norm,
             "eigenvalues": eigenvalues,
             "closed_loop_eigenvalues": closed,

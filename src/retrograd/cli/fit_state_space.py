@@ -25,6 +25,7 @@ from retrograd.insight import Sweep, analyse
 from retrograd.report import SystemReport, plural
 from retrograd.report.summary_tables import summary_tables
 from retrograd.tables.read import Table
+from retrograd.tables.time_axis import drawn_times
 
 __all__ = ["fit_state_space"]
 
@@ -75,7 +76,7 @@ def fit_state_space(
     flowing = {
         "analysis": analysis,
         # h_t is the state before step t + 1: the first one is the initial state.
-        "delta_time": table.time[1:start],
+        "delta_time": drawn_times(table.time[1:start]),
         "delta_norm": analysis.flow.delta_norm,
         "trained_on": ("the one-step error" if model.K_.any() else "the free run's error")
         + " over the training part, weighed by its covariance",
@@ -164,23 +165,19 @@ def _forecast(model: StateSpace, table: Table, horizon: int, state: Array) -> tu
     if horizon == 0:
         nothing = np.empty((0, len(table.target_names)))
         return nothing, nothing, nothing
-    coming = model.forecast(horizon, table.inputs[table.steps :] if table.input_names else None, state=state)
+    future = table.inputs[table.steps : table.steps + horizon]
+    coming = model.forecast(horizon, future if table.input_names else None, state=state)
     return coming.mean, coming.lower, coming.upper
 
 
 def _sample_time(table: Table) -> tuple[float, str]:
-    """Return the time from step to step and its unit: 1 step where the axis is not regular."""
-    time = table.time[: table.steps]
-    if table.time_label == "step" or len(time) < 2:
+    """Return the time from step to step and its unit: 1 step where no clock counts it, as of months."""
+    step = table.step
+    if table.time_label == "step" or step.kind not in ("number", "day", "elapsed"):
         return 1.0, "step"
-    if time.dtype.kind == "M":
-        gaps = np.diff(time).astype("timedelta64[ns]").astype(np.float64)
-        if gaps.min() != gaps.max():
-            return 1.0, "step"
-        # In the largest unit that a step is at least one of.
-        size, unit = max((item for item in UNITS.items() if item[0] <= gaps[0]), default=(1e9, "s"))
-        return float(gaps[0] / size), unit
-    gaps = np.diff(time.astype(np.float64))
-    if gaps.max() - gaps.min() > 1e-6 * abs(gaps.mean()):
-        return 1.0, "step"
-    return float(gaps.mean()), f"unit of {table.time_label}"
+    if step.kind == "number":
+        return float(step.size), f"unit of {table.time_label}"
+    nanoseconds = step.size * (86_400e9 if step.kind == "day" else 1)
+    # In the largest unit that a step is at least one of.
+    size, unit = max((item for item in UNITS.items() if item[0] <= nanoseconds), default=(1e9, "s"))
+    return float(nanoseconds / size), unit

@@ -8,17 +8,20 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from retrograd.cli.options import Reading, reads_tables
 from retrograd.cli.results import csv, forecast_columns
 from retrograd.cli.run_folder import Run, read_run, require_new_file, write_new
 from retrograd.errors import InputError
-from retrograd.tables.read import read_inputs
+from retrograd.tables import read_inputs
 
 __all__ = ["forecast"]
 
 Array = np.ndarray[Any, Any]
 
 
+@reads_tables
 def forecast(
+    reading: Reading,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder that `retrograd fit` wrote.")],
     horizon: Annotated[
         int | None,
@@ -41,7 +44,9 @@ def forecast(
     if inputs_file is not None:
         if not run.inputs:
             raise InputError(f"--inputs-file: the model in {folder} has no exogenous inputs")
-        inputs = read_inputs(inputs_file, run.inputs)
+        time = None if run.axis.label == "step" else run.axis.label
+        given = read_inputs(inputs_file, run.inputs, time=time, axis=reading.axis, file=reading.file)
+        inputs = given.ahead(run.axis, horizon, inputs_file)
     if horizon is None:
         horizon = len(inputs) if inputs_file is not None else run.horizon
         if horizon == 0 and run.inputs and inputs_file is None:

@@ -14,64 +14,15 @@ import numpy as np
 from retrograd.errors import InputError
 from retrograd.estimators.evaluation import compare
 from retrograd.files import write_whole
-from retrograd.tables.read import Table, future_times, time_text
+from retrograd.tables.read import Table
+from retrograd.tables.time_axis import drawn_times, time_text
 
 if TYPE_CHECKING:
     from retrograd.insight import Analysis
 
-__all__ = ["Results", "TimeAxis", "csv", "forecast_columns", "gradient_note", "write_results"]
+__all__ = ["Results", "csv", "forecast_columns", "gradient_note", "write_results"]
 
 Array = np.ndarray[Any, Any]
-
-# As many last times as it takes to see the frequency of a calendar.
-RECENT = 64
-
-
-@dataclass(frozen=True)
-class TimeAxis:
-    """The end of a time axis, and how it goes on.
-
-    Attributes:
-        label: its name.
-        recent: the last observed times, at most :data:`RECENT`.
-        known: times given beyond them, with the inputs of those steps.
-    """
-
-    label: str
-    recent: Array
-    known: Array
-
-    @classmethod
-    def of(cls, table: Table) -> TimeAxis:
-        """Return the end of a table's axis."""
-        observed = table.time[: table.steps]
-        return cls(table.time_label, observed[-RECENT:], table.time[table.steps :])
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> TimeAxis:
-        """Return what :meth:`config` described."""
-        dtype = np.dtype(config["dtype"])
-        return cls(config["label"], np.array(config["recent"], dtype), np.array(config["known"], dtype))
-
-    def config(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
-
-        def plain(times: Array) -> list[Any]:
-            return list(np.datetime_as_string(times) if times.dtype.kind == "M" else times.tolist())
-
-        return {
-            "label": self.label,
-            "dtype": str(self.recent.dtype),
-            "recent": plain(self.recent),
-            "known": plain(self.known),
-        }
-
-    def ahead(self, steps: int) -> Array:
-        """Return the next ``steps`` times: the known ones, then as the axis went before."""
-        more = steps - len(self.known)
-        if more <= 0:
-            return self.known[:steps]
-        return np.concatenate([self.known, future_times(np.concatenate([self.recent, self.known]), more)])
 
 
 @dataclass(frozen=True)
@@ -120,7 +71,7 @@ def gradient_note(analysis: Analysis) -> tuple[str, ...]:
     return (f"The gradient through time: {', '.join(kinds)}; the report says where, and what to do.",)
 
 
-def csv(label: str, times: Array, columns: dict[str, Array]) -> bytes:
+def csv(label: str, times: Any, columns: dict[str, Array]) -> bytes:
     r"""Return a table as CSV: full precision, empty where NaN.
 
     >>> csv("year", np.array([2009, 2010]), {"sunspots": np.array([np.nan, 0.1])})
@@ -157,7 +108,7 @@ def write_results(out: Path, results: Results) -> None:
     table, names = results.table, results.table.target_names
     one_step, free_run = results.one_step, results.free_run
     metrics = compare(names, table.targets, one_step, free_run, results.start)
-    ahead = TimeAxis.of(table).ahead(results.horizon)
+    ahead = table.axis.ahead(results.horizon)
     predictions = {
         f"{name}{suffix}": values[:, column]
         for column, name in enumerate(names)
@@ -178,7 +129,7 @@ def write_results(out: Path, results: Results) -> None:
     _show(out, results, metrics)
 
 
-def _write_report(path: Path, results: Results, ahead: Array, metrics: dict[str, dict[str, float]]) -> None:
+def _write_report(path: Path, results: Results, ahead: Any, metrics: dict[str, dict[str, float]]) -> None:
     from retrograd.report import RunReport, write_report
 
     def finite(values: Array) -> Array:
@@ -190,12 +141,12 @@ def _write_report(path: Path, results: Results, ahead: Array, metrics: dict[str,
         title=results.title,
         target_names=table.target_names,
         time_label=table.time_label,
-        time=table.time[: table.steps],
+        time=drawn_times(table.time[: table.steps]),
         observed=table.targets,
         one_step=finite(results.one_step),
         free_run=finite(results.free_run),
         test_start=results.start,
-        forecast_time=ahead,
+        forecast_time=drawn_times(ahead),
         forecast=finite(results.forecast),
         forecast_lower=results.lower,
         forecast_upper=results.upper,
@@ -227,6 +178,16 @@ def _without_nan(metrics: dict[str, dict[str, float]]) -> dict[str, dict[str, fl
     }
 
 
+def _how_read(table: Table) -> list[str]:
+    """Return lines on what the table had that not every table has."""
+    lines = [f"The file was read with {table.layout}."] if table.layout else []
+    if table.absent:
+        lines.append(f"{table.absent} steps had no row ({table.step}): they count as missing.")
+    if table.filled:
+        lines.append(f"{table.filled} missing values were filled.")
+    return lines
+
+
 def _show(out: Path, results: Results, metrics: dict[str, dict[str, float]]) -> None:
     from rich.console import Console
     from rich.markup import escape
@@ -240,8 +201,8 @@ def _show(out: Path, results: Results, metrics: dict[str, dict[str, float]]) -> 
     for row, values in metrics.items():
         grid.add_row(escape(row), *(f"{value:.4g}" for value in values.values()))
     console.print(grid)
-    if results.table.filled:
-        console.print(f"{results.table.filled} missing values were filled.")
+    for line in _how_read(results.table):
+        console.print(escape(line), soft_wrap=True, highlight=False)
     for note in results.notes:
         console.print(escape(note), soft_wrap=True, highlight=False)
     first, last = time_text(results.table.time[[0, results.table.steps - 1]])
@@ -249,7 +210,7 @@ def _show(out: Path, results: Results, metrics: dict[str, dict[str, float]]) -> 
     if results.horizon == 0 and results.table.input_names:
         forecast = "none: the inputs are not known beyond the data (retrograd forecast takes --inputs-file)"
     for label, text in (
-        ("Data", f"{escape(results.table.source)}, {results.table.time_label} {first} to {last}"),
+        ("Data", f"{escape(results.table.source)}, {results.table.time_label} {first} to {last}, {results.table.step}"),
         ("Forecast", forecast),
         ("Report", escape(str(out / "report.html"))),
     ):

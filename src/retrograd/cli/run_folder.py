@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from retrograd.cli.results import TimeAxis
 from retrograd.errors import InputError
 from retrograd.estimators.model_files import read_model, unreadable, write_model
 from retrograd.files import write_whole
 from retrograd.tables.read import Table
+from retrograd.tables.time_axis import TimeAxis
 
 __all__ = [
     "CHECKPOINT_FILE",
@@ -72,7 +72,7 @@ def write_run(
     A checkpoint in the folder is that of the run replaced, where the new one is no training.
     """
     run = {
-        "time": TimeAxis.of(table).config(),
+        "time": table.axis.record(),
         "horizon": horizon,
         "targets": table.target_names,
         "inputs": table.input_names,
@@ -104,7 +104,7 @@ def read_run(folder: Path, kinds: Collection[str] = tuple(KINDS)) -> Run:
         return Run(
             model,
             saved.kind,
-            TimeAxis.from_config(run["time"]),
+            TimeAxis.from_record(run["time"]),
             run["horizon"],
             run["targets"],
             run["inputs"],

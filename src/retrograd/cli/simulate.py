@@ -8,15 +8,18 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from retrograd.cli.options import Reading, reads_tables
 from retrograd.cli.results import csv, forecast_columns
 from retrograd.cli.run_folder import read_run, require_new_file, write_new
 from retrograd.errors import InputError, require_choice
-from retrograd.tables.read import read_inputs
+from retrograd.tables import read_inputs
 
 __all__ = ["simulate"]
 
 
+@reads_tables
 def simulate(
+    reading: Reading,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder of `retrograd fit --model state-space`.")],
     inputs_file: Annotated[
         str | None, typer.Argument(metavar="[FILE]", help="Table with the run's input columns; none without inputs.")
@@ -42,7 +45,9 @@ def simulate(
         raise InputError(f"the system in {folder} has no inputs: give --steps, and no FILE")
     if steps is not None and steps < 1:
         raise InputError(f"--steps is {steps}, expected at least 1")
-    inputs = None if inputs_file is None else read_inputs(inputs_file, list(model.input_names_))
+    inputs = None
+    if inputs_file is not None:
+        inputs = read_inputs(inputs_file, list(model.input_names_), axis=reading.axis, file=reading.file).values
     if inputs is not None and steps is not None:
         if steps > len(inputs):
             raise InputError(f"--steps is {steps}, {inputs_file} has {len(inputs)} rows")

@@ -29,6 +29,7 @@ from retrograd.pictures.svg import svg
 from retrograd.pictures.training import curves, gradient_norms
 from retrograd.report.page import render
 from retrograd.tables.read import Table
+from retrograd.tables.time_axis import drawn_times
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,7 +89,9 @@ class Training:
         if start < steps:
             free = model.free_run(table.targets, table.inputs, start)[shown]
             lines.append(Line("free run", free, VERMILLION, 2.0, (6, 3)))
-        figure, notes = series(table.time[:steps][shown], table.time_label, names, lines, start - shown.start)
+        figure, notes = series(
+            drawn_times(table.time[:steps][shown]), table.time_label, names, lines, start - shown.start
+        )
         reading = (
             "The free run is told nothing of the shaded, held-out end." if start < steps else "Nothing is held out."
         )
@@ -101,7 +104,8 @@ class Training:
     def _gradient(self, model: Network) -> Part:
         x, y = model.series(self.table.targets[: self.start], self.table.inputs[: self.start])
         delta = norm(loss_and_gradients(model.weights, x, y, self.closed_loop)[2]).cpu().numpy()
-        figure, notes = gradient_norms(self.table.time[: len(delta)], delta, self.table.time_label, "‖∂L/∂h_t‖, scaled")
+        time = drawn_times(self.table.time[: len(delta)])
+        figure, notes = gradient_norms(time, delta, self.table.time_label, "‖∂L/∂h_t‖, scaled")
         reading = "From the last training step (right) back to the first: a fall to the left is a vanishing gradient."
         return Part("gradient", "How the gradient flows back through time", figure, " ".join((reading, *notes)))
 

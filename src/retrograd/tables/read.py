@@ -15,7 +15,8 @@ import pandas as pd
 
 from retrograd.errors import InputError, require_choice
 from retrograd.tables.dates import read_times
-from retrograd.tables.source import ReadOptions, read_frame
+from retrograd.tables.rows import FILLS, TimeOptions, filled_in, in_order, on_grid, require_no_gap, step_of
+from retrograd.tables.source import ReadOptions, columns_of, read_frame
 from retrograd.tables.step import Step
 from retrograd.tables.time_axis import TimeAxis, time_of, time_text
 from retrograd.tables.values import as_numbers
@@ -24,28 +25,8 @@ __all__ = ["Inputs", "Table", "TimeOptions", "read_inputs", "read_table", "split
 
 Array = np.ndarray[Any, Any]
 
-FILLS = ("forward", "linear")
 # Fewer rows than this cannot be split into something to learn from and something to predict.
 FEWEST_ROWS = 3
-
-
-@dataclass(frozen=True)
-class TimeOptions:
-    """What is said of the time axis instead of being found in it.
-
-    Attributes:
-        date_format: how times are written, as ``strptime`` has it; ``"number"`` keeps whole numbers.
-        dayfirst: whether 01/02/2024 is the first of February.
-        freq: the step, a number or a pandas frequency.
-        sort: put rows in order of time.
-        resample: a pandas frequency: the mean of the rows of each of its periods.
-    """
-
-    date_format: str | None = None
-    dayfirst: bool | None = None
-    freq: str | None = None
-    sort: bool = False
-    resample: str | None = None
 
 
 @dataclass(frozen=True)
@@ -185,17 +166,17 @@ def read_table(
     else:
         where = f"{source}: column {time!r}"
         times = read_times(frame.columns[time], where, rows, date_format=asked.date_format, dayfirst=asked.dayfirst)
-        times, values, rows = _in_order(times, values, rows, where, asked)
-        step = _step_of(times, asked, where)
+        times, values, rows = in_order(times, values, rows, where, asked)
+        step = step_of(times, asked, where)
         # Only a target may be missing, and only where the model takes it so.
         may_lack = fill is not None or (missing_targets and not inputs)
-        times, values, rows, absent = _on_grid(times, step, values, rows, where, may_lack=may_lack)
+        times, values, rows, absent = on_grid(times, step, values, rows, where, may_lack=may_lack)
     outputs = len(targets)
     steps = _last_target(values, outputs) if inputs else len(values)
     if steps < FEWEST_ROWS:
         raise InputError(f"{source} has {steps} rows with a target, expected at least {FEWEST_ROWS}")
-    known, filled = _filled(source, values[:steps], both, fill, rows, outputs if missing_targets else 0)
-    _require_no_gap(source, values[steps:, outputs:], inputs, rows[steps:])
+    known, filled = filled_in(source, values[:steps], both, fill, rows, outputs if missing_targets else 0)
+    require_no_gap(source, values[steps:, outputs:], inputs, rows[steps:])
     return Table(
         source,
         "step" if time is None else time,
@@ -232,8 +213,7 @@ def read_inputs(
         InputError: the file, a column or a value cannot be used.
     """
     asked = axis or TimeOptions()
-    frame = read_frame(source, file)
-    has_time = time is not None and time in frame.columns.columns
+    has_time = time is not None and time in columns_of(source, file)
     frame = read_frame(source, file, names=[*names, *([time] if has_time and time else [])])
     rows = np.arange(frame.first_row, frame.first_row + len(frame.columns))
     values = _numbers(source, frame.columns, names, rows)
@@ -241,8 +221,8 @@ def read_inputs(
     if has_time:
         where = f"{source}: column {time!r}"
         times = read_times(frame.columns[time], where, rows, date_format=asked.date_format, dayfirst=asked.dayfirst)
-        times, values, rows = _in_order(times, values, rows, where, asked)
-    _require_no_gap(source, values, names, rows)
+        times, values, rows = in_order(times, values, rows, where, asked)
+    require_no_gap(source, values, names, rows)
     return Inputs(values, times)
 
 
@@ -313,115 +293,6 @@ def _numbers(source: str, frame: pd.DataFrame, names: Sequence[str], rows: Array
             row = rows[int(infinite.argmax())]
             raise InputError(f"{source}: row {row}, column {name!r} is infinite, expected a finite number")
     return values
-
-
-def _in_order(times: Any, values: Array, rows: Array, where: str, asked: TimeOptions) -> tuple[Any, Array, Array]:
-    """Return rows in order of time: as they are, sorted or resampled where that is asked for; else refused."""
-    if asked.sort or asked.resample is not None:
-        order = np.argsort(times, kind="stable")
-        times, values, rows = times[order], values[order], rows[order]
-    if asked.resample is not None:
-        return _resampled(times, values, where, asked.resample)
-    late = np.asarray(times[1:] <= times[:-1])
-    if late.any():
-        place = int(late.argmax()) + 1
-        before, here = time_text(times[[place - 1, place]])
-        if before == here:
-            raise InputError(
-                f"{where} has {here} twice, in rows {rows[place - 1]} and {rows[place]}: leave one row a time, or "
-                "resample",
-                "resample",
-            )
-        raise InputError(
-            f"{where} does not increase: row {rows[place]} has {here} after {before}; sort puts the rows in order",
-            "sort",
-        )
-    return times, values, rows
-
-
-def _resampled(times: Any, values: Array, where: str, rule: str) -> tuple[Any, Array, Array]:
-    if not isinstance(times, (pd.DatetimeIndex, pd.PeriodIndex)):
-        raise InputError(f"{where} holds numbers: resample is of dates", "resample")
-    if isinstance(times, pd.PeriodIndex):
-        times = times.to_timestamp()
-    try:
-        means = pd.DataFrame(values, index=times).resample(rule).mean()
-    except (ValueError, TypeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(
-            f"resample is {rule!r}, expected a pandas frequency such as 'D' or '15min' ({reason})"
-        ) from None
-    return means.index, means.to_numpy(), np.zeros(len(means), dtype=int)
-
-
-def _step_of(times: Any, asked: TimeOptions, where: str) -> Step:
-    try:
-        return Step.find(times) if asked.freq is None else Step.given(asked.freq, times)
-    except InputError as error:
-        raise InputError(f"{where}: {error}", "freq", "resample") from None
-
-
-def _on_grid(
-    times: Any, step: Step, values: Array, rows: Array, where: str, *, may_lack: bool
-) -> tuple[Any, Array, Array, int]:
-    """Return rows for every step of the axis, those missing as NaN, and how many these are; refused unless they may."""
-    missing = step.missing(times)
-    if not len(missing):
-        return times, values, rows, 0
-    if not may_lack:
-        count = f"{len(missing)} of its steps" if len(missing) > 1 else "a step"
-        first = time_text(missing[:1])[0]
-        raise InputError(
-            f"{where} lacks {count}, going by {step}: {'the first is ' if len(missing) > 1 else ''}{first}; put "
-            "them in with fill='linear' or fill='forward'",
-        )
-    places = step.places(times)
-    length = int(places[-1]) + 1
-    grid = np.full((length, values.shape[1]), np.nan)
-    grid[places] = values
-    numbered = np.zeros(length, dtype=int)
-    numbered[places] = rows
-    absent = np.setdiff1d(np.arange(length), places)
-    both = times.append(missing)
-    order = np.argsort(np.concatenate([places, absent]), kind="stable")
-    return both[order], grid, numbered, len(missing)
-
-
-def _filled(
-    source: str, values: Array, names: Sequence[str], fill: str | None, rows: Array, may_miss: int
-) -> tuple[Array, int]:
-    """Return values with the missing ones filled, and how many were; the first ``may_miss`` columns may keep theirs."""
-    missing = np.isnan(values)
-    if not missing.any():
-        return values, 0
-    if fill is not None:
-        frame = pd.DataFrame(values)
-        frame = frame.ffill() if fill == "forward" else frame.interpolate(method="linear", limit_area="inside")
-        values = frame.to_numpy()
-    left = np.isnan(values)
-    if fill is None:
-        left[:, :may_miss] = False
-    if left.any():
-        row, column = (int(i) for i in np.argwhere(left)[0])
-        where = f"{source}: row {rows[row]}, column {names[column]!r} is missing"
-        if fill is None:
-            count = int(missing.sum())
-            raise InputError(
-                f"{where} ({count} missing value{'s' * (count > 1)} in all): set fill='forward' or fill='linear', or "
-                "remove the rows"
-            )
-        reason = "no value comes before it" if fill == "forward" else "it has no neighbours on both sides"
-        raise InputError(f"{where} and fill={fill!r} cannot fill it: {reason}; remove the row")
-    return values, int(missing.sum() - np.isnan(values).sum())
-
-
-def _require_no_gap(source: str, values: Array, names: Sequence[str], rows: Array) -> None:
-    missing = np.isnan(values)
-    if missing.any():
-        row, column = (int(i) for i in np.argwhere(missing)[0])
-        raise InputError(
-            f"{source}: row {rows[row]}, column {names[column]!r} is missing: every step needs every input"
-        )
 
 
 def _number(text: str) -> float | None:

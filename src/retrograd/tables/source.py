@@ -15,8 +15,8 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -27,7 +27,7 @@ import pandas as pd
 from retrograd.errors import InputError, near_names
 from retrograd.tables.delimited import Layout, find_layout
 
-__all__ = ["SHIPPED", "Frame", "ReadOptions", "read_frame"]
+__all__ = ["SHIPPED", "Frame", "ReadOptions", "columns_of", "read_frame"]
 
 SHIPPED = {"sunspots": "sunspots.csv", "hair_dryer": "hair_dryer.csv"}
 
@@ -107,25 +107,52 @@ def read_frame(
         (309, 2)
     """
     options = options or ReadOptions()
+    with _table_file(source) as (path, kind):
+        if kind == ".parquet":
+            return _read_parquet(path, source, names)
+        if kind == ".xlsx":
+            return _read_workbook(path, source, options, names)
+        return _read_text(path, source, options, names, progress)
+
+
+def columns_of(source: str, options: ReadOptions | None = None) -> list[str]:
+    """Return the names of a table's columns, without reading its rows.
+
+    Raises:
+        InputError: as :func:`read_frame`.
+
+    Examples:
+        >>> columns_of("sunspots")
+        ['year', 'sunspots']
+    """
+    options = options or ReadOptions()
+    with _table_file(source) as (path, kind):
+        if kind == ".parquet":
+            import pyarrow.parquet
+
+            schema = pyarrow.parquet.read_schema(path)
+            return [str(name) for name in schema.empty_table().to_pandas().reset_index().columns]
+        if kind == ".xlsx":
+            return [str(name) for name in _read_workbook(path, source, options, None).columns.columns]
+        return _header(path, source, options)[1]
+
+
+@contextmanager
+def _table_file(source: str) -> Iterator[tuple[Path, str]]:
+    """Yield a table's path and kind; whatever goes wrong with it is one line."""
     with ExitStack() as stack:
         path = Path(source)
         if not path.exists() and source in SHIPPED:
             path = stack.enter_context(as_file(files("retrograd") / "datasets" / SHIPPED[source]))
-        kind = _kind_of(path, source)
         try:
-            if kind == ".parquet":
-                return _read_parquet(path, source, names)
-            if kind == ".xlsx":
-                return _read_workbook(path, source, options, names)
-            return _read_text(path, source, options, names, progress)
+            yield path, _kind_of(path, source)
         except InputError:
             raise
         except pd.errors.EmptyDataError:
             raise InputError(f"{source} is empty") from None
         except UnicodeError:
-            raise InputError(
-                f"{source} is not text of one encoding: give encoding, such as 'cp1252'", "encoding"
-            ) from None
+            message = f"{source} is not text of one encoding: give encoding, such as 'cp1252'"
+            raise InputError(message, "encoding") from None
         except MemoryError:
             raise InputError(f"{source} does not fit in memory: name fewer columns, or split it") from None
         except _DAMAGED as error:
@@ -202,23 +229,8 @@ def _read_text(
     names: Sequence[str] | None,
     progress: Callable[[float], None] | None,
 ) -> Frame:
-    with _opened(path) as file:
-        head = file.read(_HEAD)
-    sep = options.sep or ("\t" if ".tsv" in [s.lower() for s in path.suffixes] else None)
-    layout = find_layout(
-        head,
-        source,
-        sep=sep,
-        decimal=options.decimal,
-        thousands=options.thousands,
-        encoding=options.encoding,
-        skip_rows=options.skip_rows,
-    )
-    shape: dict[str, Any] = {"sep": layout.sep, "encoding": layout.encoding, "skip_blank_lines": False}
-    first = pd.read_csv(
-        io.BytesIO(head), header=None, nrows=1, skiprows=layout.skip_rows, dtype=str, keep_default_na=False, **shape
-    )
-    header = [str(name).strip() for name in first.iloc[0]]
+    layout, header = _header(path, source, options)
+    shape = _shape_of(layout)
     wanted = _places(header, source, names)
     # Fields beyond the header would be dropped: pandas warns of them, unless the columns are chosen as it reads.
     pieces = []
@@ -250,6 +262,35 @@ def _read_text(
     frame = _without_empty_end(frame)
     frame.columns = pd.Index([header[place] for place in wanted])
     return Frame(frame, layout.skip_rows + 2, layout)
+
+
+def _header(path: Path, source: str, options: ReadOptions) -> tuple[Layout, list[str]]:
+    """Return how a text is written, and the names in its header."""
+    with _opened(path) as file:
+        head = file.read(_HEAD)
+    layout = find_layout(
+        head,
+        source,
+        sep=options.sep or ("\t" if ".tsv" in [suffix.lower() for suffix in path.suffixes] else None),
+        decimal=options.decimal,
+        thousands=options.thousands,
+        encoding=options.encoding,
+        skip_rows=options.skip_rows,
+    )
+    first = pd.read_csv(
+        io.BytesIO(head),
+        header=None,
+        nrows=1,
+        skiprows=layout.skip_rows,
+        dtype=str,
+        keep_default_na=False,
+        **_shape_of(layout),
+    )
+    return layout, [str(name).strip() for name in first.iloc[0]]
+
+
+def _shape_of(layout: Layout) -> dict[str, Any]:
+    return {"sep": layout.sep, "encoding": layout.encoding, "skip_blank_lines": False}
 
 
 def _without_empty_end(frame: pd.DataFrame) -> pd.DataFrame:

@@ -71,7 +71,7 @@ def test_inputs_are_taken_by_time_and_name() -> None:
     Y = pd.Series(np.arange(3.0, 12.0), _HOURS[3:])
     data = read_experiments([U, U[["b", "a"]]], [Y, Y])
     assert data.inputs[:, 0].tolist() == [*range(3, 12)] * 2
-    with pytest.raises(InputError, match=r"U has no row at 2024-01-02 00:00:00, which Y has"):
+    with pytest.raises(InputError, match=r"U has no row at 2024-01-02 03:00:00, which Y has"):
         read_experiments(U, Y.set_axis(Y.index + pd.Timedelta(days=1)))
 
 
