@@ -62,12 +62,12 @@ def test_each_source_reaches_every_step_before_it(structure: str, some: bool) ->
     A, u, h0 = draw(structure)
     sweep = Sweep.of_scan(A, u, h0, loss=lambda states: square(states[..., 4::5, :])) if some else sweep_of(structure)
     through, steps = between(structure), []
-    for step, sources, carried in by_source(sweep):
+    for step, sources, moved in by_source(sweep):
         assert sources.tolist() == [t for t in sweep.sources if t >= step]
         want = (through[:, sources, step].mH @ sweep.direct[:, sources, :, None])[..., 0]
-        assert (carried - want).abs().max() <= 100 * EPS * want.abs().max()
+        assert (moved - want).abs().max() <= 100 * EPS * want.abs().max()
         # All of them together are the whole gradient of the state.
-        assert (carried.sum(1) - sweep.delta[:, step]).abs().max() <= 100 * EPS * sweep.delta.abs().max()
+        assert (moved.sum(1) - sweep.delta[:, step]).abs().max() <= 100 * EPS * sweep.delta.abs().max()
         steps.append(step)
     assert steps == [*range(sweep.sources[-1], -1, -1)]
 

@@ -162,8 +162,8 @@ def _shares_by_source(sweep: Sweep, G: Tensor, edges: list[int]) -> Tensor:
     """Return ⟨part, G⟩ from what each step's loss sends back to every step."""
     share, bins = _new_shares(sweep, edges), bin_of_lag(edges).to(sweep.delta.device)
     q = _times(G, sweep.previous)
-    for step, sources, carried in by_source(sweep):
-        dots = (carried.conj() @ q[:, step, :, None]).real.sum((0, 2))
+    for step, sources, moved in by_source(sweep):
+        dots = (moved.conj() @ q[:, step, :, None]).real.sum((0, 2))
         share.index_put_((bins[sources - step], sources), dots, accumulate=True)
     return share
 
@@ -198,9 +198,9 @@ def lag_parts(sweep: Sweep) -> Tensor:
         )
     previous = sweep.previous
     parts = sweep.states.new_zeros((time, time, *(width,) * (1 if sweep.diagonal else 2)))
-    for step, sources, carried in by_source(sweep):
+    for step, sources, moved in by_source(sweep):
         h = previous[:, step].conj()
         parts[sources, sources - step] = (
-            (carried * h[:, None]).sum(0) if sweep.diagonal else torch.einsum("bti,bj->tij", carried, h)
+            (moved * h[:, None]).sum(0) if sweep.diagonal else torch.einsum("bti,bj->tij", moved, h)
         )
     return parts

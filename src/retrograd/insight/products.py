@@ -77,7 +77,7 @@ def bin_of_lag(edges: Sequence[int]) -> Tensor:
 def act(product: Tensor, x: Tensor, adjoint: bool = False) -> Tensor:
     """Return Φ x, or Φ^H x, for every step of x ``(batch, time, H)``; a dense Φ is one for all steps."""
     if product.ndim == 3:
-        # Into memory of the pool: a fresh page costs more than the product.
+        # Into a block of the pool: a fresh page costs more than the product.
         return torch.mul((product.conj() if adjoint else product).resolve_conj(), x, out=empty(x.shape, x))
     # A scan of one step, each row starting at its own x: the fastest product here.
     A, rows = Dense(product.mH if adjoint else product), x.reshape(-1, x.shape[2])
@@ -132,7 +132,7 @@ class Windows:
 
 
 class Sliding:
-    """Sums of x over windows of lags, carried to one end of the window, by additions alone.
+    """Sums of x over windows of lags, moved to one end of the window, by additions alone.
 
     Forward, the sum over the lags below m at step t is Y_m(t) = Σ_{j<m} Φ(t, t−j) x_{t-j}; ``adjoint``, at step s,
     Σ_{j<m} Φ(s+j, s)^H x_{s+j}.
@@ -147,7 +147,7 @@ class Sliding:
         self.products, self.adjoint = products, adjoint
         self._doubled = [x]
 
-    def carried(self, x: Tensor, lag: int, product: Tensor | None = None) -> Tensor:
+    def moved(self, x: Tensor, lag: int, product: Tensor | None = None) -> Tensor:
         """Return x after a lag, for the steps that have it; not to be written to."""
         if lag == 0:
             return x
@@ -178,7 +178,7 @@ class Sliding:
         """Return the sum over both windows; ``older`` begins 2^octave lags back."""
         result, lag = _copy(recent), 1 << octave
         if lag < recent.shape[1]:
-            self.to(result, lag).add_(self.carried(older, lag, self.products.power(octave)))
+            self.to(result, lag).add_(self.moved(older, lag, self.products.power(octave)))
         return result
 
 
@@ -200,7 +200,7 @@ def bin_sums(products: Windows, x: Tensor, edges: Sequence[int]) -> Iterator[Ten
     bins = list(itertools.pairwise(edges))
     for number, (first, last) in enumerate(bins):
         width = last - first
-        moved = sliding.carried(known[width] if width in known else sliding.below(width), first)
+        moved = sliding.moved(known[width] if width in known else sliding.below(width), first)
         yield moved
         ahead = {later - earlier for earlier, later in bins[number + 1 :]}
         if ahead.isdisjoint(edges[number + 1 :]):
@@ -228,15 +228,15 @@ def by_source(sweep: Sweep) -> Iterator[tuple[int, Tensor, Tensor]]:
         s, counted from 0; the steps t that the loss looks at ``(n,)``, ascending; and Φ(t, s)^H g_t ``(batch, n, H)``.
     """
     sources = torch.tensor(sweep.sources, dtype=torch.long, device=sweep.direct.device)
-    looked_at, carried = set(sweep.sources), sweep.direct[:, :0]
+    looked_at, moved = set(sweep.sources), sweep.direct[:, :0]
     for step in reversed(range(sweep.time)):
-        if carried.shape[1]:
+        if moved.shape[1]:
             A = (sweep.A if sweep.invariant else sweep.A[:, step + 1 : step + 2]).conj()
-            carried = carried * A if sweep.diagonal else carried @ A[:, 0]
+            moved = moved * A if sweep.diagonal else moved @ A[:, 0]
         if step in looked_at:
-            carried = torch.cat([sweep.direct[:, step : step + 1], carried], 1)
-        if carried.shape[1]:
-            yield step, sources[len(sources) - carried.shape[1] :], carried
+            moved = torch.cat([sweep.direct[:, step : step + 1], moved], 1)
+        if moved.shape[1]:
+            yield step, sources[len(sources) - moved.shape[1] :], moved
 
 
 def pieces(A: Tensor, batch: int, time: int) -> Iterator[tuple[slice, Windows]]:

@@ -170,15 +170,15 @@ def _parts_of_one_source(sweep: Sweep, edges: list[int]) -> Tensor:
 
 def _parts_by_bins(sweep: Sweep, edges: list[int]) -> Iterator[Tensor]:
     """Yield the gradient by bins of lags, for transitions that are diagonal or the same at every step."""
-    return _carried(sweep, sweep.direct, ((first, last - first) for first, last in itertools.pairwise(edges)))
+    return _moved(sweep, sweep.direct, ((first, last - first) for first, last in itertools.pairwise(edges)))
 
 
 def _lost(sweep: Sweep, windows: list[int]) -> Iterator[Tensor]:
     """Yield E_k for each window, for the same transitions."""
-    return _carried(sweep, sweep.delta, ((window, 1) for window in windows))
+    return _moved(sweep, sweep.delta, ((window, 1) for window in windows))
 
 
-def _carried(sweep: Sweep, x: Tensor, bins: Iterable[tuple[int, int]]) -> Iterator[Tensor]:
+def _moved(sweep: Sweep, x: Tensor, bins: Iterable[tuple[int, int]]) -> Iterator[Tensor]:
     """Yield Σ_{k ≤ j < k+m} Σ_s (Φ(s+j, s)^H x_{s+j}) h_{s-1}^H for each pair (k, m), ascending in k."""
     A, batch, time, previous = sweep.A, len(sweep.states), sweep.time, sweep.previous
     shared = A.shape[:2] == (1, 1)  # Φ can then be taken out of the sum over steps
@@ -187,8 +187,8 @@ def _carried(sweep: Sweep, x: Tensor, bins: Iterable[tuple[int, int]]) -> Iterat
         part = torch.zeros_like(sweep.gradient)
         for rows, sums in each:
             within = sums.below(width)
-            carried = sums.from_(within, lag) if shared else sums.carried(within, lag)
-            part += outer(carried, previous[rows, : time - lag], sweep.diagonal)
+            moved = sums.from_(within, lag) if shared else sums.moved(within, lag)
+            part += outer(moved, previous[rows, : time - lag], sweep.diagonal)
         yield _after(each[0][1].products.over(lag)[0, 0], part) if shared and lag else part
 
 
@@ -199,8 +199,8 @@ def _parts_by_source(sweep: Sweep, edges: list[int]) -> Tensor:
     found = by_source(sweep)
     while block := list(itertools.islice(found, _TOGETHER)):
         sums = parts.new_zeros(len(block), batch, len(parts), width)
-        for into, (step, sources, carried) in zip(sums, block, strict=True):
-            into.index_add_(1, bins[sources - step], carried)
+        for into, (step, sources, moved) in zip(sums, block, strict=True):
+            into.index_add_(1, bins[sources - step], moved)
         h = sweep.previous[:, [step for step, *_ in block]].transpose(0, 1).conj()
         parts += torch.einsum("tbki,tbi->ki" if sweep.diagonal else "tbki,tbj->kij", sums, h)
     return parts
