@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from insight.sweeps import EPS, STRUCTURES, brute, draw, square
-from retrograd import Dense, bptt, nn
+from retrograd import Dense, Diagonal, bptt, nn, scan
 from retrograd.errors import InputError
 from retrograd.estimators import Forecaster, StateSpace
 from retrograd.estimators.forecasting.settings import Instance
@@ -246,8 +246,47 @@ def test_a_loop_closed_from_the_second_step_on_has_one_transition() -> None:
         assert_near(torch.from_numpy(through.singular_values[lag]), want)
 
 
+class Gated(torch.nn.Module):
+    """A model of one's own: gates that depend on the input, and a dense scan that runs backward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.inward, self.head = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3), torch.nn.Linear(3, 1)
+        self.W = torch.nn.Parameter(0.3 * torch.eye(3) + 0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, _ = scan(Diagonal(torch.sigmoid(self.gate(x))), self.inward(x))
+        states, first = scan(Dense(self.W), states, reverse=True)
+        return self.head(states + first[..., None, :])  # type: ignore[no-any-return]
+
+
+class Padded(torch.nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return scan(Diagonal(torch.ones(2).to(x)), x, lengths=torch.tensor([2] * len(x)))[0]
+
+
+@pytest.mark.parametrize("batch", [(), (5,)])
+def test_a_module_of_ones_own_has_a_sweep_for_each_of_its_scans(batch: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    module, x = Gated().double(), torch.randn(*batch, 7, 2).double()
+    gates, dense = Sweep.of_module(module, x, square).values()
+    u = module.inward(x).detach().requires_grad_()
+    inner, _ = scan(Diagonal(torch.sigmoid(module.gate(x)).detach()), u)
+    inner.retain_grad()
+    states, first = scan(Dense(module.W), inner, reverse=True)
+    square(module.head(states + first[..., None, :])).backward()
+    assert list(Sweep.of_module(module, x)) == [(0, "forward"), (1, "backward")]
+    assert u.grad is not None
+    assert_near(gates.delta.reshape(u.shape), u.grad)
+    assert_near(dense.delta.flip(1).reshape(u.shape), inner.grad)
+    assert_near(dense.gradient, module.W.grad)
+    assert (gates.diagonal, gates.invariant, dense.invariant) == (True, False, True)
+
+
 def test_what_no_sweep_can_be_made_of() -> None:
     module, x = nn.LinearRNN(2, 3), torch.randn(6, 2, 2)
+    with pytest.raises(InputError, match="give each sequence by itself"):
+        Sweep.of_module(Padded(), x)
     with pytest.raises(TypeError, match="PackedSequence, expected a tensor"):
         Sweep.of_module(module, torch.nn.utils.rnn.pack_sequence([torch.randn(3, 2)]))
     with pytest.raises(ValueError, match=r"x has shape \(0, 2, 2\), expected at least one step"):

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from retrograd.core.backend import Spec, select
@@ -23,7 +23,6 @@ from retrograd.core.observe import Seen, observe
 from retrograd.core.sequences import previous_states
 from retrograd.core.transition import Dense, Diagonal, Transition
 from retrograd.errors import InputError, require_shape
-from retrograd.nn import LinearRNN
 from retrograd.norms import norm
 from retrograd.rnn.arguments import Arguments
 from retrograd.rnn.loss import Loss, loss_gradient, scalar
@@ -213,23 +212,26 @@ class Sweep:
 
     @classmethod
     def of_module(
-        cls, module: LinearRNN, x: Any, loss: Loss | None = None, hx: Any = None
+        cls, module: nn.Module, x: Any, loss: Loss | None = None, hx: Any = None
     ) -> dict[tuple[int, str], Sweep]:
-        """Return a sweep for each layer and direction of a :class:`retrograd.nn.LinearRNN`.
+        """Return a sweep for each scan that a module makes, such as each layer of a :class:`retrograd.nn.LinearRNN`.
 
         Args:
             module: the network. A copy of it runs in float64, without dropout.
-            x: its input, ``(time, batch, I)`` (``batch_first``: ``(batch, time, I)``) or ``(time, I)``.
-            loss: a function of its output, in float64, that returns a scalar; by default the sum of the last output of
-                every sequence.
-            hx: its initial states.
+            x: its input, ``(batch, time, I)`` or ``(time, I)``; of a module whose ``batch_first`` is false, as of
+                ``LinearRNN`` by default, ``(time, batch, I)``.
+            loss: a function of its output (of the first, if it returns several), in float64, that returns a scalar; by
+                default the sum of the last output of every sequence.
+            hx: its second argument, the initial states of a ``LinearRNN``.
 
         Returns:
             Sweeps by ``(layer, "forward")`` and ``(layer, "backward")``. Time is reversed in the second, so that every
-            sweep goes from the first step that the layer reads to the last.
+            sweep goes from the first step that the layer reads to the last. The layers of a module of your own are its
+            scans, in the order in which they run.
 
         Raises:
-            TypeError: the module is another one, or x is packed.
+            TypeError: the module makes no scan, or x is packed.
+            InputError: a scan has ``lengths``, ``cu_seqlens`` or ``reset``.
             ValueError: x is empty, or the loss is no scalar that depends on the output.
 
         Examples:
@@ -238,11 +240,6 @@ class Sweep:
             >>> list(sweeps), sweeps[1, "forward"].states.shape
             ([(0, 'forward'), (1, 'forward')], torch.Size([4, 20, 8]))
         """
-        if not isinstance(module, LinearRNN):
-            raise TypeError(
-                f"module is {type(module).__name__}, expected retrograd.nn.LinearRNN; of other layers "
-                "retrograd.insight.Recorder sees the gradient"
-            )
         if isinstance(x, PackedSequence):
             raise TypeError("x is a PackedSequence, expected a tensor: give each sequence by itself, or padded")
         # The input asks for its gradient, and so do all states, even if the weights are frozen.
@@ -252,20 +249,18 @@ class Sweep:
         scans: list[Seen] = []
         with observe(scans.append):
             twin = copy.deepcopy(module).double().eval()
-            output, _ = twin(x, None if hx is None else torch.as_tensor(hx).detach().double())
+            output = twin(x) if hx is None else twin(x, torch.as_tensor(hx).detach().double())
+        if not scans:
+            raise TypeError(
+                f"module is {type(module).__name__}, which makes no retrograd.scan; of other layers "
+                "retrograd.insight.Recorder sees the gradient"
+            )
+        output = output[0] if isinstance(output, tuple) else output
         if loss is None:
-            value = output.select(-2 if module.batch_first or x.ndim == 2 else 0, -1).sum()
+            value = output.select(-2 if getattr(module, "batch_first", True) or x.ndim == 2 else 0, -1).sum()
         else:
             value = scalar(loss(output))
-        all_direct = torch.autograd.grad(value, [scan.states for scan in scans], allow_unused=True)
-        sweeps = {}
-        for number, (scan, g) in enumerate(zip(scans, all_direct, strict=True)):
-            at = (number // 2, DIRECTIONS[number % 2]) if module.bidirectional else (number, DIRECTIONS[0])
-            h = scan.states.detach()
-            g = torch.zeros_like(h) if g is None else g  # a loss may look at the other direction alone
-            h, g = (h.flip(1), g.flip(1)) if scan.reverse else (h, g)
-            sweeps[at] = _back(scan.A.normal().detach(), h, scan.h0.detach(), g, None, value.detach())
-        return sweeps
+        return _of_scans(scans, value, getattr(module, "bidirectional", False))
 
     @classmethod
     def of_estimator(cls, model: Any, U: Any, Y: Any, *, experiment: int = 0, horizon: int | None = None) -> Sweep:
@@ -335,6 +330,22 @@ def _back(
     transition = Diagonal(A) if A.ndim == 3 else Dense(A)
     delta, _, _ = select("auto", Spec.of(transition, direct)).adjoint(transition, direct, torch.zeros_like(h0))
     return Sweep(A, states, h0, direct, delta, None if value is None else float(value), made_of, first)
+
+
+def _of_scans(scans: list[Seen], value: Tensor, bidirectional: bool) -> dict[tuple[int, str], Sweep]:
+    """Return the sweep of each scan of a graph that led to a loss; of a bidirectional layer there are two."""
+    places = [place for scan in scans for place in (scan.states, scan.final)]
+    direct = iter(torch.autograd.grad(value, places, allow_unused=True))
+    sweeps = {}
+    for number, (scan, g, g_final) in enumerate(zip(scans, direct, direct, strict=True)):
+        if scan.sequences is not None:
+            raise InputError("the module's scan has lengths, cu_seqlens or reset: give each sequence by itself")
+        A, h = scan.A.normal().detach(), scan.states.detach()
+        g = torch.zeros_like(h) if g is None else g  # a loss may look at the other direction alone
+        A, h, g = (part.flip(1) for part in (A, h, g)) if scan.reverse else (A, h, g)
+        at = (number // 2 if bidirectional else number, DIRECTIONS[scan.reverse])
+        sweeps[at] = _back(A, h, scan.h0.detach(), g, g_final, value.detach())
+    return sweeps
 
 
 def _with_a_batch(given: dict[str, Any], rank: int) -> list[Any]:
