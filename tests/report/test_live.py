@@ -16,7 +16,8 @@ from retrograd.estimators.recurrent.network import Network
 from retrograd.estimators.recurrent.training import Trainer
 from retrograd.pictures.figures import new_figure
 from retrograd.report import live
-from retrograd.report.live import LiveView, Part, Training
+from retrograd.report.content import Section
+from retrograd.report.live import LiveView, Training
 from retrograd.tables.read import Table
 
 DAY = np.timedelta64(1, "D")
@@ -70,15 +71,15 @@ def test_pages_open_in_a_browser_in_either_scheme(browser: Browser, tmp_path: Pa
 def test_it_draws_at_most_every_period_and_a_tenth_of_the_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     made, clock, drawn = example(), [0.0], []
 
-    def parts(training: Training, trainer: Trainer, *, best: bool = False) -> list[Any]:
+    def sections(training: Training, trainer: Trainer, *, best: bool = False) -> list[Any]:
         drawn.append(clock[0])
         clock[0] += cost
         return []
 
-    monkeypatch.setattr(Training, "parts", parts)
+    monkeypatch.setattr(Training, "sections", sections)
     monkeypatch.setattr(live.time, "monotonic", lambda: clock[0])
     made.trainer.step()
-    for cost, apart in ((0.1, live.PERIOD + 0.1), (5.0, 50.0)):  # noqa: B007  (read by `parts`)
+    for cost, apart in ((0.1, live.PERIOD + 0.1), (5.0, 50.0)):  # noqa: B007  (read by `sections`)
         view = LiveView(made.training, tmp_path / "live.html")
         drawn.clear()
         for _ in range(1_000):
@@ -106,7 +107,7 @@ def test_what_fails_is_one_warning_and_the_training_is_the_same(
         monkeypatch.setattr(live, "gradient_norms", failing)
     else:
         figure, _ = new_figure()
-        monkeypatch.setattr(Training, "parts", lambda *_, best: [Part("loss", "Loss", figure, "")])
+        monkeypatch.setattr(Training, "sections", lambda *_, best: [Section("Loss", "", [figure])])
     page = tmp_path / "missing" / "live.html" if broken == "page" else tmp_path / "live.html"
     for _ in range(4):
         plain.trainer.step()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,16 +25,13 @@ from retrograd.norms import norm
 from retrograd.pictures.palette import BLACK, BLUE, VERMILLION
 from retrograd.pictures.series import Line, series
 from retrograd.pictures.spectrum import eigenvalues
-from retrograd.pictures.svg import svg
 from retrograd.pictures.training import curves, gradient_norms
-from retrograd.report.page import render
+from retrograd.report.content import Section
+from retrograd.report.page import render, rendered
 from retrograd.tables.read import Table
 from retrograd.tables.time_axis import drawn_times
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-__all__ = ["LiveView", "Part", "Training", "summary_writer"]
+__all__ = ["LiveView", "Training", "summary_writer"]
 
 Array = np.ndarray[Any, Any]
 
@@ -67,7 +64,7 @@ class Training:
     epochs: int
     title: str
 
-    def parts(self, trainer: Trainer, *, best: bool = False) -> list[Part]:
+    def sections(self, trainer: Trainer, *, best: bool = False) -> list[Section]:
         """Return the pictures of a trainer's newest weights, or of its best ones."""
         weights = {name: weight.detach() for name, weight in (trainer.best if best else trainer.weights).items()}
         model = replace(self.model, weights=weights)
@@ -76,7 +73,7 @@ class Training:
             found = [_loss(trainer)] if trainer.history else []
             return [*found, self._predictions(model), self._gradient(model), _spectrum(model)]
 
-    def _predictions(self, model: Network) -> Part:
+    def _predictions(self, model: Network) -> Section:
         table, start, steps = self.table, self.start, self.table.steps
         shown = slice(0, steps)
         if steps > LONG:
@@ -99,51 +96,30 @@ class Training:
             reading += f" Steps {shown.start + 1:,} to {shown.stop:,} of {steps:,}."
         if len(names) < len(table.target_names):
             reading += f" The first {MOST_TARGETS} of {len(table.target_names)} targets."
-        return Part("predictions", "Prediction against truth", figure, " ".join((reading, *notes)))
+        return Section("Prediction against truth", " ".join((reading, *notes)), [figure])
 
-    def _gradient(self, model: Network) -> Part:
+    def _gradient(self, model: Network) -> Section:
         x, y = model.series(self.table.targets[: self.start], self.table.inputs[: self.start])
         delta = norm(loss_and_gradients(model.weights, x, y, self.closed_loop)[2]).cpu().numpy()
         time = drawn_times(self.table.time[: len(delta)])
         figure, notes = gradient_norms(time, delta, self.table.time_label, "‖∂L/∂h_t‖, scaled")
         reading = "From the last training step (right) back to the first: a fall to the left is a vanishing gradient."
-        return Part("gradient", "How the gradient flows back through time", figure, " ".join((reading, *notes)))
+        return Section("How the gradient flows back through time", " ".join((reading, *notes)), [figure])
 
 
-@dataclass(frozen=True)
-class Part:
-    """A picture with its name in files, its heading and how to read it."""
-
-    name: str
-    heading: str
-    figure: Figure
-    reading: str
-
-    def for_page(self) -> dict[str, str]:
-        """Return it as the page's template takes it."""
-        return {
-            "heading": self.heading,
-            "svg": svg(self.figure, self.name, self.heading),
-            "reading": self.reading,
-        }
-
-
-def _loss(trainer: Trainer) -> Part:
+def _loss(trainer: Trainer) -> Section:
     at = np.array([epoch.number for epoch in trainer.history], dtype=float)
     loss = np.array([epoch.loss for epoch in trainer.history])
     length = np.array([epoch.gradient_norm for epoch in trainer.history])
     panels = {"loss": {"loss": loss}, "‖gradient‖": {"length of the gradient": length}}
-    return Part(
-        "loss", "Training", curves(at, "epoch", panels), "Mean squared error, scaled, and the gradient's length."
-    )
+    reading = "The mean squared error, scaled, and the length of its gradient."
+    return Section("Training", reading, [curves(at, "epoch", panels)])
 
 
-def _spectrum(model: Network) -> Part:
+def _spectrum(model: Network) -> Section:
     open_loop, closed_loop = model.eigenvalues()
     figure, notes = eigenvalues([("W_hh", open_loop), ("W_hh + W_ih C", closed_loop)])
-    return Part(
-        "eigenvalues", "Eigenvalues of the transition", figure, " ".join(("Outside the circle, states grow.", *notes))
-    )
+    return Section("Eigenvalues of the transition", " ".join(("Outside the circle, states grow.", *notes)), [figure])
 
 
 def summary_writer(folder: Path, first_step: int) -> Any:
@@ -241,22 +217,22 @@ class LiveView:
         logs = self.writer is not None and (last or now >= self._log_due)
         if self.page is None and not logs:
             return
-        parts: list[Part] = []
-        self._try("drawing", lambda: parts.extend(self.training.parts(trainer, best=best)))
+        sections: list[Section] = []
+        self._try("drawing", lambda: sections.extend(self.training.sections(trainer, best=best)))
         if self.page is not None:
             page = self.page
-            whole = partial(self._render, trainer, parts, state, report, last)
+            whole = partial(self._render, trainer, sections, state, report, last)
             self._try(f"writing {page}", lambda: write_whole(page, whole().encode()))
 
         def figures(writer: Any) -> None:
-            for part in parts:
-                writer.add_figure(part.name, part.figure, len(trainer.history))
+            for section in sections:
+                writer.add_figure(section.heading, section.figures[0], len(trainer.history))
 
         if logs:
             self._log_due = now + LOG_PERIOD
             self._log(figures)
 
-    def _render(self, trainer: Trainer, parts: list[Part], state: str, report: str, last: bool) -> str:
+    def _render(self, trainer: Trainer, sections: list[Section], state: str, report: str, last: bool) -> str:
         done, epochs = len(trainer.history), self.training.epochs
         numbers = {"epoch": f"{done:,} of {epochs:,}"}
         if done:
@@ -272,7 +248,7 @@ class LiveView:
             done=done,
             epochs=epochs,
             numbers={**numbers, "drawn at": time.strftime("%H:%M:%S")},
-            parts=[part.for_page() for part in parts],
+            parts=rendered(sections),
         )
 
     def _log(self, write: Callable[[Any], Any]) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from retrograd.files import write_whole
 from retrograd.pictures.svg import svg
-from retrograd.report.content import Content
+from retrograd.report.content import Content, Section
 
-__all__ = ["render", "write_page"]
+__all__ = ["render", "rendered", "write_page"]
 
 
 def write_page(path: Path, content: Content) -> None:
@@ -28,20 +29,25 @@ def render(template: str, **values: Any) -> str:
     return str(environment.get_template(template).render(**values))
 
 
+def rendered(sections: Sequence[Section]) -> list[dict[str, Any]]:
+    """Return sections as ``sections.html.j2`` takes them: static pictures as SVG, an element for what is zoomed."""
+    return [
+        {
+            "section": section,
+            "svgs": [svg(figure, f"picture-{k}-{j}", section.heading) for j, figure in enumerate(section.figures)],
+            "target": f"zoomed-{k}" if section.panels else "",
+        }
+        for k, section in enumerate(sections)
+    ]
+
+
 def _of(content: Content) -> dict[str, Any]:
     from bokeh.resources import Resources
 
     from retrograd.report.zoomed import item
 
-    parts, zoomed = [], []
-    for number, section in enumerate(content.sections):
-        target = f"zoomed-{number}"
-        if section.panels:
-            zoomed.append(item(section.panels, target))
-        drawn = [
-            svg(figure, f"picture-{number}-{place}", section.heading) for place, figure in enumerate(section.figures)
-        ]
-        parts.append({"section": section, "svgs": drawn, "target": target if section.panels else ""})
+    parts = rendered(content.sections)
+    zoomed = [item(part["section"].panels, part["target"]) for part in parts if part["target"]]
     return {
         "content": content,
         "columns": list(dict.fromkeys(name for row in content.metrics.values() for name in row)),
