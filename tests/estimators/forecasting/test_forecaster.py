@@ -111,8 +111,37 @@ def test_values_seen_before_change_nothing() -> None:
 def test_a_gap_before_an_update_is_told() -> None:
     y = loads(20)
     forecaster = Forecaster(lags=24).fit(y.iloc[:300], fh=[1, 2])
-    with pytest.raises(InputError, match=r"goes on at 2024-01-13 13:00:00, the series ended at .* 12:00:00 comes next"):
+    with pytest.raises(InputError, match=r"goes on at 2024-01-13 13:00:00 after .* 11:00:00: .* 12:00:00 comes next"):
         forecaster.update(y.iloc[301:])
+
+
+def test_rows_that_are_missing_in_time_are_refused() -> None:
+    index = pd.period_range("2010-01", periods=120, freq="M")
+    y = pd.Series(10 + np.sin(2 * np.pi * np.arange(120) / 12), index=index)
+    with pytest.raises(InputError, match=r"y lacks a step, going by periods of M: 2019-03; put them in"):
+        Forecaster(lags=1, difference=12).fit(y.drop(index[110]), fh=[1, 2, 3])
+    with pytest.raises(InputError, match=r"y lacks a step, going by steps of 1: 110"):
+        Forecaster(lags=1).fit(pd.Series(np.delete(y.to_numpy(), 110), np.delete(np.arange(120), 110)), fh=[1])
+    forecaster = Forecaster(lags=1, difference=12).fit(y.iloc[:100], fh=[1, 2, 3])
+    with pytest.raises(InputError, match=r"y goes on at 2019-04 after 2019-02: 2019-03 comes next"):
+        forecaster.update(y.iloc[100:].drop(index[110]), update_params=False)
+    assert str(forecaster.update(y.iloc[100:]).predict().index[0]) == "2020-01"
+
+
+def test_inputs_are_taken_by_name_and_time() -> None:
+    index = pd.period_range("2010-01", periods=123, freq="M")
+    X = pd.DataFrame(np.random.default_rng(0).standard_normal((123, 2)), index, ["a", "b"])
+    y = (10 + 2 * X["a"] - X["b"]).iloc[:120]
+    forecaster = Forecaster(lags=3).fit(y, X.iloc[:120], fh=[1, 2, 3])
+    expected = forecaster.predict(X=X.iloc[120:])
+    pd.testing.assert_series_equal(forecaster.predict(X=X[["b", "a"]]), expected)
+    pd.testing.assert_series_equal(Forecaster(lags=3).fit(y, X, fh=[1, 2, 3]).predict(X=X), expected)
+    with pytest.raises(InputError, match=r"X lacks 'a', 'b' and has 'foo', 'bar' beside"):
+        forecaster.predict(X=X.set_axis(["foo", "bar"], axis=1))
+    arrays = Forecaster(lags=3).fit(y.to_numpy(), X.to_numpy(), fh=[1, 2, 3])
+    with pytest.raises(InputError, match=r"X has 123 rows, expected the inputs of the 3 steps that follow y"):
+        arrays.predict(X=X.to_numpy())
+    np.testing.assert_allclose(arrays.predict(X=X.to_numpy()[120:]), expected.to_numpy(), rtol=1e-9)
 
 
 def test_one_map_is_shared_or_each_series_has_its_own() -> None:
@@ -407,7 +436,7 @@ def test_a_fit_without_horizons_or_with_others_is_told() -> None:
         (lambda: Forecaster().fit(y), "fh is None: a direct read-out is fitted for its horizons"),
         (lambda: vector.predict(fh=9), r"fh is \[9\], but the read-out was fitted for \[1, 2, 3\]: fit again"),
         (lambda: Forecaster().fit(y, fh=[0]), r"fh is \[0\], expected steps ahead"),
-        (lambda: Forecaster().fit(["a", "b"], fh=1), "y cannot be read as numbers"),
+        (lambda: Forecaster().fit(["a", "b"], fh=1), "y holds text, expected real numbers"),
         (lambda: Forecaster().fit(y.where(y > 9), fh=1), "y is nan at 2024-01-01"),
     ):
         with pytest.raises(InputError, match=message):

@@ -6,6 +6,7 @@ The tables, dates and horizons are here; the arithmetic is in :mod:`retrograd.es
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from retrograd.estimators.forecasting.tables import (
 )
 from retrograd.estimators.model_files import Saved, read_model, unreadable, write_model
 from retrograd.estimators.recurrent.training import Epoch
+from retrograd.tables.align import by_name
 
 __all__ = ["Forecaster"]
 
@@ -173,7 +175,7 @@ class Forecaster(ForecasterBase):
         order = list(self._clocks)
         if list(y.columns) != list(self._columns):
             raise InputError(f"y has columns {list(y.columns)}, the forecaster was fitted to {list(self._columns)}")
-        for key, index, instance in self._instances(y, X, moving=self._form in ARRAYS):
+        for key, index, instance in self._instances(y, X, moving=True):
             if key not in self._clocks:
                 raise InputError(
                     f"y has the instance {key!r}, which was not fitted: {near_names(str(key), map(str, order))}"
@@ -181,10 +183,8 @@ class Forecaster(ForecasterBase):
             unseen = np.asarray(index > self._clocks[key].last[0])
             if not unseen.any():
                 continue
-            self._clocks[key].require_next(index[unseen][0])
             new[order.index(key)] = instance.y[unseen], instance.x[unseen]
-            clock = Clock.of(index)
-            self._clocks[key] = Clock(clock.last, clock.freq or self._clocks[key].freq)
+            self._clocks[key] = replace(self._clocks[key], last=index[-1:])
         self._model.extend(new, update_params)
         return self
 
@@ -305,11 +305,11 @@ class Forecaster(ForecasterBase):
         self, y: pd.DataFrame, X: pd.DataFrame | None, *, moving: bool = False
     ) -> list[tuple[Any, Any, Instance]]:
         """Return key, times and arrays of every instance, which go on where they ended if they are ``moving``."""
-        if X is not None and list(X.columns) != self._input_names:
-            raise InputError(f"X has columns {list(X.columns)}, the forecaster was fitted with {self._input_names}")
         if X is None and self._input_names:
             raise InputError(f"X is None, but the forecaster was fitted with the inputs {self._input_names}")
-        return read_instances(y, X, self.calendar, self._clocks if moving else {})
+        X = None if X is None else by_name("X", X, [str(name) for name in self._input_names])
+        clocks = self._clocks if moving else {}
+        return read_instances(y, X, self.calendar, clocks, counted=self._form in ARRAYS)
 
     def _one(self, y: Any, X: Any) -> Instance:
         """Return the whole series of one instance, whose columns are those of ``fit``."""
@@ -342,6 +342,7 @@ class Forecaster(ForecasterBase):
                 f"the times to predict, {times[0]} to {times[-1]}"
             )
         counted = self._form in ARRAYS
+        X = by_name("X", X, [str(name) for name in self._input_names])
         ahead[wanted - 1, made:] = rows_ahead(instance_of(X, key), times, wanted, steps, counted=counted)
         return ahead
 

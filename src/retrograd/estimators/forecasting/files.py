@@ -21,6 +21,7 @@ from retrograd.estimators.forecasting.states import Lags, Linear
 from retrograd.estimators.forecasting.tables import Clock
 from retrograd.estimators.model_files import Saved
 from retrograd.estimators.recurrent.training import Epoch
+from retrograd.tables.step import Step
 
 __all__ = ["KIND", "clocks_of", "model_of", "saved_of"]
 
@@ -121,7 +122,7 @@ def clocks_of(config: dict[str, Any]) -> dict[Any, Clock]:
 def _clock(clock: Clock) -> dict[str, Any]:
     last = clock.last[0]
     if isinstance(clock.last, pd.PeriodIndex):
-        return {"times": "period", "last": str(last), "freq": clock.last.freqstr}
+        return {"times": "period", "last": str(last), "freq": clock.last.freqstr, "step": None}
     if isinstance(clock.last, pd.DatetimeIndex):
         zone = None if clock.last.tz is None else str(clock.last.tz)
         naive = last.tz_convert("UTC").tz_localize(None) if zone else last
@@ -131,19 +132,33 @@ def _clock(clock: Clock) -> dict[str, Any]:
             "freq": clock.freq,
             "zone": zone,
             "unit": clock.last.unit,
+            "step": None if clock.step is None else clock.step.record(),
         }
-    return {"times": "number", "last": _plain(last, "time"), "freq": None}
+    step = None if clock.step is None else clock.step.record()
+    return {"times": "number", "last": _plain(last, "time"), "freq": None, "step": step}
 
 
 def _read_clock(config: dict[str, Any]) -> Clock:
     if config["times"] == "period":
-        return Clock(pd.PeriodIndex([config["last"]], freq=config["freq"]), None)
+        return Clock(pd.PeriodIndex([config["last"]], freq=config["freq"]), Step("period", freq=config["freq"]))
     if config["times"] == "datetime":
         last = pd.DatetimeIndex([config["last"]]).as_unit(config["unit"])
         if config["zone"]:
             last = last.tz_localize("UTC").tz_convert(config["zone"])
-        return Clock(last, config["freq"])
-    return Clock(pd.Index([config["last"]]), None)
+        return Clock(last, _read_step(config, last), config["freq"])
+    last = pd.Index([config["last"]])
+    return Clock(last, _read_step(config, last))
+
+
+def _read_step(config: dict[str, Any], last: Any) -> Step | None:
+    """Return the step of a series; format 1 had the frequency alone, and counted numbers by one."""
+    if config.get("step") is not None:
+        return Step(**config["step"])
+    if config["times"] == "number":
+        return Step("number", 1)
+    if config["freq"] is None:
+        return None
+    return Step.find(pd.date_range(end=last[0], periods=8, freq=config["freq"]))
 
 
 def _plain(value: Any, what: str) -> Any:

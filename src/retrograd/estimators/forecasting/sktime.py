@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sktime.datatypes import convert_to, mtype_to_scitype
 from sktime.forecasting.base import BaseForecaster
 
+from retrograd.errors import InputError
 from retrograd.estimators.forecasting.estimator import Forecaster
 from retrograd.estimators.forecasting.files import KIND
 from retrograd.estimators.forecasting.tables import Clock, by_instance, with_instances
@@ -94,6 +95,11 @@ class SktimeForecaster(BaseForecaster):  # type: ignore[misc]  # sktime is not t
         return self
 
     def _steps(self, fh: Any) -> np.ndarray[Any, Any]:
+        ends = {clock.last[0] for clock in getattr(getattr(self, "forecaster_", None), "_clocks", {}).values()}
+        if not fh.is_relative and len(ends) > 1:
+            raise InputError(
+                f"fh holds times, and the instances end at {len(ends)} different ones: give it in steps ahead of each"
+            )
         return np.asarray(fh.to_relative(self.cutoff), dtype=np.int64)
 
     def save(self, path: str | Path | None = None, serialization_format: str = "pickle") -> Any:

@@ -14,6 +14,8 @@ from scipy.linalg import qr
 from retrograd.errors import InputError
 from retrograd.estimators.forecasting.calendar import calendar_inputs
 from retrograd.estimators.forecasting.settings import Instance
+from retrograd.tables.step import Step
+from retrograd.tables.values import as_numbers
 
 __all__ = [
     "NAMELESS",
@@ -45,70 +47,104 @@ class Clock:
 
     Attributes:
         last: the index from which the next times are counted, of length 1.
-        freq: step of a ``DatetimeIndex`` as text; None if it is unknown or the index counts.
+        step: how the axis goes on; None where two rows or fewer do not tell.
+        freq: the pandas frequency of a ``DatetimeIndex``, where it has one.
     """
 
-    last: pd.Index
-    freq: str | None
+    last: Any
+    step: Step | None
+    freq: str | None = None
 
     @classmethod
-    def of(cls, index: pd.Index) -> Clock:
-        """Read an index.
+    def of(cls, index: Any, name: str = "y") -> Clock:
+        """Read an index; refuse one that lacks steps.
 
-        >>> Clock.of(pd.period_range("2024-01", periods=3, freq="M")).after([1, 3])
-        PeriodIndex(['2024-04', '2024-06'], dtype='period[M]')
+        Raises:
+            InputError: the times follow no step, or some are missing.
+
+        Examples:
+            >>> Clock.of(pd.period_range("2024-01", periods=3, freq="M")).after([1, 3])
+            PeriodIndex(['2024-04', '2024-06'], dtype='period[M]')
         """
-        freq = None
-        if isinstance(index, (pd.DatetimeIndex, pd.TimedeltaIndex)):
-            freq = index.freqstr or (pd.infer_freq(index) if len(index) > 2 else None)
-        return cls(index[-1:], freq)
+        freq = index.freqstr if isinstance(index, (pd.DatetimeIndex, pd.TimedeltaIndex)) else None
+        if isinstance(index, pd.TimedeltaIndex):
+            raise InputError(f"{name} has an index of lengths of time: give it dates, periods or numbers")
+        if not isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex)) and index.dtype.kind not in "iuf":
+            raise InputError(f"{name} has an index of {index.dtype}, expected dates, periods or numbers")
+        if len(index) < 3 and not isinstance(index, (pd.PeriodIndex, pd.RangeIndex)):
+            known = freq is not None or (len(index) == 2 and not isinstance(index, pd.DatetimeIndex))
+            step = None if not known else Step.given(index.freq, index) if freq is not None else Step.find(index)
+            return cls(index[-1:], step, freq)
+        try:
+            step = Step.find(index)
+            missing = step.missing(index)
+        except InputError as error:
+            raise InputError(f"{name} has an index without a step: {error}", *error.arguments) from None
+        if len(missing):
+            raise lacking(name, missing, step)
+        return cls(index[-1:], step, freq or _frequency(index))
 
     def after(self, steps: Sequence[int] | Array) -> Any:
         """Return the times ``steps`` after the last.
 
         Raises:
-            InputError: the dates have no regular step.
+            InputError: the dates have no step.
         """
-        counts = [int(step) for step in steps]
-        last: Any = self.last[0]
-        name: Any = self.last.name
-        if isinstance(self.last, pd.PeriodIndex):
-            return pd.PeriodIndex([last + step for step in counts], dtype=self.last.dtype, name=name)
-        if isinstance(self.last, (pd.DatetimeIndex, pd.TimedeltaIndex)):
-            if self.freq is None:
-                raise InputError(
-                    "the index of y has no regular step (freq), so the times to predict are unknown: call "
-                    "y.asfreq(...), or give a PeriodIndex"
-                )
-            offset = pd.tseries.frequencies.to_offset(self.freq)
-            times = [last + step * offset for step in counts]
-            made = pd.DatetimeIndex if isinstance(self.last, pd.DatetimeIndex) else pd.TimedeltaIndex
-            index: Any = made(times, name=name)
-            if counts == list(range(counts[0], counts[0] + len(counts))):
-                index.freq = self.freq
-            return index
-        return pd.Index([last + step for step in counts], name=name)
-
-    def require_next(self, time: Any) -> None:
-        """Raise :class:`InputError` unless ``time`` comes right after the last, where it is known what does."""
-        if isinstance(self.last, (pd.DatetimeIndex, pd.TimedeltaIndex)) and self.freq is None:
-            return
-        expected = self.after([1])[0]
-        if time != expected:
+        if self.step is None:
             raise InputError(
-                f"y goes on at {time}, the series ended at {self.last[0]}: {expected} comes next; fill the gap, or fit "
-                "again"
+                "the index of y has no step that two rows tell, so the times to predict are unknown: give more rows, "
+                "or an index with a frequency (y.asfreq)"
+            )
+        index = self.step.at(self.last[0], np.asarray(steps, dtype=np.int64)).rename(self.last.name)
+        if isinstance(index, pd.DatetimeIndex):
+            index = index.as_unit(self.last.unit)
+            if self.freq is not None and len(index) and (np.diff(np.asarray(steps)) == 1).all():
+                index = _with_frequency(index, self.freq)
+        return index
+
+    def require_next(self, times: Any) -> None:
+        """Raise :class:`InputError` unless times go on from the last, step by step, where it is known how."""
+        if self.step is None:
+            return
+        expected = self.after(np.arange(1, len(times) + 1))
+        off = np.asarray(times != expected)
+        if off.any():
+            place = int(off.argmax())
+            before = self.last[0] if place == 0 else times[place - 1]
+            raise InputError(
+                f"y goes on at {times[place]} after {before}: {expected[place]} comes next; fill the gap, or fit again"
             )
 
     def before(self, count: int) -> Any:
-        """Return the last ``count`` times, the last one included; one alone if dates have no regular step."""
-        last: Any = self.last[0]
-        name: Any = self.last.name
-        if isinstance(self.last, pd.PeriodIndex):
-            return pd.period_range(end=last, periods=count, name=name)
-        if isinstance(self.last, pd.DatetimeIndex):
-            return self.last if self.freq is None else pd.date_range(end=last, periods=count, freq=self.freq, name=name)
-        return pd.RangeIndex(last - count + 1, last + 1, name=name)
+        """Return the last ``count`` times, the last one included; one alone if dates have no step."""
+        if self.step is None:
+            return self.last
+        index = self.step.at(self.last[0], np.arange(1 - count, 1)).rename(self.last.name)
+        if isinstance(index, pd.DatetimeIndex) and self.freq is not None:
+            return _with_frequency(index.as_unit(self.last.unit), self.freq)
+        return index
+
+
+def lacking(name: str, missing: Any, step: Step) -> InputError:
+    """Return the error for rows that are missing in time."""
+    count = f"{len(missing)} of its steps" if len(missing) > 1 else "a step"
+    first = f"the first is {missing[0]}" if len(missing) > 1 else str(missing[0])
+    return InputError(
+        f"{name} lacks {count}, going by {step}: {first}; put them in and fill them, for example with "
+        ".asfreq(...).interpolate()"
+    )
+
+
+def _frequency(index: Any) -> str | None:
+    return pd.infer_freq(index) if isinstance(index, pd.DatetimeIndex) and len(index) > 2 else None
+
+
+def _with_frequency(index: Any, freq: str) -> Any:
+    """Return the index with pandas' frequency, where these times have it."""
+    try:
+        return pd.DatetimeIndex(index, freq=freq)
+    except ValueError:
+        return index
 
 
 def to_table(y: Any) -> tuple[pd.DataFrame, str]:
@@ -121,10 +157,7 @@ def to_table(y: Any) -> tuple[pd.DataFrame, str]:
         return y, form
     if isinstance(y, list) and form in ("list", "frames"):
         return pd.concat(dict(enumerate(y))), form
-    try:
-        values = np.asarray(y, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"y cannot be read as numbers: {error}") from None
+    values = as_numbers("y", y)
     if values.ndim not in (1, 2):
         raise InputError(
             f"y has shape {values.shape}, expected (steps,) or (steps, series); several instances are a list of those"
@@ -145,14 +178,16 @@ def form_of(y: Any) -> str:
     return "table"
 
 
-def beside(X: Any, table: pd.DataFrame) -> pd.DataFrame | None:
+def beside(X: Any, table: pd.DataFrame) -> Any:
     """Return inputs as a table; plain arrays have no index of their own and take that of y."""
     if X is None:
         return None
     inputs = to_table(X)[0]
-    if not isinstance(X, (pd.DataFrame, pd.Series)) and len(inputs) == len(table):
-        inputs = inputs.set_axis(table.index)
-    return inputs
+    if isinstance(inputs.index, pd.MultiIndex) or isinstance(X, (pd.DataFrame, pd.Series)):
+        return inputs
+    if len(inputs) < len(table):
+        raise InputError(f"X has {len(inputs)} rows, y {len(table)}: each step needs its inputs")
+    return inputs.iloc[: len(table)].set_axis(table.index)  # rows beyond y are its future
 
 
 def as_lists(y: Any) -> Any:
@@ -200,9 +235,9 @@ def rows_ahead(part: pd.DataFrame, times: Any, places: Array, steps: Array, *, c
         InputError: a row at a time to predict is missing.
     """
     if counted and isinstance(part.index, pd.RangeIndex) and part.index.start == 0:
-        rows = part.iloc[places - 1] if len(part) >= places[-1] else part
-        if len(rows) != len(places):
-            raise InputError(f"X has {len(part)} rows, the forecast needs the inputs of {places[-1]} steps")
+        if len(part) not in (places[-1], len(places)):
+            raise InputError(f"X has {len(part)} rows, expected the inputs of the {places[-1]} steps that follow y")
+        rows = part.iloc[places - 1] if len(part) == places[-1] else part
         part = rows.set_axis(times)
     there = times.isin(part.index)
     missing = times[np.isin(places, steps) & ~there]
@@ -231,7 +266,7 @@ def with_instances(keys: list[Any], times: list[Any], names: Any) -> Any:
 
 
 def read_instances(
-    y: pd.DataFrame, X: pd.DataFrame | None, calendar: Sequence[str], clocks: dict[Any, Clock]
+    y: pd.DataFrame, X: pd.DataFrame | None, calendar: Sequence[str], clocks: dict[Any, Clock], *, counted: bool = False
 ) -> list[tuple[Any, Any, Instance]]:
     """Return key, times and arrays of every instance of a table; all copies.
 
@@ -239,16 +274,21 @@ def read_instances(
         y: the series, times or (instance, time) down, series across.
         X: inputs at the same times, if there are any.
         calendar: inputs to make from the times; they come first.
-        clocks: where instances ended, for rows without times that go on from there.
+        clocks: where instances ended, from which these rows go on.
+        counted: whether y came as arrays, whose rows have no times of their own.
     """
     found = []
     for key, part in by_instance(y):
         name = "" if key is None else f" of {key!r}"
         times: Any = part.index
-        if isinstance(times, pd.RangeIndex) and times.start == 0 and key in clocks:
-            times = clocks[key].after(range(1, len(times) + 1))
+        if counted and key in clocks and isinstance(times, pd.RangeIndex) and times.start == 0:
+            times = clocks[key].after(np.arange(1, len(times) + 1))
         if not times.is_monotonic_increasing or not times.is_unique:
             raise InputError(f"the index of y{name} is not increasing: sort it and drop doubles")
+        if key in clocks:
+            clocks[key].require_next(times[np.asarray(times > clocks[key].last[0])])
+        else:
+            Clock.of(times, f"y{name}")
         inputs = calendar_inputs(times, calendar)
         if X is not None:
             rows = instance_of(X, key).reindex(part.index)
@@ -263,10 +303,7 @@ def numbers(name: str, table: pd.DataFrame) -> Array:
     Raises:
         InputError: a value is missing, infinite or no number; the message says where.
     """
-    try:
-        values = np.array(table.to_numpy(dtype=np.float64, na_value=np.nan), order="C", copy=True)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} cannot be read as numbers: {error}") from None
+    values = np.ascontiguousarray(as_numbers(name, table))
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]
         count = int((~np.isfinite(values)).sum())
