@@ -19,7 +19,7 @@ try:
 except ImportError:  # torch's own allocation then serves; `retrograd.show_config` says why
     _native = None  # type: ignore[assignment]
 
-__all__ = ["empty", "empty_cache", "linear", "memory_stats"]
+__all__ = ["empty", "empty_cache", "memory_stats"]
 
 SMALLEST = 1 << 18
 
@@ -41,17 +41,6 @@ def empty(shape: Sequence[int], like: Tensor) -> Tensor:
     if plain or math.prod(shape) * dtype.itemsize < SMALLEST:
         return torch.empty(shape, dtype=dtype, device=like.device)
     return _native.empty(list(shape), *_KINDS[dtype])
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return x W^T (+ b) for x ``(batch, time, inputs)``, into pooled memory: one matrix product."""
-    result = empty((*x.shape[:-1], weight.shape[0]), x)
-    rows, out = x.reshape(-1, x.shape[-1]), result.view(-1, weight.shape[0])
-    if bias is None:
-        torch.mm(rows, weight.mT, out=out)
-    else:
-        torch.addmm(bias, rows, weight.mT, out=out)
-    return result
 
 
 def empty_cache() -> None:

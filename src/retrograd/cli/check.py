@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from retrograd.errors import InputError, require_choice
 from retrograd.rnn.agreement import QUANTITIES, Row, agreement, tolerance
 
 __all__ = ["check"]
@@ -26,10 +25,6 @@ def check(
 
     bptt, autograd through scan, finite differences and the plain loop.
     """
-    for name, value in (("--time", time), ("--hidden", hidden), ("--batch", batch)):
-        if value < 1:
-            raise InputError(f"{name} is {value}, expected at least 1")
-    require_choice("--dtype", dtype, ("float64", "float32"))
     rows = agreement(seed=seed, time=time, hidden=hidden, batch=batch, dtype=dtype)
     _show(rows, dtype, hidden)
     if not all(row.passed for row in rows):

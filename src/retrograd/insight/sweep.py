@@ -197,8 +197,9 @@ class Sweep:
         given = _double(x=x, weight_hh=weight_hh, weight_ih=weight_ih, bias=bias, h0=h0)
         given |= _double(weight_out=weight_out, bias_out=bias_out)
         p = Arguments(given, _double(grad_states=grad_states, grad_final=grad_final), feedback, loss)
-        run = forward(p, serving(p, "auto"))
-        start = initialise(p, run)
+        backend = serving(p, "auto")
+        run = forward(p, backend)
+        start = initialise(p, run, backend)
         runs = [(steps, A.normal()) for steps, A in p.transitions]
         first = None
         if len(runs) == 1:

@@ -199,22 +199,15 @@ class LinearRNN(nn.Module):
                 w_ih, w_hh, *bias = (getattr(self, name) for name in self._names(layer, reverse))
                 u = _project(x, w_ih, bias[0] + bias[1] if bias else None)
                 h0 = hx[len(finals)]
-                h, final = self._scan(w_hh, u, h0, reverse, cu_seqlens)
+                # Under autocast u alone is reduced; the scan runs in u's dtype, as nn.RNN does.
+                A, h0 = Dense(w_hh.to(u.dtype)), h0.to(u.dtype)
+                h, final = scan(A, u, h0, reverse=reverse, cu_seqlens=cu_seqlens, backend=self.backend)
                 states.append(h)
                 finals.append(final)
             x = torch.cat(states, dim=-1) if self.bidirectional else states[0]
             if self.dropout and layer + 1 < self.num_layers:
                 x = F.dropout(x, self.dropout, self.training)
         return x, torch.stack(finals)
-
-    def _scan(
-        self, w_hh: Tensor, u: Tensor, h0: Tensor, reverse: bool, cu_seqlens: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Run one layer in one direction: what :mod:`retrograd.insight` looks in at."""
-        # Under autocast u alone is reduced; the scan runs in u's dtype, as nn.RNN does.
-        return scan(
-            Dense(w_hh.to(u.dtype)), u, h0.to(u.dtype), reverse=reverse, cu_seqlens=cu_seqlens, backend=self.backend
-        )
 
     def extra_repr(self) -> str:
         """Return the arguments that make this module, as nn.RNN prints them."""

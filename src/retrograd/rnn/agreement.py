@@ -1,12 +1,14 @@
 """The same gradients computed in four ways, and how far apart they lie.
 
-The problem is random but tame: W_hh is 0.8 times a rotation and W_ih C has norm 0.1, so that errors fade as fast as
-the states do, and what a result may be off by does not depend on the number of steps. The loss is
-½ Σ |y - r|² over all steps, which reaches every weight.
+The ways are bptt, autograd through scan, finite differences, and the oracle: the plain loop with autograd, in float64.
 
-Errors are relative to the size of what was added up, not to a sum that may have cancelled. That size follows the
-recurrences in norms, by the triangle inequality (:func:`_sizes`), step by step, so that no bad step hides behind a
-large one. Finite differences are allowed the error that they have themselves.
+The network is random but tame: W_hh is 0.8 times a rotation and W_ih C has norm 0.1, so that errors fade as fast as the
+states do, and the tolerance does not depend on the number of steps. The loss is ½ Σ |y - r|² over all steps, which
+reaches every weight.
+
+Errors are relative to the size of the terms that were added up, not to a sum that may have cancelled. That size follows
+from the recurrences in norms, by the triangle inequality (:func:`_sizes`), step by step, so that no bad step hides
+behind a large one. Finite differences are allowed the error that they have themselves.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from torch import Tensor
 from retrograd.core.backend import BACKENDS, Spec
 from retrograd.core.scan import scan
 from retrograd.core.transition import Dense
+from retrograd.errors import require_choice, require_whole
 from retrograd.rnn.bptt import bptt
 
 __all__ = ["QUANTITIES", "Row", "agreement", "tolerance"]
@@ -32,7 +35,8 @@ EPS = torch.finfo(torch.float64).eps
 # Never more than this, relative to the gradient, so that no finite difference agrees by being too coarse.
 COARSEST = 1e-5
 
-Problem = dict[str, Tensor]
+# Tensors by the names of bptt's arguments, and by the names of what is compared.
+Arrays = dict[str, Tensor]
 Result = dict[str, Tensor]
 
 
@@ -53,7 +57,7 @@ class Row:
 
 
 def tolerance(hidden: int) -> float:
-    """Return what every exact way is allowed, in eps: one for each term that a step adds up."""
+    """Return the tolerance of every exact way, in eps: one for each term that a step adds up."""
     return float(hidden + INPUTS + OUTPUTS)
 
 
@@ -68,18 +72,24 @@ def agreement(
         hidden: H.
         batch: B.
         dtype: ``"float64"`` or ``"float32"``, of all but the oracle and the finite differences, which are float64.
-        gradient: what is called as bptt: for the tests, which hand in wrong ones.
+        gradient: bptt, or a function like it that the tests give, with a wrong result.
+
+    Raises:
+        InputError: a size is no whole number of at least 1, or the dtype is another one.
     """
+    for name, value in (("time", time), ("hidden", hidden), ("batch", batch)):
+        require_whole(name, value)
+    require_choice("dtype", dtype, ("float64", "float32"))
     precision: torch.dtype = getattr(torch, dtype)
-    problem, target = _problem(seed, time, hidden, batch)
+    arrays, target = _draw(seed, time, hidden, batch)
     # Rounded once, so that every way starts from the very same numbers.
-    problem = {name: value.to(precision).double() for name, value in problem.items()}
+    arrays = {name: value.to(precision).double() for name, value in arrays.items()}
     target = target.to(precision).double()
     rows: list[Row] = []
     for loop, feedback in _loops(time):
-        oracle = _oracle(problem, target, feedback)
-        sizes = _sizes(problem, target, feedback)
-        narrow = {name: value.to(precision) for name, value in problem.items()}
+        oracle = _oracle(arrays, target, feedback)
+        sizes = _sizes(arrays, target, feedback)
+        narrow = {name: value.to(precision) for name, value in arrays.items()}
         spec = Spec.of(_transition(narrow, feedback), narrow["x"])
         serving = [name for name, backend in BACKENDS.items() if backend.why_not(spec) is None]
         for backend in serving:
@@ -93,13 +103,14 @@ def agreement(
                     error = _error(result[quantity], oracle[quantity], sizes[quantity])
                     eps = torch.finfo(precision).eps
                     rows.append(Row(loop, f"{way}, {backend}", quantity, error / eps, tolerance(hidden)))
-        wide = _by_bptt(problem, target, feedback, "auto", gradient=gradient)
-        for quantity, error, allowed in _finite_differences(problem, target, feedback, wide, oracle, seed):
+        wide = _by_bptt(arrays, target, feedback, serving[0], gradient=gradient)
+        for quantity, error, allowed in _finite_differences(arrays, target, feedback, wide, oracle, seed):
             rows.append(Row(loop, "finite differences", quantity, error, allowed))
     return rows
 
 
-def _problem(seed: int, time: int, hidden: int, batch: int) -> tuple[Problem, Tensor]:
+def _draw(seed: int, time: int, hidden: int, batch: int) -> tuple[Arrays, Tensor]:
+    """Return the network with its input, and the target."""
     source = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -107,7 +118,7 @@ def _problem(seed: int, time: int, hidden: int, batch: int) -> tuple[Problem, Te
 
     weight_ih, weight_out = normal(hidden, INPUTS), normal(OUTPUTS, hidden)
     weight_out *= 0.1 / torch.linalg.matrix_norm(weight_ih[:, :OUTPUTS] @ weight_out, ord=2)
-    problem = {
+    arrays = {
         "x": normal(batch, time, INPUTS),
         "h0": normal(batch, hidden),
         "weight_hh": 0.8 * torch.linalg.qr(normal(hidden, hidden)).Q,
@@ -116,7 +127,7 @@ def _problem(seed: int, time: int, hidden: int, batch: int) -> tuple[Problem, Te
         "weight_out": weight_out,
         "bias_out": normal(OUTPUTS),
     }
-    return problem, normal(batch, time, OUTPUTS)
+    return arrays, normal(batch, time, OUTPUTS)
 
 
 def _loops(time: int) -> list[tuple[str, Tensor]]:
@@ -136,7 +147,7 @@ def _loss(outputs: Tensor, target: Tensor) -> Tensor:
 # --- the ways ---
 
 
-def _plain_loop(p: Problem, feedback: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
+def _plain_loop(p: Arrays, feedback: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
     """Return states and consumed inputs, as the network is written down: one step after the other."""
     h, states, inputs = p["h0"], [], []
     for t in range(p["x"].shape[1]):
@@ -150,11 +161,11 @@ def _plain_loop(p: Problem, feedback: Tensor, drive: Tensor) -> tuple[Tensor, Te
     return torch.stack(states, 1), torch.stack(inputs, 1)
 
 
-def _oracle(problem: Problem, target: Tensor, feedback: Tensor) -> Result:
+def _oracle(arrays: Arrays, target: Tensor, feedback: Tensor) -> Result:
     """Return the plain loop's results, by autograd in float64."""
-    p = {name: value.clone().requires_grad_() for name, value in problem.items()}
+    p = {name: value.clone().requires_grad_() for name, value in arrays.items()}
     # ∂L/∂(what is added to h_t) is δ_t.
-    drive = torch.zeros(*problem["x"].shape[:2], problem["h0"].shape[1], dtype=torch.float64, requires_grad=True)
+    drive = torch.zeros(*arrays["x"].shape[:2], arrays["h0"].shape[1], dtype=torch.float64, requires_grad=True)
     states, _ = _plain_loop(p, feedback, drive)
     _loss(states @ p["weight_out"].mT + p["bias_out"], target).backward()  # type: ignore[no-untyped-call]
     result = {name: _gradient(value) for name, value in p.items()}
@@ -162,25 +173,25 @@ def _oracle(problem: Problem, target: Tensor, feedback: Tensor) -> Result:
 
 
 def _gradient(value: Tensor) -> Tensor:
-    """Return ``.grad``: of an argument that no step used (an h0 without steps to feed), zero."""
+    """Return ``.grad``, zero for an argument that no step used."""
     return torch.zeros_like(value) if value.grad is None else value.grad
 
 
-def _by_bptt(p: Problem, target: Tensor, feedback: Tensor, backend: str, *, gradient: Any) -> Result:
+def _by_bptt(p: Arrays, target: Tensor, feedback: Tensor, backend: str, *, gradient: Any) -> Result:
     g = gradient(**p, feedback=feedback, loss=lambda outputs: _loss(outputs, target), backend=backend)
     return {quantity: getattr(g, quantity) for quantity in QUANTITIES}
 
 
-def _transition(p: Problem, feedback: Tensor) -> Dense:
-    """Return W_hh, W_hh + W_ih C, or at each step the one of them that rules there."""
+def _transition(p: Arrays, feedback: Tensor) -> Dense:
+    """Return A_t: W_hh in open loop, W_hh + W_ih C in closed loop, at each step its own where both occur."""
     closed = p["weight_hh"] + p["weight_ih"][:, :OUTPUTS] @ p["weight_out"]
     if not feedback.any():
         return Dense(p["weight_hh"])
     return Dense(closed) if feedback.all() else Dense(torch.where(feedback[:, None, None], closed, p["weight_hh"]))
 
 
-def _by_autograd(problem: Problem, target: Tensor, feedback: Tensor, backend: str) -> Result:
-    p = {name: value.clone().requires_grad_() for name, value in problem.items()}
+def _by_autograd(arrays: Arrays, target: Tensor, feedback: Tensor, backend: str) -> Result:
+    p = {name: value.clone().requires_grad_() for name, value in arrays.items()}
     # Where fed back, the part of the input that depends on the state has moved into the transition.
     given = torch.where(feedback[:, None], p["bias_out"], p["x"][..., :OUTPUTS])
     u = torch.cat([given, p["x"][..., OUTPUTS:]], dim=-1) @ p["weight_ih"].mT + p["bias"]
@@ -194,8 +205,8 @@ def _by_autograd(problem: Problem, target: Tensor, feedback: Tensor, backend: st
 # --- how far apart ---
 
 
-def _sizes(p: Problem, target: Tensor, feedback: Tensor) -> Result:
-    """Return how large the sums behind each quantity can be: the recurrences in norms instead of vectors.
+def _sizes(p: Arrays, target: Tensor, feedback: Tensor) -> Result:
+    """Return a bound of the sum of sizes behind each quantity: the recurrences in norms instead of vectors.
 
     Per sequence and step for states, delta and x; per sequence for h0; whole for the weights.
     """
@@ -244,23 +255,23 @@ def _error(got: Tensor, want: Tensor, size: Tensor) -> float:
 
 
 def _finite_differences(
-    problem: Problem, target: Tensor, feedback: Tensor, result: Result, oracle: Result, seed: int
+    arrays: Arrays, target: Tensor, feedback: Tensor, result: Result, oracle: Result, seed: int
 ) -> Iterator[tuple[str, float, float]]:
     """Yield (quantity, error, what is allowed), in eps: <v, gradient> against D(ε) = (L(θ + εv) - L(θ - εv)) / 2ε.
 
     Allowed is 8 times D's own error: the rounding of L over the step, and the curvature's part, which D(2ε) shows.
     """
     source = torch.Generator().manual_seed(seed + 1)
-    drive = torch.zeros(*problem["x"].shape[:2], problem["h0"].shape[1], dtype=torch.float64)
+    drive = torch.zeros(*arrays["x"].shape[:2], arrays["h0"].shape[1], dtype=torch.float64)
 
     def loss(name: str, value: Tensor) -> float:
-        moved = problem if name == "delta" else {**problem, name: value}
+        moved = arrays if name == "delta" else {**arrays, name: value}
         states, _ = _plain_loop(moved, feedback, value if name == "delta" else drive)
         return float(_loss(states @ moved["weight_out"].mT + moved["bias_out"], target))
 
     here = loss("delta", drive)
     for name in QUANTITIES[1:]:
-        start = drive if name == "delta" else problem[name]
+        start = drive if name == "delta" else arrays[name]
         slope = float(oracle[name].norm())
         # Random, and as much along the gradient: in many dimensions a random direction sees next to nothing of it.
         v = torch.randn(start.shape, generator=source, dtype=torch.float64)

@@ -159,7 +159,7 @@ def bptt(
 def _four_steps(p: Arguments, contributions: bool, backend_name: str) -> Gradients[Any]:
     backend = serving(p, backend_name)
     run = forward(p, backend)
-    start = initialise(p, run)
+    start = initialise(p, run, backend)
     back = propagate(p, start, backend)
     weights = accumulate(p, run, start, back, backend)
     parts = accumulate_each_step(p, run, start, back) if contributions else None

@@ -196,7 +196,7 @@ def _gradients(chunks: _Chunks, backend_name: str) -> GradientTotals[Any]:
         p = chunks[steps, before]
         backend = serving(p, backend_name)
         run = forward(p, backend)
-        start = initialise(p, run, later=d_h0)
+        start = initialise(p, run, backend, later=d_h0)
         back = propagate(p, start, backend)
         weights.add(accumulate(p, run, start, back, backend))
         others.add(start.others)

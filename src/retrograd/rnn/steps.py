@@ -16,7 +16,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from retrograd.backends.pool import linear
 from retrograd.core.backend import Backend, Spec, select
 from retrograd.core.sequences import previous_states
 from retrograd.rnn.arguments import Arguments
@@ -30,6 +29,7 @@ __all__ = [
     "accumulate_each_step",
     "forward",
     "initialise",
+    "linear",
     "propagate",
     "serving",
 ]
@@ -76,16 +76,16 @@ def serving(p: Arguments, name: str) -> Backend:
 
 def forward(p: Arguments, backend: Backend) -> Forward:
     """Run input → scan → output."""
-    u = linear(p.inputs(), p.W_ih, p.b)
+    u = linear(backend, p.inputs(), p.W_ih, p.b)
     states_of_runs, before = [], p.h0
     for steps, A in p.transitions:
         states_of_runs.append(backend.scan(A, u[:, steps], before))
         before = states_of_runs[-1][:, -1]
     states = _join(states_of_runs)
-    return Forward(states, None if p.C is None else linear(states, p.C, p.c), p.inputs(states))
+    return Forward(states, None if p.C is None else linear(backend, states, p.C, p.c), p.inputs(states))
 
 
-def initialise(p: Arguments, run: Forward, later: Tensor | None = None) -> Start:
+def initialise(p: Arguments, run: Forward, backend: Backend, later: Tensor | None = None) -> Start:
     """Step 1. ``later`` is ∂L/∂h_T of the steps that follow these, where these are not the last ones."""
     states = run.states
     nothing = states.new_zeros(states.shape[-1]).expand(states.shape)
@@ -100,7 +100,7 @@ def initialise(p: Arguments, run: Forward, later: Tensor | None = None) -> Start
     g = found.argument.to(p.dtype).reshape(argument.shape)
     if p.C is None:
         return Start(found.value, g, final, None, found.others)
-    return Start(found.value, linear(g, p.C.mH), final, g, found.others)
+    return Start(found.value, linear(backend, g, p.C.mH), final, g, found.others)
 
 
 def propagate(p: Arguments, start: Start, backend: Backend) -> Propagated:
@@ -110,7 +110,7 @@ def propagate(p: Arguments, start: Start, backend: Backend) -> Propagated:
         delta, d_h0, _ = backend.adjoint(A, start.states[:, steps], d_h0)
         delta_of_runs.append(delta)
     delta = _join(delta_of_runs[::-1])
-    return Propagated(delta, d_h0, linear(delta, p.W_ih.mH))
+    return Propagated(delta, d_h0, linear(backend, delta, p.W_ih.mH))
 
 
 def accumulate(p: Arguments, run: Forward, start: Start, back: Propagated, backend: Backend) -> dict[str, Tensor]:
@@ -172,6 +172,17 @@ def _pairs(p: Arguments, run: Forward, start: Start, back: Propagated) -> dict[s
     pairs["weight_out"] = [*sources]
     pairs["bias_out"] = [(gradient, None) for gradient, _ in sources]
     return pairs
+
+
+def linear(backend: Backend, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x W^T (+ b) for x ``(batch, time, inputs)``: one matrix product, into the backend's memory."""
+    result = backend.empty((*x.shape[:-1], weight.shape[0]), x)
+    rows, out = x.reshape(-1, x.shape[-1]), result.view(-1, weight.shape[0])
+    if bias is None:
+        torch.mm(rows, weight.mT, out=out)
+    else:
+        torch.addmm(bias, rows, weight.mT, out=out)
+    return result
 
 
 def _join(runs: list[Tensor]) -> Tensor:
