@@ -1,5 +1,6 @@
 """Exact gradients through time for linear recurrent networks."""
 
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from retrograd import nn
@@ -34,9 +35,18 @@ __all__ = [
     "truncation_error",
 ]
 
+try:
+    __version__ = version("retrograd")  # pyproject.toml has it
+except PackageNotFoundError:  # sources that were never installed
+    __version__ = "0+unknown"
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
+
 
 def __getattr__(name: str) -> Any:
-    # They stand on more than the operator needs: imported when they are named.
+    # These need more than torch: they are imported when they are named.
     if name in ("estimators", "insight"):
         import importlib
 
