@@ -21,7 +21,11 @@ def summary_tables(summary: Summary, time_unit: str) -> list[TextTable]:
         summary: of the fit.
         time_unit: that time constants are in, and frequencies are cycles per.
     """
-    outputs = [
+    return [_outputs(summary), _criteria(summary), _modes(summary, time_unit), _parameters(summary)]
+
+
+def _outputs(summary: Summary) -> TextTable:
+    rows = [
         [
             name,
             _number(summary.fit_percent[k], ".2f"),
@@ -32,15 +36,28 @@ def summary_tables(summary: Summary, time_unit: str) -> list[TextTable]:
         ]
         for k, name in enumerate(summary.output_names)
     ]
-    criteria = [
+    return TextTable(
+        f"On the data of the fit: {summary.description}. A small p says that residuals can be predicted from their "
+        "own past (Ljung-Box), or from the inputs.",
+        ("output", "free run, fit %", "one step, fit %", "RMSE", "Ljung-Box p", "inputs p"),
+        rows,
+    )
+
+
+def _criteria(summary: Summary) -> TextTable:
+    rows = [
         ["log-likelihood", _number(summary.log_likelihood, ".2f")],
         ["AIC", _number(summary.aic, ".2f")],
         ["BIC", _number(summary.bic, ".2f")],
         ["free parameters", str(summary.parameters)],
         ["steps", str(summary.steps)],
     ]
+    return TextTable("Information criteria", (), rows)
+
+
+def _modes(summary: Summary, time_unit: str) -> TextTable:
     modes = summary.modes
-    poles = [
+    rows = [
         [
             _complex(pole),
             _number(abs(pole)),
@@ -51,33 +68,24 @@ def summary_tables(summary: Summary, time_unit: str) -> list[TextTable]:
         ]
         for k, pole in enumerate(modes.poles)
     ]
-    parameters, widest = [], 1
+    return TextTable(
+        f"Modes, slowest first; time constants in {plural(time_unit)}, frequencies in cycles per {time_unit}",
+        ("pole", "|pole|", "± (standard error)", "damping", "time constant", "frequency"),
+        rows,
+    )
+
+
+def _parameters(summary: Summary) -> TextTable:
+    rows = []
     for name, values in summary.values.items():
         pairs = zip(np.atleast_2d(values), np.atleast_2d(summary.standard_errors[name]), strict=True)
         for row, (value, error) in enumerate(pairs):
             cells = [f"{_number(v)} ± {_number(e, '.2g')}" for v, e in zip(value, error, strict=True)]
             if cells:  # no inputs, no B
-                parameters.append([f"{name}, row {row + 1}" if np.ndim(values) > 1 else name, *cells])
-                widest = max(widest, len(cells))
-    return [
-        TextTable(
-            f"On the data of the fit: {summary.description}. A small p says that residuals can be predicted from their "
-            "own past (Ljung-Box), or from the inputs.",
-            ("output", "free run, fit %", "one step, fit %", "RMSE", "Ljung-Box p", "inputs p"),
-            outputs,
-        ),
-        TextTable("Information criteria", (), criteria),
-        TextTable(
-            f"Modes, slowest first; time constants in {plural(time_unit)}, frequencies in cycles per {time_unit}",
-            ("pole", "|pole|", "± (standard error)", "damping", "time constant", "frequency"),
-            poles,
-        ),
-        TextTable(
-            "Parameters ± standard error, at this basis of the state",
-            ("", *(f"column {number + 1}" for number in range(widest))),
-            parameters,
-        ),
-    ]
+                rows.append([f"{name}, row {row + 1}" if np.ndim(values) > 1 else name, *cells])
+    widest = max((len(row) - 1 for row in rows), default=1)
+    header = ("", *(f"column {number + 1}" for number in range(widest)))
+    return TextTable("Parameters ± standard error, at this basis of the state", header, rows)
 
 
 def _number(value: float, style: str = ".4g") -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from retrograd.report.explain.lesson import Difference, Lesson, Walk
 from retrograd.report.explain.plain import tell
 from retrograd.report.explain.texts import Texts
+from retrograd.report.page import render as render_template
 
 __all__ = ["render"]
 
@@ -33,8 +34,6 @@ def render(lesson: Lesson, walk: Walk, differences: Sequence[Difference], texts:
         >>> page.splitlines()[:2]
         ['<!DOCTYPE html>', '<html lang="zh-CN">']
     """
-    from jinja2 import Environment, PackageLoader
-
     if lesson.weight_out is not None and lesson.target is None:
         # The page offers the squared error, which needs a target.
         lesson = replace(lesson, target=np.zeros((len(lesson.x), len(lesson.weight_out))))
@@ -46,11 +45,8 @@ def render(lesson: Lesson, walk: Walk, differences: Sequence[Difference], texts:
         "walk": reference if _finite(reference) else None,
         "texts": asdict(texts),
     }
-    loader = PackageLoader("retrograd.report.explain", ".")
-    template = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template(
-        "page.html.j2"
-    )
-    return template.render(
+    return render_template(
+        "explain/page.html.j2",
         texts=texts,
         # Within a script element, nothing may look like its end.
         lesson=json.dumps(content, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),
