@@ -1,182 +1,385 @@
-"""The laws that every backend obeys, and planted bugs that they must catch."""
+"""The laws that every registered backend obeys, and planted bugs that they must catch.
+
+A backend is asked ``why_not`` and skipped with its reason. ``RETROGRAD_TEST_DEVICE=cuda`` runs the laws on a GPU.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from kernels import Kernels, transition
-from oracle import assert_close, loop_adjoint, loop_scan
-from retrograd.core.backend import BACKENDS, Spec, select
+import retrograd as rg
+from kinds import KINDS, Kind, on_its_own
+from oracle import Running, assert_close, loop_adjoint, loop_scan
+from retrograd.core.backend import BACKENDS, Backend, Spec, select
+from retrograd.core.sequences import BACKWARD, FORWARD, Rows, Sequences, View
+from retrograd.core.steps import NEIGHBOUR, NOTHING, PADDING, Steps
+from retrograd.core.transition import Transition
 
+DEVICE = os.environ.get("RETROGRAD_TEST_DEVICE", "cpu")
 EPS = torch.finfo(torch.float64).eps
-STRUCTURES = ["diagonal", "dense"]
-each_backend = pytest.mark.parametrize("backend", [Kernels(b) for b in BACKENDS.values()], ids=list(BACKENDS))
-each_structure = pytest.mark.parametrize("structure", STRUCTURES)
-each_kind = pytest.mark.parametrize("steps", ["invariant", "varying"])
+STRUCTURES: dict[str, type[rg.Diagonal] | type[rg.Dense]] = {"diagonal": rg.Diagonal, "dense": rg.Dense}
+each_backend = pytest.mark.parametrize("name", list(BACKENDS))
+each_structure = pytest.mark.parametrize("structure", list(STRUCTURES))
+each_a = pytest.mark.parametrize("steps", ["invariant", "varying"])
+each_sequence = pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "whole rows"])
+each_direction = pytest.mark.parametrize("reverse", [False, True])
 
 
-def problem(structure: str, steps: str, batch: int = 4, time: int = 9, width: int = 5) -> tuple[Tensor, Tensor, Tensor]:
+def serving(name: str, A: Transition, u: Tensor, sequences: Sequences | None = None, reverse: bool = False) -> Backend:
+    """The backend of that name, or a skip with its reason."""
+    backend = BACKENDS[name]
+    reason = backend.why_not(Spec.of(A, u, sequences, reverse))
+    if reason is not None:
+        pytest.skip(reason)
+    return backend
+
+
+def problem(
+    structure: str, steps: str, batch: int = 4, time: int = 9, width: int = 5, groups: int = 2
+) -> tuple[Transition, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(11)
-    shape = (2, 1 if steps == "invariant" else time, *(width,) * (1 if structure == "diagonal" else 2))
+    shape = (groups, 1 if steps == "invariant" else time, *(width,) * (1 if structure == "diagonal" else 2))
     A = torch.randn(shape, dtype=torch.float64, generator=generator) * 0.5
     u = torch.randn(batch, time, width, dtype=torch.float64, generator=generator)
-    return A, u, torch.randn(batch, width, dtype=torch.float64, generator=generator)
+    h0 = torch.randn(batch, width, dtype=torch.float64, generator=generator)
+    return STRUCTURES[structure](A.to(DEVICE)), u.to(DEVICE), h0.to(DEVICE)
 
 
-def from_step(A: Tensor, start: int, end: int) -> Tensor:
-    return A if A.shape[1] == 1 else A[:, start:end]
+def expand(A: Transition, u: Tensor) -> Tensor:
+    """A with a transition for every row and step."""
+    (array,) = A.arrays
+    rows = u.shape[0] // array.shape[0]
+    return array.repeat_interleave(rows, 0).expand(u.shape[0], u.shape[1], *array.shape[2:])
+
+
+def near(got: Tensor, want: Running, what: str) -> None:
+    assert got.device.type == torch.device(DEVICE).type
+    assert_close(got.cpu(), want, EPS, what)
+
+
+# --- laws of whole rows ---
 
 
 @each_backend
 @each_structure
-@each_kind
-def test_causality(backend: Kernels, structure: str, steps: str) -> None:
+@each_a
+def test_causality(name: str, structure: str, steps: str) -> None:
     A, u, h0 = problem(structure, steps)
-    before = backend.scan(A, u, h0, False)
+    backend = serving(name, A, u)
+    before = backend.scan(A, u, h0)
     u[:, 5:] = torch.nan
-    after = backend.scan(A, u, h0, False)
+    after = backend.scan(A, u, h0)
     assert torch.equal(before[:, :5], after[:, :5])
     assert after[:, 5:].isnan().all()
 
 
 @each_backend
 @each_structure
-@each_kind
-@pytest.mark.parametrize("reverse", [False, True])
-def test_splitting_time_anywhere_changes_nothing(backend: Kernels, structure: str, steps: str, reverse: bool) -> None:
+@each_a
+@each_direction
+def test_splitting_time_anywhere_changes_nothing(name: str, structure: str, steps: str, reverse: bool) -> None:
     A, u, h0 = problem(structure, steps)
-    whole = backend.scan(A, u, h0, reverse)
-    time = u.shape[1]
+    backend, view = serving(name, A, u, reverse=reverse), BACKWARD if reverse else FORWARD
+    whole = backend.scan(A, u, h0, view)
+    time, want = u.shape[1], loop_scan(expand(A, u).cpu(), u.cpu(), h0.cpu(), reverse)
     for cut in range(1, time):
-        parts = [(0, cut), (cut, time)]
+        parts = [slice(0, cut), slice(cut, time)]
         carry, pieces = h0, {}
-        for start, end in reversed(parts) if reverse else parts:
-            pieces[start] = backend.scan(from_step(A, start, end), u[:, start:end], carry, reverse)
-            carry = pieces[start][:, 0 if reverse else -1]
-        assert_close(torch.cat([pieces[0], pieces[cut]], 1), loop_scan(expand(A, u), u, h0, reverse), EPS, f"cut {cut}")
-        torch.testing.assert_close(torch.cat([pieces[0], pieces[cut]], 1), whole, rtol=1e-14, atol=1e-14)
+        for at in reversed(parts) if reverse else parts:
+            pieces[at.start] = backend.scan(A.at(at), u[:, at], carry, view)
+            carry = pieces[at.start][:, 0 if reverse else -1]
+        together = torch.cat([pieces[0], pieces[cut]], 1)
+        near(together, want, f"cut {cut}")
+        torch.testing.assert_close(together, whole, rtol=1e-14, atol=1e-14)
 
 
 @each_backend
 @each_structure
-@each_kind
-def test_linearity(backend: Kernels, structure: str, steps: str) -> None:
+@each_a
+def test_linearity(name: str, structure: str, steps: str) -> None:
     A, u, h0 = problem(structure, steps)
+    backend = serving(name, A, u)
     v, k0 = torch.flip(u, (0,)), torch.flip(h0, (0,))
-    together = backend.scan(A, 2 * u - 3 * v, 2 * h0 - 3 * k0, False)
-    apart = 2 * backend.scan(A, u, h0, False) - 3 * backend.scan(A, v, k0, False)
+    together = backend.scan(A, 2 * u - 3 * v, 2 * h0 - 3 * k0)
+    apart = 2 * backend.scan(A, u, h0) - 3 * backend.scan(A, v, k0)
     torch.testing.assert_close(together, apart, rtol=0, atol=100 * EPS * float(apart.abs().max()))
 
 
 @each_backend
 @each_structure
-@each_kind
-def test_time_reversal(backend: Kernels, structure: str, steps: str) -> None:
+@each_a
+def test_time_reversal(name: str, structure: str, steps: str) -> None:
     A, u, h0 = problem(structure, steps)
-    turned = backend.scan(A.flip(1), u.flip(1), h0, True).flip(1)
-    assert torch.equal(turned, backend.scan(A, u, h0, False))
+    backend = serving(name, A, u, reverse=True)
+    turned = A.of([x.flip(1) for x in A.arrays])
+    assert torch.equal(backend.scan(turned, u.flip(1), h0, BACKWARD).flip(1), backend.scan(A, u, h0))
 
 
 @each_backend
 @each_structure
-@each_kind
-def test_batch_independence(backend: Kernels, structure: str, steps: str) -> None:
+@each_a
+def test_batch_independence(name: str, structure: str, steps: str) -> None:
     A, u, h0 = problem(structure, steps)
-    clean = backend.scan(A, u, h0, False)
+    backend = serving(name, A, u)
+    clean = backend.scan(A, u, h0)
     u[1], h0[1] = torch.inf, torch.nan
-    dirty = backend.scan(A, u, h0, False)
+    dirty = backend.scan(A, u, h0)
     for row in (0, 2, 3):
         assert torch.equal(clean[row], dirty[row])
-    delta, d_h0, _ = backend.adjoint(A, u, h0, False)
+    delta, d_h0, _ = backend.adjoint(A, u, h0)
     assert delta[[0, 2, 3]].isfinite().all()
     assert d_h0[[0, 2, 3]].isfinite().all()
 
 
 @each_backend
 @each_structure
-@each_kind
+@each_a
 @pytest.mark.parametrize("time", [1, 3000])
-def test_inner_product_identity(backend: Kernels, structure: str, steps: str, time: int) -> None:
+def test_inner_product_identity(name: str, structure: str, steps: str, time: int) -> None:
     """<v, S(u, h0)> = <S*(v), (u, h0)>, also at lengths where finite differences are hopeless."""
     A, u, h0 = problem(structure, steps, time=time)
-    A = A / (2 * A.abs().sum(-1, keepdim=True)) * 1.8 if structure == "dense" else A.tanh()
+    backend, (array,) = serving(name, A, u), A.arrays
+    A = A.of([array / (2 * array.abs().sum(-1, keepdim=True)) * 1.8 if structure == "dense" else array.tanh()])
+    size_of_A = A.of([x.abs() for x in A.arrays])
     v = u.flip(0).sin()
-    left = (v * backend.scan(A, u, h0, False)).sum()
-    delta, d_h0, _ = backend.adjoint(A, v, torch.zeros_like(h0), False)
+    left = (v * backend.scan(A, u, h0)).sum()
+    delta, d_h0, _ = backend.adjoint(A, v, torch.zeros_like(h0))
     right = (delta * u).sum() + (d_h0 * h0).sum()
-    size = (v.abs() * backend.scan(A.abs(), u.abs(), h0.abs(), False)).sum()
+    size = (v.abs() * backend.scan(size_of_A, u.abs(), h0.abs())).sum()
     assert (left - right).abs() <= 8 * EPS * size
 
 
-def expand(A: Tensor, u: Tensor) -> Tensor:
-    rows = u.shape[0] // A.shape[0]
-    return A.repeat_interleave(rows, 0).expand(u.shape[0], u.shape[1], *A.shape[2:])
-
-
 def against_the_loop(backend: Any, structure: str, steps: str, reverse: bool, dtype: torch.dtype) -> None:
-    A, u, h0 = (x.to(dtype) * (1 + 0.5j if dtype.is_complex else 1) for x in problem(structure, steps))
-    g, g_final = u.flip(0), h0.flip(0)
-    states = backend.scan(A, u, h0, reverse)
-    assert_close(states, loop_scan(expand(A, u), u, h0, reverse), EPS, "states")
-    delta, d_h0, d_A = backend.adjoint(A, g, g_final, reverse, states, h0)
-    want = loop_adjoint(expand(A, u), u, h0, g, g_final, reverse)
-    assert_close(delta, want["u"], EPS, "delta")
-    assert_close(d_h0, want["h0"], EPS, "d_h0")
-    by_group = want["A"].value.reshape(A.shape[0], -1, *want["A"].value.shape[1:]).sum(1)
-    by_group = by_group.sum(1, keepdim=True) if A.shape[1] == 1 else by_group
-    torch.testing.assert_close(d_A, by_group, rtol=1e-13, atol=1e-13)
+    A, u, h0 = problem(structure, steps)
+    turn = 1 + 0.5j if dtype.is_complex else 1
+    A, u, h0 = A.of([x.to(dtype) * turn for x in A.arrays]), u.to(dtype) * turn, h0.to(dtype) * turn
+    g, g_final, view = u.flip(0), h0.flip(0), BACKWARD if reverse else FORWARD
+    states = backend.scan(A, u, h0, view)
+    full, on_host = expand(A, u).cpu(), [x.cpu() for x in (u, h0, g, g_final)]
+    near(states, loop_scan(full, *on_host[:2], reverse), "states")
+    delta, d_h0, (d_A,) = backend.adjoint(A, g, g_final, view, states, h0)
+    want = loop_adjoint(full, *on_host, reverse)
+    near(delta, want["u"], "delta")
+    near(d_h0, want["h0"], "d_h0")
+    near(d_A, by_group(want["A"], A), "d_A")
+
+
+def by_group(d_A: Running, A: Transition) -> Running:
+    """The gradient of every row's and step's own transition, summed to A's shape."""
+    (array,) = A.arrays
+    rows = d_A.value.shape[0] // array.shape[0]
+    split = Running(d_A.value.unflatten(0, (-1, rows)), d_A.error.unflatten(0, (-1, rows))).sum(1)
+    if array.shape[1] > 1:
+        return split
+    summed = split.sum(1)
+    return Running(summed.value.unsqueeze(1), summed.error.unsqueeze(1))
 
 
 @each_backend
 @each_structure
-@each_kind
-@pytest.mark.parametrize("reverse", [False, True])
+@each_a
+@each_direction
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
 def test_scan_and_adjoint_are_the_loop(
-    backend: Kernels, structure: str, steps: str, reverse: bool, dtype: torch.dtype
+    name: str, structure: str, steps: str, reverse: bool, dtype: torch.dtype
 ) -> None:
     A, u, _ = problem(structure, steps)
-    if backend.backend.why_not(Spec.of(transition(A.to(dtype)), u.to(dtype))) is not None:
-        pytest.skip("not served")
+    backend = serving(name, A.to(dtype), u.to(dtype), reverse=reverse)
     against_the_loop(backend, structure, steps, reverse, dtype)
 
 
+# --- laws of sequences ---
+
+
+def sequences_on_their_own(
+    backend: Any, structure: str, steps: str, kind: str, reverse: bool, with_out: bool = False
+) -> None:
+    """States and gradients are those of each piece alone; padding is neither read nor anything but zero."""
+    batch, starts, given = KINDS[kind]
+    found = Kind.of(given, batch, 4)
+    A, u, _ = problem(structure, steps, batch=batch, time=4, groups=1)
+    _, _, h0 = problem(structure, steps, batch=starts)
+    g, g_final = u.flip(1).cos(), h0.flip(0)
+    want = on_its_own(expand(A, u).cpu(), u.cpu(), h0.cpu(), g.cpu(), g_final.cpu(), found, reverse)
+    u, g = (x.masked_fill(found.padding().to(DEVICE).unsqueeze(2), torch.nan) for x in (u, g))
+    on_device = {key: x.to(DEVICE) for key, x in given.items()}
+    view = Sequences(batch, 4, **on_device, reverse=reverse).view(backend.view, u.device)
+    states = backend.scan(A, u, h0, view, **({"out": poisoned(u)} if with_out else {}))
+    out: Any = (poisoned(u), tuple(poisoned(x) for x in A.arrays)) if with_out else (None, None)
+    delta, d_h0, (d_A,) = backend.adjoint(A, g, g_final, view, states, h0, out)
+    for what, got in (("states", states), ("u", delta), ("h0", d_h0)):
+        near(got, want[what], what)
+    near(view.last(states, h0), want["final"], "final")
+    near(d_A, by_group(want["A"], A), "d_A")
+
+
+def poisoned(like: Tensor) -> Tensor:
+    """Memory of like's shape, every other row of a larger array, that reads as NaN."""
+    return torch.full((2 * like.shape[0], *like.shape[1:]), torch.nan, dtype=like.dtype, device=like.device)[::2]
+
+
+@each_backend
+@each_structure
+@each_a
+@each_sequence
+@each_direction
+def test_sequences_are_as_on_their_own(name: str, structure: str, steps: str, kind: str, reverse: bool) -> None:
+    batch, _, given = KINDS[kind]
+    A, u, _ = problem(structure, steps, batch=batch, time=4, groups=1)
+    backend = serving(name, A, u, Sequences(batch, 4, **given, reverse=reverse), reverse)
+    sequences_on_their_own(backend, structure, steps, kind, reverse)
+    sequences_on_their_own(backend, structure, steps, kind, reverse, with_out=True)
+
+
+# --- laws of memory ---
+
+
+def out_is_a_promise(backend: Any, structure: str, steps: str, time: int = 9, reverse: bool = False) -> None:
+    """What is given is written, strided as it may be, and what is returned is that."""
+    A, u, h0 = problem(structure, steps, time=time)
+    view = BACKWARD if reverse else FORWARD
+    for turned in (u, u.transpose(1, 2).contiguous().transpose(1, 2)):  # steps apart, and side by side
+        memory = poisoned(u)
+        states = backend.scan(A, turned, h0, view, out=memory)
+        assert states is memory
+        assert torch.equal(states, backend.scan(A, turned, h0, view).contiguous())
+        for_delta, for_A = poisoned(u), tuple(poisoned(x) for x in A.arrays)
+        delta, d_h0, d_A = backend.adjoint(A, turned, h0, view, states, h0, (for_delta, for_A))
+        want = backend.adjoint(A, turned, h0, view, states, h0)
+        assert delta is for_delta
+        assert all(x is y for x, y in zip(d_A, for_A, strict=True))
+        for x, y in zip((delta, d_h0, *d_A), (*want[:2], *want[2]), strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-13, atol=1e-13)
+        alone, _, none = backend.adjoint(A, turned, h0, view, out=(for_delta.fill_(torch.nan), None))
+        assert alone is for_delta
+        assert none is None
+        torch.testing.assert_close(alone, want[0], rtol=1e-13, atol=1e-13)
+
+
+@each_backend
+@each_structure
+@each_a
+@each_direction
+def test_memory_given_is_written(name: str, structure: str, steps: str, reverse: bool) -> None:
+    A, u, _ = problem(structure, steps)
+    out_is_a_promise(serving(name, A, u, reverse=reverse), structure, steps, 9, reverse)
+
+
+@each_backend
+def test_a_wide_matrix_writes_the_memory_given(name: str) -> None:
+    A, u, h0 = problem("dense", "invariant", batch=2, time=3, width=260)
+    backend = serving(name, A, u)
+    memory = (poisoned(u), tuple(poisoned(x) for x in A.arrays))
+    delta, _, d_A = backend.adjoint(A, u, h0, FORWARD, u, h0, memory)
+    assert delta is memory[0]
+    assert d_A is not None
+    assert d_A[0] is memory[1][0]
+    assert delta.isfinite().all()
+    assert d_A[0].isfinite().all()
+
+
+@each_backend
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64], ids=str)
+def test_empty_and_the_budget(name: str, dtype: torch.dtype) -> None:
+    backend = BACKENDS[name]
+    reason = backend.why_not(Spec(torch.device(DEVICE), dtype, "diagonal"))
+    if reason is not None:
+        pytest.skip(reason)
+    like = torch.zeros(1, dtype=dtype, device=DEVICE)
+    for shape in ((2, 3), (300, 40, 64), (0, 4)):
+        made = backend.empty(shape, like)
+        assert (made.shape, made.dtype, made.device, made.is_contiguous()) == (shape, dtype, like.device, True)
+    assert backend.memory(like.device) > 1 << 28
+
+
+@each_backend
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("height", [3, 260])
+def test_outer_sums(name: str, shifted: bool, dtype: torch.dtype, height: int) -> None:
+    backend = BACKENDS[name]
+    reason = backend.why_not(Spec(torch.device(DEVICE), dtype, "diagonal"))
+    if reason is not None:
+        pytest.skip(reason)
+    generator = torch.Generator().manual_seed(0)
+    d, h, before = (
+        torch.randn(shape, dtype=torch.promote_types(dtype, torch.float32), generator=generator).to(dtype)
+        for shape in ((3, 6, height), (3, 6, 260), (3, 260))
+    )
+    met = torch.cat([before[:, None], h[:, :-1]], 1) if shifted else h
+    want = Running.exact(d.flatten(0, 1)).mH.conj() @ Running.exact(met.flatten(0, 1)).conj()
+    got = backend.outer_sum(d.to(DEVICE), h.to(DEVICE), before.to(DEVICE) if shifted else None)
+    assert got.dtype == dtype
+    assert_close(got.cpu(), want, torch.finfo(dtype).eps)
+
+
+# --- planted bugs ---
+
+
 class Mutant:
-    """A backend with one planted bug."""
+    """The reference with one planted bug."""
+
+    view = "steps"
 
     def __init__(self, bug: str) -> None:
-        self.bug, self.true = bug, Kernels(BACKENDS["reference"])
+        self.bug, self.true = bug, BACKENDS["reference"]
 
-    def scan(self, A: Tensor, u: Tensor, h0: Tensor, reverse: bool) -> Tensor:
+    def _seen(self, view: View) -> View:
+        if isinstance(view, Rows):
+            return view if self.bug != "wrong direction" else (FORWARD if view.reverse else BACKWARD)
+        assert isinstance(view, Steps)
+        before, after, starts, ends = (x.clone() for x in view.tensors)
+        if self.bug == "a reset is ignored":
+            before[before == NOTHING], after[after == NOTHING] = NEIGHBOUR, NEIGHBOUR
+        if self.bug == "a reset cuts the gradient alone":
+            before[before == NOTHING] = NEIGHBOUR
+        if self.bug == "padding is read":
+            before[before == PADDING], after[after == PADDING] = NEIGHBOUR, NEIGHBOUR
+        if self.bug == "packed sequences run together":
+            before[before > 0] = NEIGHBOUR
+        if self.bug == "every sequence starts from the first state":
+            before[before >= 0] = 0
+        if self.bug == "an empty sequence's gradient is lost":
+            ends[ends == -1] = -2
+        return Steps((before, after, starts, ends), view.reverse)
+
+    def scan(self, A: Transition, u: Tensor, h0: Tensor, view: View = FORWARD, out: Tensor | None = None) -> Tensor:
         if self.bug == "shift by one":
             u = u.roll(1, 1)
         if self.bug == "lost h0":
             h0 = torch.zeros_like(h0)
-        if self.bug == "wrong direction":
-            reverse = not reverse
-        return self.true.scan(A, u, h0, reverse)
+        return self.true.scan(A, u, h0, self._seen(view), None if self.bug == "memory is left as it was" else out)
 
     def adjoint(
-        self, A: Tensor, g: Tensor, g_final: Tensor, reverse: bool, states: Tensor, h0: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        self,
+        A: Transition,
+        g: Tensor,
+        g_final: Tensor,
+        view: View = FORWARD,
+        states: Tensor | None = None,
+        h0: Tensor | None = None,
+        out: tuple[Tensor | None, Sequence[Tensor] | None] = (None, None),
+    ) -> Any:
         if self.bug == "dropped conjugate":
-            A = A.conj()
+            A = A.of([x.conj() for x in A.arrays])
         if self.bug == "lost final gradient":
             g_final = torch.zeros_like(g_final)
-        if self.bug == "state not shifted":
+        if self.bug == "state not shifted" and states is not None:
             h0 = states[:, 0]
-        delta, d_h0, d_A = self.true.adjoint(A, g, g_final, reverse, states, h0)
+        if self.bug == "memory of A's gradient is left as it was":
+            out = (out[0], None)
+        delta, d_h0, d_A = self.true.adjoint(A, g, g_final, self._seen(view), states, h0, out)
         return delta, torch.zeros_like(d_h0) if self.bug == "lost h0 gradient" else d_h0, d_A
 
 
-@each_structure
-@pytest.mark.parametrize(
-    "bug",
-    [
+BUGS: dict[str, list[str]] = {
+    "rows": [
         "shift by one",
         "lost h0",
         "wrong direction",
@@ -185,11 +388,30 @@ class Mutant:
         "state not shifted",
         "lost h0 gradient",
     ],
-)
-def test_a_planted_bug_is_caught(structure: str, bug: str) -> None:
+    "reset": ["a reset is ignored", "a reset cuts the gradient alone"],
+    "lengths": ["padding is read", "an empty sequence's gradient is lost"],
+    "cu_seqlens": ["packed sequences run together", "every sequence starts from the first state"],
+    "out": ["memory is left as it was", "memory of A's gradient is left as it was"],
+}
+LAWS: dict[str, Callable[[Any, str], None]] = {
+    "rows": lambda backend, structure: against_the_loop(backend, structure, "varying", False, torch.complex128),
+    "out": lambda backend, structure: out_is_a_promise(backend, structure, "varying"),
+    **{
+        kind: lambda backend, structure, kind=kind: sequences_on_their_own(backend, structure, "varying", kind, False)
+        for kind in ("reset", "lengths", "cu_seqlens")
+    },
+}
+
+
+@each_structure
+@pytest.mark.parametrize(("law", "bug"), [(law, bug) for law, bugs in BUGS.items() for bug in bugs])
+def test_a_planted_bug_is_caught(structure: str, law: str, bug: str) -> None:
     with pytest.raises(AssertionError):
-        against_the_loop(Mutant(bug), structure, "varying", False, torch.complex128)
-    against_the_loop(Mutant("none"), structure, "varying", False, torch.complex128)
+        LAWS[law](Mutant(bug), structure)
+    LAWS[law](Mutant("none"), structure)
+
+
+# --- the choice ---
 
 
 def test_auto_takes_the_first_that_serves_and_a_named_one_never_falls_back() -> None:

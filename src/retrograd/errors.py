@@ -49,11 +49,20 @@ def require_shape(name: str, array: torch.Tensor, axes: Sequence[str], sizes: Se
         raise ValueError(f"{name} has shape {tuple(array.shape)}, expected ({', '.join(axes)}{comma}) = {tuple(sizes)}")
 
 
+_FLOATING = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128}
+
+
 def require_floating(name: str, array: object) -> None:
-    """Raise ``TypeError`` unless ``array`` is a floating or complex tensor."""
-    if not isinstance(array, torch.Tensor) or not (array.is_floating_point() or array.is_complex()):
+    """Raise ``TypeError`` unless ``array`` is a floating or complex tensor of 16 bits a number or more.
+
+    >>> require_floating("u", torch.zeros(3, dtype=torch.float8_e4m3fn))
+    Traceback (most recent call last):
+        ...
+    TypeError: u is torch.float8_e4m3fn, expected a floating or complex torch.Tensor (float16 to complex128)
+    """
+    if not isinstance(array, torch.Tensor) or array.dtype not in _FLOATING:
         kind = array.dtype if isinstance(array, torch.Tensor) else type(array).__name__
-        raise TypeError(f"{name} is {kind}, expected a floating or complex torch.Tensor")
+        raise TypeError(f"{name} is {kind}, expected a floating or complex torch.Tensor (float16 to complex128)")
 
 
 def near_names(name: str, names: Iterable[str]) -> str:

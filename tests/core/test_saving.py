@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from test_scan import BACKENDS, CASES, random, transition, transition_shape
-from test_sequences import KINDS
 from torch import Tensor
 
 import retrograd as rg
+from kinds import KINDS
 from oracle import assert_close, loop_adjoint, reduce_to
 from retrograd.core.saving import chunk_steps
 

@@ -31,3 +31,41 @@ def test_from_log_is_differentiable_and_positive() -> None:
     states, _ = rg.scan(transition, torch.ones(2, 2))
     (gradient,) = torch.autograd.grad(states.sum(), log_a)
     assert torch.allclose(gradient, torch.exp(log_a))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+@pytest.mark.parametrize(
+    ("make", "shapes"),
+    [
+        (rg.Diagonal, [(3,), (5, 3), (4, 1, 3), (4, 5, 3), (2, 5, 3)]),
+        (rg.Dense, [(3, 3), (5, 3, 3), (4, 1, 3, 3), (4, 5, 3, 3), (2, 1, 3, 3)]),
+    ],
+)
+def test_a_structure_is_its_matrices(make: object, shapes: list[tuple[int, ...]], dtype: torch.dtype) -> None:
+    """act, its adjoint, the gradient and the product are those of the dense matrix of every row and step."""
+    for number, shape in enumerate(shapes):
+        generator = torch.Generator().manual_seed(number)
+        A, B = (make(torch.randn(shape, dtype=dtype, generator=generator)) for _ in range(2))  # type: ignore[operator]
+        x, y = (torch.randn(4, 5, 3, dtype=dtype, generator=generator) for _ in range(2))
+
+        def matrices(A: object) -> torch.Tensor:
+            (array,) = A.arrays  # type: ignore[attr-defined]
+            dense = torch.diag_embed(array) if array.ndim == 3 else array
+            return dense.repeat_interleave(4 // dense.shape[0], 0).expand(4, 5, 3, 3)
+
+        M = matrices(A)
+        torch.testing.assert_close(A.act(x), (M @ x[..., None])[..., 0])
+        torch.testing.assert_close(A.adjoint_act(x), (M.mH @ x[..., None])[..., 0])
+        torch.testing.assert_close(matrices(A.product(B)), M @ matrices(B))
+        leaf = A.arrays[0].detach().clone().requires_grad_()
+        (want,) = torch.autograd.grad(A.of([leaf]).act(x), leaf, y)
+        torch.testing.assert_close(A.gradient(y, x)[0], want)
+        assert (A.groups, A.steps, A.width) == (A.normal().shape[0], A.normal().shape[1], 3)
+        tangent = torch.randn(shape, dtype=dtype, generator=generator)
+        torch.testing.assert_close(A.tangent_act([tangent], x), make(tangent).act(x))  # type: ignore[operator]
+        assert A.tangent_adjoint_act([None], x) is None
+
+
+def test_it_shows_its_shape_and_no_numbers() -> None:
+    assert repr(rg.Diagonal(torch.rand(7, 3))) == "Diagonal(shape=(7, 3), dtype=torch.float32, device='cpu')"
+    assert repr(rg.Dense(torch.rand(3, 3).double())) == "Dense(shape=(3, 3), dtype=torch.float64, device='cpu')"

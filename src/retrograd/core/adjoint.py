@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from retrograd.core import operators
-from retrograd.core.dispatch import forward_levels, functorch_is_active
+from retrograd.core.dispatch import forward_levels, functorch_is_active, is_differentiated
 from retrograd.core.loop import loop_adjoint, loop_scan
 from retrograd.core.saving import borders, gradients_in_chunks
 from retrograd.core.sequences import View, view_of
@@ -66,7 +66,7 @@ class _Scan(torch.autograd.Function):
         g_final = torch.zeros_like(h0) if g_final is None else g_final
         d_A: Any = (None,) * len(A.tensors)
         wanted = any(ctx.needs_input_grad[_CONSTANTS + 2 :])
-        if torch.is_grad_enabled() or forward_ad._current_level >= 0:  # the gradient may itself be differentiated
+        if is_differentiated():  # the gradient itself
             delta, d_h0 = differentiable_adjoint(A, g, g_final, view, backend)
             if wanted:
                 states = differentiable_scan(A, rest[1], h0, view, backend)[0] if chunk else rest[1]
@@ -199,6 +199,9 @@ def _eager(function: type[torch.autograd.Function], jvp: Any) -> type[torch.auto
         @staticmethod
         def forward(ctx: Any, *inputs: Any) -> Any:
             output = function.forward(*inputs)
+            if forward_ad._current_level >= 0:
+                # torch wants tangents of a view laid out as the view; of a tensor of its own, in any layout.
+                output = tuple(x.clone() if x._is_view() else x for x in output)
             function.setup_context(ctx, inputs, output)
             return output
 

@@ -7,8 +7,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-__all__ = ["batched_gradient_level", "call", "forward_levels", "functorch_is_active", "is_watched", "library"]
+__all__ = [
+    "batched_gradient_level",
+    "call",
+    "forward_levels",
+    "functorch_is_active",
+    "is_differentiated",
+    "is_watched",
+    "library",
+]
 
 library = torch.library.Library("retrograd", "DEF")
 
@@ -31,6 +40,11 @@ def is_watched(*args: Any) -> bool:
     except RuntimeError:
         return True
     return False
+
+
+def is_differentiated() -> bool:
+    """Say whether operations that run now may be differentiated, in either mode."""
+    return torch.is_grad_enabled() or forward_ad._current_level >= 0
 
 
 def call(name: str, kernel: Callable[..., Any], tensors: tuple[Tensor, ...], *args: Any) -> Any:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from retrograd.core.backend import empty
-from retrograd.core.dispatch import call, is_watched, library
+from retrograd.core.dispatch import call, is_differentiated, is_watched, library
 from retrograd.core.steps import ELSEWHERE, EMPTY, NEIGHBOUR, NOTHING, PADDING, Steps, check_borders
 
 __all__ = ["Segments"]
@@ -28,12 +28,13 @@ __all__ = ["Segments"]
 _Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 library.define(
-    "segments(int batch, int time, Tensor? lengths, Tensor? cu_seqlens, Tensor? reset, bool reverse) -> Tensor"
+    "segments(SymInt batch, SymInt time, Tensor? lengths, Tensor? cu_seqlens, Tensor? reset, bool reverse) -> Tensor"
 )
 library.define(
-    "steps_of(Tensor segments, int batch, int time, int starts, bool reverse) -> (Tensor, Tensor, Tensor, Tensor)"
+    "steps_of(Tensor segments, SymInt batch, SymInt time, SymInt starts, bool reverse)"
+    " -> (Tensor, Tensor, Tensor, Tensor)"
 )
-library.define("ends_of(Tensor segments, int time, int starts, bool reverse) -> Tensor")
+library.define("ends_of(Tensor segments, SymInt time, SymInt starts, bool reverse) -> Tensor")
 
 
 class Segments:
@@ -78,7 +79,7 @@ class Segments:
 
     def previous(self, states: Tensor, h0: Tensor) -> Tensor:
         """Return h_{t-1} for every t; 0 where nothing stands before."""
-        if torch.is_grad_enabled() or is_watched(states, h0):
+        if is_differentiated() or is_watched(states, h0):
             return self._steps_like(states, h0).previous(states, h0)
         # All moved on by one step, then mended where a segment begins.
         previous = empty(states.shape, states)

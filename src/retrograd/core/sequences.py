@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from retrograd.core.backend import empty
-from retrograd.core.dispatch import is_watched
+from retrograd.core.dispatch import is_differentiated, is_watched
 from retrograd.core.segments import Segments
 from retrograd.core.steps import Steps
 from retrograd.errors import require_shape
@@ -41,7 +41,7 @@ class Rows:
         """Return h_{t-1} for every t: the states moved on by one step, h_0 entering first."""
         first = h0.unsqueeze(1)
         parts = (states[:, 1:], first) if self.reverse else (first, states[:, :-1])
-        if torch.is_grad_enabled() or is_watched(states, h0) or states.dtype != h0.dtype:
+        if is_differentiated() or is_watched(states, h0) or states.dtype != h0.dtype:
             return torch.cat(parts, dim=1)
         return torch.cat(parts, dim=1, out=empty(states.shape, states))
 

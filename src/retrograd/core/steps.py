@@ -31,7 +31,7 @@ NEIGHBOUR, NOTHING, PADDING = -1, -2, -3
 EMPTY, ELSEWHERE = -1, -2
 
 library.define(
-    "steps(int batch, int time, Tensor? lengths, Tensor? cu_seqlens, Tensor? reset, bool reverse, Device device)"
+    "steps(SymInt batch, SymInt time, Tensor? lengths, Tensor? cu_seqlens, Tensor? reset, bool reverse, Device device)"
     " -> (Tensor, Tensor, Tensor, Tensor)"
 )
 
@@ -70,7 +70,8 @@ class Steps:
         """Return h_{t-1} for every t; 0 where nothing stands before."""
         moved = torch.where(self.before.unsqueeze(2) == NEIGHBOUR, _shifted(states, not self.reverse), 0)
         entering = torch.where(self.starts.unsqueeze(1) >= 0, h0, 0)
-        return moved.flatten(0, 1).index_add(0, self.starts.clamp(min=0), entering).view(states.shape)
+        flat = moved.reshape(-1, moved.shape[2])  # not flatten: torch's older vmap has no rule for that
+        return flat.index_add(0, self.starts.clamp(min=0), entering).reshape(states.shape)
 
     def following(self, x: Tensor, h0: Tensor) -> Tensor:
         """Return x_{t+1} for every t; 0 at a sequence's end and before a reset."""
@@ -143,7 +144,7 @@ def _shifted(x: Tensor, later: bool) -> Tensor:
 
 
 def _rows(x: Tensor, at: Tensor) -> Tensor:
-    return x.flatten(0, 1).index_select(0, at.clamp(min=0))
+    return x.reshape(-1, x.shape[2]).index_select(0, at.clamp(min=0))
 
 
 def check_borders(time: int, lengths: Tensor | None, cu_seqlens: Tensor | None) -> None:

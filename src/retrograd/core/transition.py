@@ -227,7 +227,9 @@ class Dense(Transition):
         W = self.normal()
         d, h = (x.reshape(W.shape[0], x.shape[0] // W.shape[0], *x.shape[1:]) for x in (delta, previous))
         if W.shape[1] == 1:
-            product = d.flatten(1, 2).transpose(1, 2) @ h.flatten(1, 2).conj()
+            # reshape, not flatten: torch's older vmap has no rule for that.
+            d, h = (x.reshape(W.shape[0], x.shape[1] * x.shape[2], x.shape[3]) for x in (d, h))
+            product = d.transpose(1, 2) @ h.conj()
         else:
             product = d.permute(0, 2, 3, 1) @ h.permute(0, 2, 1, 3).conj()
         return (product.reshape(W.shape),)
