@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cli.command import retrograd
+from cli.command import call, retrograd
 
-__all__ = ["FIT", "retrograd", "run", "write_table"]
+__all__ = ["FIT", "fitted", "retrograd", "run", "write_table"]
 
 FIT = ("--target", "level", "--inputs", "flow", "--time", "hour", "--model", "state-space")
 
@@ -29,9 +30,19 @@ def write_table(path: Path, rows: int = 200, future: int = 0, **columns: Any) ->
     return path
 
 
-@pytest.fixture
-def run(retrograd: Any, tmp_path: Path) -> Path:
-    write_table(tmp_path / "tank.csv", future=5)
-    ran = retrograd("fit", "tank.csv", *FIT, "--order", "1", "--out", "run")
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the table and the run."""
+    folder = tmp_path_factory.mktemp("tank")
+    write_table(folder / "tank.csv", future=5)
+    ran = call(folder, "fit", "tank.csv", *FIT, "--order", "1", "--out", "run")
     assert ran.code == 0, ran.err
+    (folder / "said.txt").write_text(ran.out)
+    return folder
+
+
+@pytest.fixture
+def run(fitted: Path, tmp_path: Path) -> Path:
+    """A copy of it for one test."""
+    shutil.copytree(fitted, tmp_path, dirs_exist_ok=True)
     return tmp_path / "run"

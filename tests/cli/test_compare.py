@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cli.tank import FIT, retrograd, run
+from cli.tank import FIT, fitted, retrograd, run
 from retrograd.estimators import StateSpace
 
-__all__ = ["retrograd", "run"]  # fixtures
+__all__ = ["fitted", "retrograd", "run"]  # fixtures
 
 
 def test_compare(retrograd: Any, run: Path, tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_data_that_say_too_little(retrograd: Any, run: Path, tmp_path: Path) -> 
         (("run", "tank.csv", "--rows", "7:7"), "--rows is '7:7', expected A:B"),
         (("run", "tank.csv", "--out", "a.txt"), "--out a.txt is no page and no picture"),
         (("tank.csv", "run"), "tank.csv is a file, expected a folder that holds a model"),
-        (("run", "tank.csv", "--steps-ahead", "0"), "--steps-ahead is 0, expected at least 1"),
+        (("run", "tank.csv", "--steps-ahead", "0"), "--steps-ahead is 0, expected a whole number of at least 1"),
     ],
 )
 def test_compare_refuses(retrograd: Any, run: Path, arguments: tuple[str, ...], message: str) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cli.tank import retrograd, run
+from cli.tank import fitted, retrograd, run
 from retrograd.estimators import StateSpace
 
-__all__ = ["retrograd", "run"]  # fixtures
+__all__ = ["fitted", "retrograd", "run"]  # fixtures
 
 
 def test_simulate(retrograd: Any, run: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from retrograd.cli.options import Reading, reads_tables
 from retrograd.cli.run_folder import require_new_file, write_new
-from retrograd.errors import InputError
+from retrograd.errors import InputError, require_whole
 from retrograd.tables.read import Table, read_table
 from retrograd.tables.time_axis import drawn_times
 
@@ -48,8 +48,7 @@ def compare(
     """
     if len(arguments) < 2:
         raise InputError("compare wants at least one run folder and one table: retrograd compare DIR DATA")
-    if ahead < 1:
-        raise InputError(f"--steps-ahead is {ahead}, expected at least 1")
+    require_whole("--steps-ahead", ahead)
     if out is not None:
         require_new_file(out, overwrite=overwrite)
         if out.suffix.lower() not in (".html", *PICTURES):

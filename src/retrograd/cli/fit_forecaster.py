@@ -9,7 +9,7 @@ import numpy as np
 
 from retrograd.cli.results import Results, write_results
 from retrograd.cli.run_folder import write_run
-from retrograd.errors import InputError, require_choice
+from retrograd.errors import InputError
 from retrograd.estimators.forecasting.estimator import Forecaster
 from retrograd.estimators.forecasting.states import Lags
 from retrograd.report import TextTable
@@ -19,8 +19,6 @@ __all__ = ["fit_forecaster", "interval_of"]
 
 Array = np.ndarray[Any, Any]
 
-READOUTS = ("direct", "recursive")
-
 
 def fit_forecaster(
     table: Table, start: int, horizon: int, out: Path, *, title: str, test: str, lags: int | None, readout: str
@@ -28,9 +26,6 @@ def fit_forecaster(
     """Fit to the training part and judge it; then fit to all, forecast, report."""
     from rich.console import Console
 
-    require_choice("--readout", readout, READOUTS)
-    if lags is not None and lags < 1:
-        raise InputError(f"--lags is {lags}, expected a whole number from 1")
     inputs = table.inputs if table.input_names else None
     known = None if inputs is None else inputs[: table.steps]
     console = Console(stderr=True)

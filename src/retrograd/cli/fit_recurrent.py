@@ -188,27 +188,35 @@ def _progress(title: str, epochs: int) -> Iterator[Callable[[Trainer], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    console = Console(stderr=True)
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("epochs  loss {task.fields[loss]}  ‖gradient‖ {task.fields[norm]}"),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console,
     )
-    with progress:
-        task = progress.add_task(title, total=epochs, loss="–", norm="–")
+    task = progress.add_task(title, total=epochs, loss="–", norm="–")
 
-        def show(trainer: Trainer) -> None:
-            epoch = trainer.history[-1]
-            progress.update(task, completed=epoch.number, loss=f"{epoch.loss:.4g}", norm=f"{epoch.gradient_norm:.2g}")
+    def show(trainer: Trainer) -> None:
+        if not progress.live.is_started:
+            progress.start()
+        epoch = trainer.history[-1]
+        progress.update(task, completed=epoch.number, loss=f"{epoch.loss:.4g}", norm=f"{epoch.gradient_norm:.2g}")
 
-        try:
-            yield show
-        except InputError:
-            # Nothing was trained: the bar goes, and the message is the only line.
-            progress.live.transient = True
-            raise
+    try:
+        # A file has nobody who waits for the first epoch.
+        if console.is_terminal:
+            progress.start()
+        yield show
+    except InputError:
+        # Nothing was trained: the bar goes, and the message is the only line.
+        progress.live.transient = True
+        raise
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 
 from retrograd.cli.results import Results, gradient_note, write_results
 from retrograd.cli.run_folder import write_run
-from retrograd.errors import InputError, require_choice
+from retrograd.errors import InputError
 from retrograd.estimators.identification.analysis import (
     bode_frequencies,
     frequency_response,
@@ -19,7 +19,6 @@ from retrograd.estimators.identification.analysis import (
     step_response,
 )
 from retrograd.estimators.identification.estimator import StateSpace
-from retrograd.estimators.identification.identify import NOISES
 from retrograd.estimators.identification.system import predict
 from retrograd.insight import Sweep, analyse
 from retrograd.report import SystemReport, plural
@@ -42,7 +41,6 @@ def fit_state_space(
     from rich.console import Console
     from sklearn.exceptions import ConvergenceWarning
 
-    require_choice("--noise", noise, NOISES)
     sample_time, unit = _sample_time(table)
     model = StateSpace(_order(order), noise=noise, stability=stable, sample_time=sample_time)
     inputs = _named(table.inputs[: table.steps], table.input_names)

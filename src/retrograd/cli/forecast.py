@@ -11,7 +11,7 @@ import typer
 from retrograd.cli.options import Reading, reads_tables
 from retrograd.cli.results import csv, forecast_columns
 from retrograd.cli.run_folder import Run, read_run, require_new_file, write_new
-from retrograd.errors import InputError
+from retrograd.errors import InputError, require_whole
 from retrograd.tables import read_inputs
 
 __all__ = ["forecast"]
@@ -54,8 +54,7 @@ def forecast(
                 f"the inputs {', '.join(run.inputs)} are not known beyond the data of {folder}: give those of "
                 "the coming steps with --inputs-file"
             )
-    if horizon < 1:
-        raise InputError(f"--horizon is {horizon}, expected at least 1")
+    require_whole("--horizon", horizon)
     if run.inputs and len(inputs) < horizon:
         raise InputError(
             f"--horizon is {horizon}, but the inputs {', '.join(run.inputs)} are known for {len(inputs)} "

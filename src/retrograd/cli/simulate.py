@@ -11,7 +11,7 @@ import typer
 from retrograd.cli.options import Reading, reads_tables
 from retrograd.cli.results import csv, forecast_columns
 from retrograd.cli.run_folder import read_run, require_new_file, write_new
-from retrograd.errors import InputError, require_choice
+from retrograd.errors import InputError, require_choice, require_whole
 from retrograd.tables import read_inputs
 
 __all__ = ["simulate"]
@@ -43,8 +43,8 @@ def simulate(
         raise InputError(f"FILE is missing: a table with the columns {', '.join(model.input_names_)}")
     if not model.input_names_ and (inputs_file is not None or steps is None):
         raise InputError(f"the system in {folder} has no inputs: give --steps, and no FILE")
-    if steps is not None and steps < 1:
-        raise InputError(f"--steps is {steps}, expected at least 1")
+    if steps is not None:
+        require_whole("--steps", steps)
     inputs = None
     if inputs_file is not None:
         inputs = read_inputs(inputs_file, list(model.input_names_), axis=reading.axis, file=reading.file).values

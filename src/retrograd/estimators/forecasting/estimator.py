@@ -130,7 +130,7 @@ class Forecaster(ForecasterBase):
     # Tables in, tables out.
 
     def _needs_fh(self) -> bool:
-        return self.readout != "recursive"
+        return not Settings.of(self).recursive
 
     def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: Horizon | None) -> Forecaster:
         settings = Settings.of(self)
