@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,20 @@ def write_table(path: Path, rows: int = 200, future: int = 0, **columns: Any) ->
     return path
 
 
-@pytest.fixture(scope="session")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the table and the run."""
-    folder = tmp_path_factory.mktemp("tank")
+@cache  # every module that imports the fixture has one of its own
+def _made(factory: pytest.TempPathFactory) -> Path:
+    folder = factory.mktemp("tank")
     write_table(folder / "tank.csv", future=5)
     ran = call(folder, "fit", "tank.csv", *FIT, "--order", "1", "--out", "run")
     assert ran.code == 0, ran.err
     (folder / "said.txt").write_text(ran.out)
     return folder
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the table and the run."""
+    return _made(tmp_path_factory)
 
 
 @pytest.fixture
