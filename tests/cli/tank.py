@@ -32,8 +32,9 @@ def write_table(path: Path, rows: int = 200, future: int = 0, **columns: Any) ->
 
 
 @cache  # every module that imports the fixture has one of its own
-def _made(factory: pytest.TempPathFactory) -> Path:
-    folder = factory.mktemp("tank")
+def _made(base: Path) -> Path:
+    folder = base / "tank"
+    folder.mkdir()
     write_table(folder / "tank.csv", future=5)
     ran = call(folder, "fit", "tank.csv", *FIT, "--order", "1", "--out", "run")
     assert ran.code == 0, ran.err
@@ -44,7 +45,7 @@ def _made(factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the table and the run."""
-    return _made(tmp_path_factory)
+    return _made(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture
