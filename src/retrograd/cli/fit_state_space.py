@@ -46,14 +46,10 @@ def fit_state_space(
     inputs = _named(table.inputs[: table.steps], table.input_names)
     targets = _named(table.targets, table.target_names)
     given = None if inputs is None else inputs.iloc[:start]
-    notes: list[str] = []
-    console = Console(stderr=True)
-    with console.status(f"{table.source}: identifying from {start} steps"), warnings.catch_warnings():
-        warnings.simplefilter("error", ConvergenceWarning)
-        try:
-            model.fit(given, targets.iloc[:start])
-        except ConvergenceWarning:
-            notes.append(f"Not converged: {model.stop_reason_}. Another --order may do better.")
+    with Console(stderr=True).status(f"{table.source}: identifying from {start} steps"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(given, targets.iloc[:start])
+    notes = () if model.converged_ else (f"Not converged: {model.stop_reason_}. Another --order may do better.",)
     one_step = np.asarray(model.predict(inputs, targets, x0=model.x0_[0]))
     free_run = np.full_like(one_step, np.nan)
     if start < table.steps:
@@ -71,15 +67,6 @@ def fit_state_space(
     analysis = analyse(
         Sweep.of_estimator(model, given, targets.iloc[:start]), name="(A − K C)" if model.K_.any() else "A"
     )
-    flowing = {
-        "analysis": analysis,
-        # h_t is the state before step t + 1: the first one is the initial state.
-        "delta_time": drawn_times(table.time[1:start]),
-        "delta_norm": analysis.flow.delta_norm,
-        "trained_on": ("the one-step error" if model.K_.any() else "the free run's error")
-        + " over the training part, weighed by its covariance",
-    }
-
     write_results(
         out,
         Results(
@@ -93,8 +80,17 @@ def fit_state_space(
             upper=forecast[2],
             settings=settings,
             save=lambda folder: write_run(folder, model, table, horizon, settings, state),
-            report={**report_of(model, unit), **flowing, "summary": summary_tables(summary, unit)},
-            notes=(*notes, *gradient_note(analysis)),
+            report={
+                **report_of(model, unit),
+                "summary": summary_tables(summary, unit),
+                "analysis": analysis,
+                # h_t is the state before step t + 1: the first one is the initial state.
+                "delta_time": drawn_times(table.time[1:start]),
+                "delta_norm": analysis.flow.delta_norm,
+                "trained_on": ("the one-step error" if model.K_.any() else "the free run's error")
+                + " over the training part, weighed by its covariance",
+            },
+            notes=notes + gradient_note(analysis),
         ),
     )
 

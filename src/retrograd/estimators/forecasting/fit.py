@@ -24,8 +24,9 @@ from retrograd.estimators.forecasting.readout import (
     solve,
 )
 from retrograd.estimators.forecasting.recursion import direct
+from retrograd.estimators.forecasting.refinement import refine
 from retrograd.estimators.forecasting.settings import Settings
-from retrograd.estimators.forecasting.states import Linear, refine
+from retrograd.estimators.forecasting.states import Linear
 from retrograd.estimators.recurrent.training import Epoch
 
 __all__ = ["Group", "add_feature_gradients", "fit_group", "folds_of", "refined"]

@@ -14,7 +14,6 @@ forecast (:func:`retrograd.estimators.forecasting.readout.closed_loop`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -24,9 +23,8 @@ from torch import Tensor
 
 from retrograd.core.scan import scan
 from retrograd.core.transition import Dense, Diagonal
-from retrograd.estimators.recurrent.training import OPTIMIZERS, DivergenceError, Epoch
 
-__all__ = ["Difference", "Lags", "Linear", "States", "Trajectory", "refine", "strongest_periods"]
+__all__ = ["Difference", "Lags", "Linear", "States", "Trajectory", "strongest_periods"]
 
 Array = np.ndarray[Any, Any]
 Difference = Literal["last"] | int | None
@@ -274,93 +272,3 @@ def strongest_periods(values: Array, count: int) -> list[float]:
     peaks = inner[(power[inner] >= power[inner - 1]) & (power[inner] > power[inner + 1])]
     highest = peaks[np.argsort(-power[peaks], kind="stable")[:count]]
     return [float(len(values) / k) for k in highest]
-
-
-# What a line search is told where the loss overflows: high enough to turn back, and its square is still finite.
-_WALL = 1e100
-
-# The loss on what is fitted and on what is held out, and, if asked, the former's gradient by the features of each
-# instance, ``(series, T, width)``.
-Objective = Callable[[Linear, bool], tuple[float, float, list[Array] | None]]
-
-
-def refine(
-    states: Linear, series: list[Array], objective: Objective, *, epochs: int, optimizer: str, lr: float | None
-) -> tuple[Linear, list[Epoch]]:
-    """Train a recurrence by exact gradients through time, its read-out being at its optimum at every step.
-
-    The read-out that minimises the loss is solved anew in closed form for every recurrence; at that optimum the
-    gradient of the loss by the recurrence is the one with the read-out held fixed (variable projection, Golub and
-    Pereyra, 1973). It starts as ∂L/∂z_t at every step and goes back through the scan.
-
-    Args:
-        states: where to start.
-        series: ``(T, C)`` of each instance.
-        objective: see :data:`Objective`.
-        epochs: steps of the optimizer.
-        optimizer: a name in :data:`retrograd.estimators.OPTIMIZERS`.
-        lr: learning rate; the optimizer's own by default.
-
-    Returns:
-        The stable recurrence with the lowest held-out loss, and the history.
-
-    Raises:
-        DivergenceError: a loss or gradient is not finite.
-    """
-    trained = Linear(
-        states.kind,
-        {name: value.clone(memory_format=torch.contiguous_format) for name, value in states.parameters.items()},
-        states.difference,
-    )
-    # A decay stays a decay: with angle 0 it has no imaginary part to read.
-    turning = trained.parameters["angle"] != 0 if trained.kind == "diagonal" else None
-    leaves = [value.requires_grad_() for value in trained.parameters.values()]
-    choice = OPTIMIZERS[optimizer]
-    stepper = choice.make(leaves, choice.lr if lr is None else lr)
-    best, best_loss = states, float("inf")
-    history: list[Epoch] = []
-    for number in range(1, epochs + 1):
-        seen: list[tuple[float, float]] = []
-
-        def closure(number: int = number, seen: list[tuple[float, float]] = seen) -> float:
-            nonlocal best, best_loss
-            # Too long a step of a line search overflows: that is found below, and no reason for a warning.
-            with np.errstate(over="ignore", invalid="ignore"):
-                loss, held_out, gradients = objective(trained, True)
-            assert gradients is not None
-            if seen and not np.isfinite(loss):
-                for leaf in leaves:
-                    leaf.grad = torch.zeros_like(leaf)
-                return _WALL
-            with torch.enable_grad():
-                gain = trained._gain()
-                total = torch.zeros((), dtype=torch.float64)
-                for values, gradient in zip(series, gradients, strict=True):
-                    g = torch.from_numpy(gradient)
-                    total = total + (trained.states(values) * g).sum()
-                    if trained.difference == "last":
-                        y = torch.from_numpy(np.ascontiguousarray(values.T)).unsqueeze(-1)
-                        total = total - ((g * y).sum(dim=(0, 1)) * gain).sum()
-            found = torch.autograd.grad(total, leaves)
-            for leaf, part in zip(leaves, found, strict=True):
-                leaf.grad = part * turning if turning is not None and leaf is trained.parameters["angle"] else part
-            norm = float(torch.stack([part.norm() for part in found]).norm())
-            if not (np.isfinite(loss) and np.isfinite(norm)):
-                raise DivergenceError(
-                    f"training stopped at epoch {number}: the loss is {loss:.3g}, its gradient's norm {norm:.3g}: "
-                    f"lr is {choice.lr if lr is None else lr:g}, try a tenth of it, or states='diagonal', which "
-                    "cannot become unstable"
-                )
-            if held_out < best_loss and trained.radius() < 1:
-                best_loss = held_out
-                kept = {name: value.detach().clone() for name, value in trained.parameters.items()}
-                best = Linear(trained.kind, kept, trained.difference)
-            seen.append((loss, norm))
-            return loss
-
-        stepper.step(closure)
-        history.append(Epoch(number, *seen[0]))
-    loss, held_out, _ = objective(trained, False)
-    if np.isfinite(loss) and held_out < best_loss and trained.radius() < 1:
-        best = Linear(trained.kind, {k: v.detach().clone() for k, v in trained.parameters.items()}, trained.difference)
-    return best, history

@@ -22,7 +22,7 @@ from retrograd.core.scan import scan
 from retrograd.core.transition import Dense
 from retrograd.rnn.bptt import bptt
 
-__all__ = ["OPTIMIZERS", "DivergenceError", "Epoch", "Trainer", "free_runs", "loss_and_gradients"]
+__all__ = ["OPTIMIZERS", "WALL", "DivergenceError", "Epoch", "Trainer", "free_runs", "loss_and_gradients"]
 
 # Tensors by the names of bptt's arguments.
 Weights = dict[str, Any]
@@ -50,7 +50,7 @@ OPTIMIZERS = {
 }
 
 # What a line search is told where the loss overflows: high enough to turn back, and its square is still finite.
-_WALL = 1e100
+WALL = 1e100
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class Trainer:
                 weight.grad = gradients[name].clone() if finite else torch.zeros_like(weight)
             if self._clip is not None:
                 torch.nn.utils.clip_grad_norm_(self.weights.values(), self._clip)
-            return value if finite else _WALL
+            return value if finite else WALL
 
         self._optimizer.step(closure)
         loss, norm = seen[0]
