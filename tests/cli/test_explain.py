@@ -98,7 +98,7 @@ def test_the_page_is_written_and_nothing_is_overwritten_unless_asked(retrograd: 
         (["odd.npz"], "odd.npz: array 'targets' is not known: did you mean 'target'?"),
         (["--lang", "de"], "--lang is 'de'"),
         (["--loss", "squared"], "--loss is 'squared'"),
-        (["--lr", "-1"], "--lr is -1.0, expected a number above 0"),
+        (["--lr", "-1"], "--lr is -1.0, expected a finite number above 0"),
         (["--out", "a.html"], "--out is for the page: add --html"),
         (["--overwrite"], "--overwrite is for the page: add --html"),
         (["--html", "--out", "nowhere/a.html"], "--out nowhere/a.html is a folder or lies in none"),

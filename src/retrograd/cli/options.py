@@ -19,6 +19,7 @@ _OTHER = {
     "targets": "--target",
     "stability": "--stable",
     "fh": "--horizon",
+    "learning_rate": "--lr",
     "folder": "--out",
 }
 # Text in quotes is the user's own; a word may be followed by the value that the message gives it.

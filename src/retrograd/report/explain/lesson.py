@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from retrograd.errors import InputError, require_choice
+from retrograd.errors import InputError, require_choice, require_number
 from retrograd.insight import Sweep, lag_parts
 from retrograd.report.explain.difference import Difference
 from retrograd.rnn.bptt import bptt
@@ -154,8 +154,7 @@ class Lesson:
         Raises:
             InputError: the arrays do not fit each other, or are too large to be read.
         """
-        if not (np.isfinite(learning_rate) and learning_rate > 0):
-            raise InputError(f"--lr is {learning_rate}, expected a number above 0")
+        require_number("learning_rate", learning_rate, above=0)
         one = {name: _of_one_sequence(name, array, source) for name, array in arrays.items()}
         x, weight_hh = one["x"], one["weight_hh"]
         _require_small(x, weight_hh, one.get("weight_out"), source)
@@ -170,7 +169,7 @@ class Lesson:
         feedback = np.broadcast_to(one.get("feedback", np.array(False)), (time,)).copy()
         if closed_loop:
             if weight_out is None:
-                raise InputError(f"--closed-loop feeds outputs back, and {source} has none: add weight_out")
+                raise InputError(f"closed_loop=True feeds outputs back, and {source} has none: add weight_out")
             feedback = np.arange(time) > 0
         lesson = cls(
             x=x,
@@ -346,11 +345,11 @@ def _loss(one: Mapping[str, Array], loss: str | None, source: str, time: int, wi
     """Return the kind of loss, and where its gradient starts if that was given."""
     starts = [name for name in ("grad_states", "grad_final") if name in one]
     if loss is not None:
-        require_choice("--loss", loss, LOSSES)
+        require_choice("loss", loss, LOSSES)
         if starts:
-            raise InputError(f"--loss was given, and {source} has {' and '.join(starts)}: the gradient has one start")
+            raise InputError(f"loss is given, and {source} has {' and '.join(starts)}: the gradient has one start")
         if loss == "squared-error" and "target" not in one:
-            raise InputError(f"--loss squared-error needs what the outputs should be: add target to {source}")
+            raise InputError(f"loss='squared-error' needs what the outputs should be: add target to {source}")
         return loss, None
     if "target" in one:
         if starts:
