@@ -39,6 +39,8 @@ class SktimeForecaster(BaseForecaster):  # type: ignore[misc]  # sktime is not t
         forecaster_: the fitted :class:`retrograd.estimators.Forecaster`.
 
     Examples:
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from retrograd.estimators import Forecaster, SktimeForecaster
         >>> y = pd.Series(np.sin(np.arange(60.0) / 3))
         >>> SktimeForecaster(Forecaster(lags=6)).fit(y, fh=[1, 2]).predict().index.tolist()
