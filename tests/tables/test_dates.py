@@ -88,6 +88,19 @@ def test_a_zone_stays() -> None:
     assert read(["2024-01-01T00:00:00Z", "2024-01-01T01:00:00Z"])[1].isoformat() == "2024-01-01T01:00:00+00:00"
 
 
+def test_a_zone_that_is_given_decides() -> None:
+    autumn = pd.date_range("2024-10-15", periods=30, freq="D", tz="America/New_York")
+    written = [t.isoformat() for t in autumn]
+    with pytest.raises(InputError, match=r"change along the column, .* differ later: give time_zone"):
+        read(written)
+    assert list(read(written, time_zone="America/New_York")) == list(autumn)
+    assert read(["2024-07-01", "2024-07-02"], time_zone="Europe/Berlin")[0].isoformat() == "2024-07-01T00:00:00+02:00"
+    with pytest.raises(InputError, match=r"time_zone is 'Mars/Base', which the times cannot be in"):
+        read(["2024-07-01", "2024-07-02"], time_zone="Mars/Base")
+    with pytest.raises(InputError, match=r"holds no stamps with a clock time: leave time_zone out"):
+        read([1, 2, 3], time_zone="Europe/Berlin")
+
+
 @pytest.mark.parametrize(
     ("written", "message"),
     [

@@ -82,6 +82,9 @@ def _reading(
         bool | None,
         typer.Option("--dayfirst/--monthfirst", rich_help_panel=_PANEL, help="Whether 01/02/2024 is 1 February."),
     ] = None,
+    time_zone: Annotated[
+        str | None, typer.Option("--time-zone", rich_help_panel=_PANEL, help="Where clocks are: Europe/Berlin.")
+    ] = None,
     freq: Annotated[
         str | None,
         typer.Option("--freq", rich_help_panel=_PANEL, help="Step of the time axis: a number, or D, MS, B, 15min."),
@@ -111,7 +114,7 @@ def _reading(
 
     return Reading(
         ReadOptions(sep, decimal, thousands, encoding, skip_rows, tuple(na or ()), sheet),
-        TimeOptions(date_format, dayfirst, freq, sort, resample),
+        TimeOptions(date_format, dayfirst, freq, sort, resample, time_zone),
     )
 
 

@@ -63,6 +63,7 @@ def read_times(
     *,
     date_format: str | None = None,
     dayfirst: bool | None = None,
+    time_zone: str | None = None,
 ) -> Any:
     """Read a column of times.
 
@@ -72,6 +73,7 @@ def read_times(
         rows: the number of each row in its file, for messages.
         date_format: how text or whole numbers are written, as ``strptime`` has it; ``"number"`` keeps whole numbers.
         dayfirst: whether 01/02/2024 is the first of February (True) or the second of January (False).
+        time_zone: where the clocks are: of stamps with offsets, the zone to go on in; of others, the zone they are in.
 
     Returns:
         an index of numbers, a ``DatetimeIndex`` (with its zone, where the stamps have one) or a ``PeriodIndex``.
@@ -83,6 +85,21 @@ def read_times(
         >>> read_times(pd.Series(["31/01/2024", "29/02/2024"]), "column 'day'", range(2, 4))
         DatetimeIndex(['2024-01-31', '2024-02-29'], dtype='datetime64[...]', freq=None)
     """
+    if time_zone is None:
+        return _read(values, where, rows, date_format, dayfirst, None)
+    times = _read(values, where, rows, date_format, dayfirst, time_zone)
+    if not isinstance(times, pd.DatetimeIndex):
+        raise InputError(f"{where} holds no stamps with a clock time: leave time_zone out", "time_zone")
+    try:
+        return times.tz_localize(time_zone) if times.tz is None else times.tz_convert(time_zone)
+    except (KeyError, ValueError) as error:  # pytz and zoneinfo name an unknown zone in different ways
+        reason = str(error).strip("'").partition(chr(10))[0]
+        raise InputError(f"time_zone is {time_zone!r}, which the times cannot be in: {reason}") from None
+
+
+def _read(
+    values: pd.Series[Any], where: str, rows: Any, date_format: str | None, dayfirst: bool | None, zone: str | None
+) -> Any:
     if values.isna().any():
         row = int(values.isna().to_numpy().argmax())
         raise InputError(f"{where}: row {rows[row]} has no time")
@@ -105,8 +122,8 @@ def read_times(
         row = int(wordy.to_numpy().argmax())
         raise InputError(f"{where}: row {rows[row]} is {_short(text.iloc[row])}, expected a number or a date")
     if date_format is not None:
-        return _read_format(text, where, rows, date_format)
-    return _read_text(text, where, rows, dayfirst)
+        return _read_format(text, where, rows, date_format, zone)
+    return _read_text(text, where, rows, dayfirst, zone)
 
 
 def _is_number(value: Any) -> bool:
@@ -158,14 +175,14 @@ def _as_dates(array: np.ndarray[Any, Any], form: str) -> Any:
     return None if dates.isna().any() else pd.DatetimeIndex(dates)
 
 
-def _read_format(text: pd.Series[Any], where: str, rows: Any, form: str) -> Any:
+def _read_format(text: pd.Series[Any], where: str, rows: Any, form: str, zone: str | None = None) -> Any:
     try:
         dates = pd.to_datetime(text, format=form, errors="coerce", utc="%z" in form)
     except ValueError as error:
         raise InputError(f"date_format is {form!r}, which is no format of dates: {error}") from None
     _require_all(dates, text, where, rows, f"a date written as date_format {form!r} says")
     if "%z" in form:
-        return _with_offsets(text, pd.DatetimeIndex(dates), form)
+        return _with_offsets(text, pd.DatetimeIndex(dates), zone)
     index = pd.DatetimeIndex(dates)
     return _past_century(index) if "%y" in form else index
 
@@ -176,11 +193,11 @@ def _past_century(index: pd.DatetimeIndex) -> Any:
     return pd.DatetimeIndex(np.where(index > pd.Timestamp.today(), early, index))
 
 
-def _read_text(text: pd.Series[Any], where: str, rows: Any, dayfirst: bool | None) -> Any:
+def _read_text(text: pd.Series[Any], where: str, rows: Any, dayfirst: bool | None, zone: str | None) -> Any:
     quarters = _quarters(text)
     if quarters is not None:
         return quarters
-    iso = _iso(text)
+    iso = _iso(text, zone)
     if iso is not None:
         return iso
     readings = dict(_readings(text, dayfirst))
@@ -227,7 +244,7 @@ def _readings(text: pd.Series[Any], dayfirst: bool | None) -> Iterator[tuple[str
                 yield form, pd.DatetimeIndex(dates)
 
 
-def _iso(text: pd.Series[Any]) -> Any:
+def _iso(text: pd.Series[Any], zone: str | None) -> Any:
     """Return dates of ISO 8601, with and without clock times, with one zone or offset, or none."""
     shape = r"\d{4}-\d{2}(-\d{2}([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?(Z|UTC|[+-]\d{2}:?\d{2}))?)?)?$"
     weeks = text.str.match(_WEEK)
@@ -244,15 +261,17 @@ def _iso(text: pd.Series[Any]) -> Any:
     dates = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=bool(zoned.all()))
     if dates.isna().any():
         return None
-    return _with_offsets(text, pd.DatetimeIndex(dates), None) if zoned.all() else pd.DatetimeIndex(dates)
+    return _with_offsets(text, pd.DatetimeIndex(dates), zone) if zoned.all() else pd.DatetimeIndex(dates)
 
 
-def _with_offsets(text: pd.Series[Any], universal: pd.DatetimeIndex, form: str | None) -> Any:
+def _with_offsets(text: pd.Series[Any], universal: pd.DatetimeIndex, given: str | None) -> Any:
     """Return times in the zone that their written offsets tell.
 
     One offset is kept. Offsets that change are those of the zones where clocks change so; all of these have to agree on
-    the years that follow.
+    the years that follow. A zone that is given is asked for later.
     """
+    if given is not None:
+        return universal
     offsets = text.str.extract(r"(Z|UTC|[+-]\d{2}:?\d{2})$", expand=False).map(_minutes).to_numpy()
     if (offsets == offsets[0]).all():
         if offsets[0] == 0:
@@ -271,7 +290,10 @@ def _with_offsets(text: pd.Series[Any], universal: pd.DatetimeIndex, form: str |
     if len(found) == 1:
         return universal.tz_convert(next(iter(found.values())))
     kind = "no zone has these" if not found else f"zones such as {' and '.join(list(found.values())[:2])} differ later"
-    raise InputError(f"the offsets of the times change along the column, and {kind}: write the times in UTC")
+    raise InputError(
+        f"the offsets of the times change along the column, and {kind}: give time_zone, such as 'Europe/Berlin'",
+        "time_zone",
+    )
 
 
 def _familiar(zone: str) -> tuple[int, str]:

@@ -165,7 +165,7 @@ def read_table(
         times, step, absent = pd.Index(np.arange(1, count + 1)), Step("number", 1), 0
     else:
         where = f"{source}: column {time!r}"
-        times = read_times(frame.columns[time], where, rows, date_format=asked.date_format, dayfirst=asked.dayfirst)
+        times = _times(frame.columns[time], where, rows, asked)
         times, values, rows = in_order(times, values, rows, where, asked)
         step = step_of(times, asked, where)
         # Only a target may be missing, and only where the model takes it so.
@@ -220,10 +220,16 @@ def read_inputs(
     times = None
     if has_time:
         where = f"{source}: column {time!r}"
-        times = read_times(frame.columns[time], where, rows, date_format=asked.date_format, dayfirst=asked.dayfirst)
+        times = _times(frame.columns[time], where, rows, asked)
         times, values, rows = in_order(times, values, rows, where, asked)
     require_no_gap(source, values, names, rows)
     return Inputs(values, times)
+
+
+def _times(column: Any, where: str, rows: Array, asked: TimeOptions) -> Any:
+    return read_times(
+        column, where, rows, date_format=asked.date_format, dayfirst=asked.dayfirst, time_zone=asked.time_zone
+    )
 
 
 def split_index(table: Table, test: str) -> int:

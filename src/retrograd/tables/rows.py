@@ -30,6 +30,7 @@ class TimeOptions:
         freq: the step, a number or a pandas frequency.
         sort: put rows in order of time.
         resample: a pandas frequency: the mean of the rows of each of its periods.
+        time_zone: where the clocks are, such as ``"Europe/Berlin"``.
     """
 
     date_format: str | None = None
@@ -37,6 +38,7 @@ class TimeOptions:
     freq: str | None = None
     sort: bool = False
     resample: str | None = None
+    time_zone: str | None = None
 
 
 def in_order(times: Any, values: Array, rows: Array, where: str, asked: TimeOptions) -> tuple[Any, Array, Array]:
