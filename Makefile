@@ -4,9 +4,9 @@ VENV ?= .venv
 # The versions to install; constraints-lowest.txt has the lowest torch that is allowed.
 CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
-NATIVE := CMakeLists.txt $(wildcard native/*)
+NATIVE := CMakeLists.txt $(wildcard native/*.?pp)
 
-.PHONY: demo test test-rest lint sanitize bench bench-table bench-estimators bench-insight accuracy contract gallery docs clean
+.PHONY: demo test test-rest lint stub sanitize bench bench-table bench-estimators bench-insight accuracy contract gallery docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/retrograd fit sunspots --target sunspots --time year --test 1921 --horizon 22 --out runs/sunspots --overwrite
@@ -25,6 +25,10 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The native module's types, from the module itself; a test sees that they are up to date.
+stub: $(VENV)/.installed
+	$(BIN)/python native/stub.py
 
 # The core alone, without Python, under the address, undefined-behaviour and thread sanitizers: wants a C++ compiler
 # and CMake.

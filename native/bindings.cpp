@@ -1,4 +1,5 @@
-// The only file that knows Python: typed arrays in, checked against one another, GIL released around the kernels.
+// The bindings, the only file that knows Python: arrays are typed, checked against one another, and the GIL is released
+// around the kernels.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/complex.h>
@@ -19,7 +20,7 @@
 
 namespace nb = nanobind;
 
-// What nanobind has to know of the two 16-bit types.
+// The two 16-bit types, described to nanobind.
 template <>
 struct nanobind::detail::dtype_traits<retrograd::BFloat16> {
     static constexpr dlpack::dtype value{static_cast<std::uint8_t>(dlpack::dtype_code::Bfloat), 16, 1};
@@ -212,6 +213,39 @@ void define_outer_sum(nb::module_& m) {
           "result"_a.noconvert(), "reverse"_a, "threads"_a);
 }
 
+template <class T>
+void linear(Array<const T, 2> x, Array<const T, 2> weight, std::optional<Array<const T, 1>> bias, Array<T, 2> result,
+            int threads) {
+    Product<T> p;
+    p.rows = static_cast<std::int64_t>(x.shape(0));
+    p.inner = static_cast<std::int64_t>(x.shape(1));
+    p.columns = static_cast<std::int64_t>(weight.shape(0));
+    p.threads = threads;
+    require(weight.shape(1) == x.shape(1), "weight's width is not x's");
+    require(result.shape(0) == x.shape(0) && result.shape(1) == weight.shape(0), "result is not (rows, columns)");
+    require(!bias || bias->shape(0) == weight.shape(0), "bias is not (columns,)");
+    const auto contiguous = [](std::int64_t n, std::int64_t stride, std::int64_t want) { return n <= 1 || stride == want; };
+    p.transposed = !contiguous(p.inner, weight.stride(1), 1);
+    if (p.transposed) require(contiguous(p.columns, weight.stride(0), 1) && weight.stride(1) == p.columns,
+                              "weight is not contiguous, nor its transpose");
+    else require(contiguous(p.columns, weight.stride(0), p.inner), "weight is not contiguous, nor its transpose");
+    require(contiguous(p.columns, result.stride(1), 1) && contiguous(p.rows, result.stride(0), p.columns),
+            "result is not contiguous");
+    require(!bias || contiguous(p.columns, bias->stride(0), 1), "bias is not contiguous");
+    p.x = sequence<const T, 2>(x);
+    p.weight = weight.data();
+    p.bias = bias ? bias->data() : nullptr;
+    p.result = result.data();
+    nb::gil_scoped_release release;
+    table<T>.product(p);
+}
+
+template <class T>
+void define_linear(nb::module_& m) {
+    m.def("linear", &linear<T>, "x"_a.noconvert(), "weight"_a.noconvert(), "bias"_a.noconvert().none(),
+          "result"_a.noconvert(), "threads"_a);
+}
+
 template <class T, int Rank>
 void define(nb::module_& m, const char* scan_name, const char* adjoint_name) {
     m.def(scan_name, &scan<T, Rank>, "A"_a.noconvert(), "u"_a.noconvert(), "h0"_a.noconvert(),
@@ -238,7 +272,7 @@ nb::ndarray<nb::pytorch> empty(const std::vector<std::size_t>& shape, const std:
     return nb::ndarray<nb::pytorch>(block, shape.size(), shape.data(), owner, nullptr, dtype);
 }
 
-nb::dict stats() {
+nb::typed<nb::dict, nb::str, std::size_t> stats() {
     const Pool::Stats s = Pool::instance().stats();
     nb::dict d;
     d["in_use"] = s.in_use;
@@ -271,16 +305,24 @@ NB_MODULE(_native, m) {
     define_outer_sum<double>(m);
     define_outer_sum<std::complex<float>>(m);
     define_outer_sum<std::complex<double>>(m);
+    define_linear<float>(m);
+    define_linear<double>(m);
+    define_linear<std::complex<float>>(m);
+    define_linear<std::complex<double>>(m);
 
-    m.def("triad", [](Array<const float, 1> x, Array<const float, 1> y, Array<float, 1> z, int threads) {
-        require(x.shape(0) == z.shape(0) && y.shape(0) == z.shape(0), "x, y and z differ in length");
-        nb::gil_scoped_release release;
-        active_triad(x.data(), y.data(), z.data(), static_cast<std::int64_t>(z.shape(0)), threads);
-    });
-    m.def("empty", &empty, "shape"_a, "kind"_a, "bits"_a);
-    m.def("pool_stats", &stats);
-    m.def("pool_release", [] { Pool::instance().release(); }, nb::call_guard<nb::gil_scoped_release>());
-    m.def("pool_poison", [](bool on) { Pool::instance().set_poison(on); }, "on"_a);
+    m.def(
+        "triad",
+        [](Array<const float, 1> x, Array<const float, 1> y, Array<float, 1> z, int threads) {
+            require(x.shape(0) == z.shape(0) && y.shape(0) == z.shape(0), "x, y and z differ in length");
+            nb::gil_scoped_release release;
+            active_triad(x.data(), y.data(), z.data(), static_cast<std::int64_t>(z.shape(0)), threads);
+        },
+        "x"_a, "y"_a, "z"_a, "threads"_a, "z = x + 3 y, past the cache: what the memory can do.");
+    m.def("empty", &empty, "shape"_a, "kind"_a, "bits"_a, "An uninitialised tensor over a block of the pool.");
+    m.def("pool_stats", &stats, "Bytes and blocks of the pool.");
+    m.def("pool_release", [] { Pool::instance().release(); }, nb::call_guard<nb::gil_scoped_release>(),
+          "Give every block that the pool keeps back to the system.");
+    m.def("pool_poison", [](bool on) { Pool::instance().set_poison(on); }, "on"_a, "Fill new blocks with NaN, or not.");
 
     m.def("use_isa", &use_isa, "isa"_a, "Choose the instruction set of every later call.");
     m.def("isa", [] { return active_isa; }, "The instruction set in use.");

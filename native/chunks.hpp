@@ -28,16 +28,17 @@ template <class W>
 void multiply(const W* power, const W* other, W* next, std::int64_t width, int threads) {
     const auto kernels = StepKernels<W>::many_rows(width);
     const PackedTransition<W> packed(other, width, kernels.panel, Form::as_it_is);
-    parallel_for(ceil_div(width, block_rows), width < 96 ? 1 : threads, [&](std::int64_t block) {
+    const std::int64_t together = kernels.most_rows;
+    parallel_for(ceil_div(width, together), width < 96 ? 1 : threads, [&](std::int64_t block) {
         const W *previous[block_rows], *add[block_rows] = {};
         W* to[block_rows];
-        const std::int64_t first = block * block_rows, left = width - first;
-        const int rows = static_cast<int>(left < block_rows ? left : block_rows);
+        const std::int64_t first = block * together, left = width - first;
+        const int rows = static_cast<int>(left < together ? left : together);
         for (int r = 0; r < rows; ++r) {
             previous[r] = power + (first + r) * width;
             to[r] = next + (first + r) * width;
         }
-        kernels.of_rows[rows - 1](previous, add, to, packed.data(), width, false);
+        kernels.of_rows[rows - 1](previous, add, to, packed.data(), width, width, false);
     });
 }
 
@@ -69,7 +70,7 @@ class Powers {
     Powers(const S* A, Form form, std::int64_t width, int threads)
         : width_(width), threads_(threads), here_(width * width), there_(width * width) {
         Buffer<S> M(width * width);
-        pack(A, width, width, form, M.data());
+        pack(A, width, width, width, form, M.data());
         for (std::int64_t i = 0; i < width * width; ++i) here_.data()[i] = W(M.data()[i]);
         norms_[0] = norm(here_.data(), width);
     }
@@ -93,18 +94,18 @@ class Powers {
     Buffer<W> here_, there_;
 };
 
-constexpr double growth = 1e12;  // of a power, beyond which a sum over chunks says nothing
+constexpr double growth = 1e12;  // of a power: a sum over chunks loses too many digits beyond it
 
-// The fewest steps known to forget: ||M^steps|| <= left_out <= nothing.
+// The fewest steps after which a state is known to be forgotten: ||M^steps|| <= left_out <= nothing.
 template <class S>
-struct Memory {
+struct Forgetting {
     // Far below rounding, so that the check of what was left out fails only where a state all but vanishes.
     static constexpr double nothing = sizeof(typename Carry<S>::type) == 4 ? 0x1p-56 : 0x1p-88;
     std::int64_t steps = INT64_MAX;
     double left_out = 1;
     bool bounded = false;  // are the powers up to `length`, as far as they were looked at?
 
-    Memory(const S* A, Form form, std::int64_t width, std::int64_t length, int threads) {
+    Forgetting(const S* A, Form form, std::int64_t width, std::int64_t length, int threads) {
         Powers<S, S> powers(A, form, width, threads);
         while (powers.last_norm() <= growth && powers.last_norm() > nothing &&
                (std::int64_t(2) << powers.exponent()) <= length)
@@ -145,7 +146,7 @@ bool raise(const S* A, Form form, std::int64_t width, std::int64_t length, int t
     return norm(product.data(), width) * static_cast<double>(length) * of_power <= 64 * of_state;
 }
 
-// Chunks pay where a block of rows would be mostly empty and time is long enough for the powers: by shapes alone.
+// Chunks pay where a block of rows would be mostly empty and time is long enough for the powers. Shapes alone decide.
 template <class S>
 bool divides(const std::vector<Span<S>>& spans, std::int64_t groups, std::int64_t width) {
     std::int64_t steps = 0;
@@ -197,19 +198,19 @@ class ChunkedSweep {
             if (!at(c).opens) at(c).span.before = start(c);
     }
 
-    // False where only one sweep can tell.
+    // False where only one sweep gives the result.
     bool operator()() {
-        const Memory<S> memory(A_, s_.form(), width_, length_, s_.extents.threads);
-        if (!memory.bounded) return false;
-        if (memory.steps < length_) {
-            run_chunks(memory.steps, true);
+        const Forgetting<S> forgetting(A_, s_.form(), width_, length_, s_.extents.threads);
+        if (!forgetting.bounded) return false;
+        if (forgetting.steps < length_) {
+            run_chunks(forgetting.steps, true);
             if (!finite()) return false;
-            if (nothing_was_left_out(memory)) return true;
+            if (nothing_was_left_out(forgetting)) return true;
         }
         Buffer<W> power(width_ * width_);
         if (!raise<S, W>(A_, s_.form(), width_, length_, s_.extents.threads, power)) return false;
         run_chunks(length_, false);
-        carry(power.data());
+        join(power.data());
         run_chunks(0, true);
         return finite();
     }
@@ -246,7 +247,7 @@ class ChunkedSweep {
     // themselves where they are `wanted`. In blocks that share the threads evenly.
     void run_chunks(std::int64_t warm, bool wanted) {
         const std::int64_t threads = s_.extents.threads;
-        const std::int64_t blocks = ceil_div(ceil_div(count(), block_rows), threads) * threads;
+        const std::int64_t blocks = ceil_div(ceil_div(count(), kernels_.most_rows), threads) * threads;
         const std::int64_t size = ceil_div(count(), blocks < count() ? blocks : count());
         parallel_for(ceil_div(count(), size), threads, [&](std::int64_t block) {
             std::vector<Span<S>> ends, wholes;
@@ -268,8 +269,8 @@ class ChunkedSweep {
         });
     }
 
-    // From each chunk's own end and the power to its whole end.
-    void carry(const W* power) {
+    // Makes each chunk's own end, from zero, its whole end, by the power and the chunks before.
+    void join(const W* power) {
         Buffer<W> states(2 * width_);
         W *here = states.data(), *there = here + width_;
         for (std::int64_t c = 1; c < count(); ++c, std::swap(here, there)) {
@@ -288,14 +289,14 @@ class ChunkedSweep {
     }
 
     // Is M^steps times the state before those steps below the rounding of every element that it is missing from?
-    bool nothing_was_left_out(const Memory<S>& memory) {
+    bool nothing_was_left_out(const Forgetting<S>& forgetting) {
         constexpr double share = std::numeric_limits<typename Carry<S>::type>::epsilon() / 16;
         for (std::int64_t c = 0; c < count(); ++c) {
             if (at(c).opens) continue;
             const Span<S>& span = at(c).span;
             const std::int64_t last = span.first - 1;
-            const Magnitudes<S> missed(state(span, last - memory.steps), width_), start(state(span, last), width_);
-            if (!(memory.left_out * 2 * missed.most <= share * start.least)) return false;
+            const Magnitudes<S> missed(state(span, last - forgetting.steps), width_), start(state(span, last), width_);
+            if (!(forgetting.left_out * 2 * missed.most <= share * start.least)) return false;
         }
         return true;
     }

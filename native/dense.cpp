@@ -8,6 +8,7 @@
 
 #include "chunks.hpp"
 #include "outer.hpp"
+#include "product.hpp"
 
 RETROGRAD_BEGIN
 namespace {
@@ -24,7 +25,7 @@ void into_h0(const Sweep<S>& s, const std::vector<Span<S>>& spans, const StepKer
             d_h0[rows++] = span.d_h0;
         }
         if (rows == kernels.most_rows || (rows > 0 && &span == &spans.back())) {
-            kernels.of_rows[rows - 1](first, nothing, d_h0, M, s.extents.width, false);
+            kernels.of_rows[rows - 1](first, nothing, d_h0, M, s.extents.width, s.extents.width, false);
             rows = 0;
         }
     }
@@ -35,7 +36,7 @@ void sweep(const Sweep<S>& s) {
     const Extents& e = s.extents;
     const std::int64_t groups = e.batch / e.rows_per_transition;
     std::vector<std::vector<Span<S>>> sequences(static_cast<std::size_t>(groups));
-    bool alone = true;  // has no transition more than one?
+    bool alone = true;  // does every transition serve one sequence at most?
     for (const Span<S>& span : spans_of(s)) {
         auto& of_group = sequences[static_cast<std::size_t>(span.row / e.rows_per_transition)];
         of_group.push_back(span);
@@ -43,7 +44,7 @@ void sweep(const Sweep<S>& s) {
     }
     const auto kernels = alone ? StepKernels<S>::one_row(e.width) : StepKernels<S>::many_rows(e.width);
 
-    // What a task does: some sequences of one group.
+    // Some sequences of one group.
     struct Task {
         const PackedTransition<S>* M;
         const std::vector<Span<S>>* spans;
@@ -107,8 +108,8 @@ void scan_varying(const Sweep<S>& s) {
     });
 }
 
-// Where d_A is asked for and rows share transitions, a task takes all rows of a group: they meet in d_A, whose sum then
-// has a fixed order. Step by step where the rows keep time with one another, else row by row.
+// Where d_A is wanted and rows share transitions, a task takes all rows of a group, so that the sum of d_A has a fixed
+// order: step by step where rows are whole sequences, else segment by segment.
 template <class S>
 class VaryingAdjoint {
   public:
@@ -209,6 +210,7 @@ void fill_dense(Kernels<S>& table) {
     table.dense_scan = scan<S>;
     table.dense_adjoint = adjoint<S>;
     table.outer_sum = outer_sum<S>;
+    table.product = product<S>;
 }
 template void fill_dense(Kernels<float>&);
 template void fill_dense(Kernels<double>&);

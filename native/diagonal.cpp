@@ -16,7 +16,7 @@ constexpr std::int64_t stream_bytes = std::int64_t(1) << 22;
 // A sum over time is one of partial sums over so many steps: roundings stay few.
 constexpr std::int64_t partial_steps = 1024;
 
-// What of d_a = delta_t conj(h_{t-1}) is asked for: where a is time-invariant the sum over t.
+// The gradient of a that is wanted: nothing, delta_t conj(h_{t-1}) of each step, or its sum over time.
 enum class Gradient { none, each_step, summed };
 
 // May whole vectors of this result be streamed: is every row's start on a vector's bound?
@@ -51,7 +51,7 @@ struct Held<Vec, 0> {
     Vec& operator[](std::int64_t i) { return home[i]; }
 };
 
-// Where a loop over a part's steps stands in one array.
+// A place in one array that moves on with the steps of a part.
 template <class S>
 struct Cursor {
     S* here = nullptr;
@@ -176,7 +176,7 @@ template <class S, class L>
 using AdjointSteps = void (*)(const Adjoint<S>&, const Part&, std::int64_t, std::int64_t, typename L::Vec*,
                               typename L::Vec*);
 
-// Carries `result`'s rows before the part on into it: zero where it does not continue them.
+// Takes up the result that stands before the part where the part continues it, else zero.
 template <class S, class L>
 void take_up(const Sequence<S>& result, const Part& part, const Walk& walk, typename L::Vec* carried) {
     const Row<S, L> row(part.channels);

@@ -1,4 +1,4 @@
-// Which instruction sets this build and this machine have, and the kernels of each.
+// The instruction sets of this build and machine, and the kernels of each.
 #pragma once
 
 #include <cstdint>

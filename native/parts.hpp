@@ -20,11 +20,11 @@ constexpr std::int64_t least_block = 1024;
 // Steps that mending runs before it looks whether the states agree; an eighth of all so far where that is more.
 constexpr std::int64_t least_mended = 64;
 
-// Some rows of one group, some channels, some steps (in the order of the sweep).
+// Some rows of one group, some channels, some steps (in the order in which they run).
 struct Part {
     std::int64_t group, row0, rows, c0, channels, begin, end;
-    bool opens, closes;          // does it hold the first step of the sweep, the last?
-    bool continues = false;      // from the result that stands before it; else, unless it opens, from zero
+    bool opens, closes;          // does it hold a sequence's first step, the last?
+    bool continues = false;      // does it start from the result before it? Else, unless it opens, from zero
     std::int64_t before, after;  // row of what stands before the first step (h_0; g_final), after the last (d_h0);
                                  // of the first of `rows`; -1: nothing
     std::int64_t sums = 0;

@@ -94,6 +94,18 @@ struct OuterSum {
     std::int64_t tiles_down() const { return (height + 7) / 8; }
 };
 
+// result (rows, columns) = x W^T + bias: of every row what one row alone would give, on any number of threads.
+template <class T>
+struct Product {
+    std::int64_t rows, inner, columns;
+    int threads;
+    Sequence<const T> x;          // (rows, inner), rows as its batch
+    const T* weight;              // (columns, inner), or where `transposed` (inner, columns); row-major
+    bool transposed;
+    const T* bias;                // (columns), or null
+    T* result;                    // (rows, columns), row-major
+};
+
 // One table an instruction set and scalar type.
 template <class T>
 struct Kernels {
@@ -102,6 +114,7 @@ struct Kernels {
     void (*dense_scan)(const Scan<T>&);
     void (*dense_adjoint)(const Adjoint<T>&);
     void (*outer_sum)(const OuterSum<T>&);
+    void (*product)(const Product<T>&);
 };
 
 }  // namespace retrograd

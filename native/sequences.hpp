@@ -1,4 +1,4 @@
-// What follows what: the sequences that a problem is made of, and how threads share them.
+// The sequences of a problem, in the order of memory.
 #pragma once
 
 #include <algorithm>

@@ -1,10 +1,10 @@
-// Vectors, and what a kernel asks of a scalar type.
+// Vectors, and the operations on them that kernels need of each scalar type.
 //
 // diagonal.cpp and dense.cpp are compiled once for every instruction set, each inside its own namespace, so that no
 // function compiled for one set can be picked by the linker for another.
 //
-// All arithmetic on a row is done in whole vectors, tails included (partial loads and stores): what a channel gets
-// cannot depend on where a thread's share of the channels begins.
+// All arithmetic on a row is done in whole vectors, tails included (partial loads and stores): a channel's result does
+// not depend on where a thread's share of the channels begins.
 #pragma once
 
 #include <bit>
@@ -27,7 +27,7 @@
 #define RETROGRAD_BEGIN namespace retrograd { namespace RETROGRAD_ISA {
 #define RETROGRAD_END } }
 
-// Behind a lambda's parameters: part of the loop that calls it, however often it stands there.
+// Behind a lambda's parameters: the compiler writes its body into the loop, at every place that calls it.
 #define RETROGRAD_INLINED __attribute__((always_inline))
 
 RETROGRAD_BEGIN
@@ -103,8 +103,8 @@ inline void stream_fence() {
 #endif
 }
 
-// a b + c, rounded once where the set has that instruction. It is asked for by name: left to the compiler, the same
-// line is fused in one kernel and not in another, and a result depends on which of them a share of the work fell to.
+// a b + c, rounded once where the set has that instruction. The instruction is called by name: a compiler fuses the same
+// line in one kernel and not in another, and a result would depend on which of the two ran.
 template <class R>
 inline Vector<R> fused(Vector<R> a, Vector<R> b, Vector<R> c) {
     [[maybe_unused]] constexpr bool single = sizeof(R) == 4;
@@ -126,7 +126,7 @@ inline Vector<R> fused(Vector<R> a, Vector<R> b, Vector<R> c) {
 #undef RETROGRAD_FUSED
 }
 
-// What a kernel asks of a scalar type S: `width` of them make one Vec, in the type R that carries the state.
+// The vectors of a scalar type S: `width` scalars make one Vec, of the real type R that carries the state.
 template <class S>
 struct Lanes {  // float, double
     using R = S;
@@ -293,7 +293,7 @@ struct Lanes<BFloat16> : HalfLanes<BFloat16> {};
 template <>
 struct Lanes<Float16> : HalfLanes<Float16> {};
 
-// One channel at a time: for rows that are too narrow for a vector.
+// One channel at a time: for rows too narrow for a vector.
 template <class S>
 struct Single {
     using R = typename Carry<S>::type;
@@ -321,14 +321,14 @@ struct Single {
     static S conjugate(S x) { return conjugate_scalar(x); }
 };
 
-// f(0), ..., f(Count - 1), written out: what f indexes can stay in registers.
+// f(0), ..., f(Count - 1), written out, so that an array indexed by f can stay in registers.
 template <int... I, class F>
 inline void for_indices(std::integer_sequence<int, I...>, const F& f) { (f(I), ...); }
 template <int Count, class F>
 inline void for_each_index(const F& f) { for_indices(std::make_integer_sequence<int, Count>(), f); }
 
 // A row's share of channels as vectors: `whole` full ones, then `rest` scalars. `Vectors` is their number where the
-// compiler is to know it, else 0.
+// compiler knows it, else 0.
 template <class S, class L = Lanes<S>, int Vectors = 0>
 struct Row {
     using Vec = typename L::Vec;

@@ -239,7 +239,7 @@ class BlockRun {
     void step() {
         S* next[block_rows];
         for (int r = 0; r < active_; ++r) next[r] = destination(r, turn_);
-        kernels_.of_rows[active_ - 1](previous_, add_, next, packed_, width_, padded_);
+        kernels_.of_rows[active_ - 1](previous_, add_, next, packed_, width_, width_, padded_);
         for (int r = 0; r < active_; ++r) advance(r, next[r]);
         turn_ = 1 - turn_;
     }

@@ -1,7 +1,7 @@
 // OpenMP runs the loops, on the threads that torch uses too. libgomp's threads do not survive fork(), and it would wait
-// for them for ever: in a forked child every loop starts its own. So does a build for the thread sanitizer
-// (RETROGRAD_STD_THREADS): libgomp is not instrumented, its barriers are invisible, and every region would look like a
-// race with what follows it. The shares are the same ones.
+// for them for ever: in a forked child every loop starts its own. A build for the thread sanitizer does too
+// (RETROGRAD_STD_THREADS): libgomp's barriers are not instrumented, and every region would look like a race with the
+// code behind it. The shares of the work are the same.
 #include "threads.hpp"
 
 #include <algorithm>

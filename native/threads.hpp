@@ -9,8 +9,8 @@
 
 namespace retrograd {
 
-// For as long as it lives, numbers below the smallest normal one count as zero on this thread. A state or gradient that
-// dies away passes through them, and each operation there costs as much as a hundred others.
+// While it lives, subnormal numbers count as zero on this thread. A state or gradient that decays passes through them,
+// and each operation on one costs as much as a hundred others.
 class FlushSubnormals {
   public:
 #if defined(__SSE__)
@@ -36,7 +36,8 @@ class FlushSubnormals {
 #endif
 };
 
-// From now on loops start threads of their own: for a forked child, which has none of those that OpenMP would wait for.
+// Makes later loops start threads of their own. A forked child calls it: OpenMP would wait for threads that stayed with
+// the parent.
 void avoid_openmp();
 
 // Calls task(context, i) for every i < tasks, on up to `threads` threads; the first exception is thrown at the end.

@@ -244,6 +244,50 @@ void check_segments(bool dense, Draw& draw) {
         }
 }
 
+// x W^T + bias in every shape of kernel: the bits of a row alone, on any number of threads.
+template <class T>
+void check_product(Draw& draw) {
+    for (const std::int64_t rows : {0, 1, 7, 8, 150})
+        for (const std::int64_t inner : {1, 3, 4, 5, 33})
+            for (const std::int64_t columns : {1, 2, 3, 16, 17, 70}) {
+                const bool transposed = draw.coin(), biased = draw.coin();
+                Array<T> x(rows, 1, inner, draw.one_of({Layout::contiguous, Layout::padded, Layout::shared_rows}));
+                Array<T> weight(1, 1, columns * inner, Layout::contiguous), bias(1, 1, columns, Layout::contiguous);
+                for (Array<T>* input : {&x, &weight, &bias}) input->fill(draw, 1);
+                const auto run = [&](const Kernels<T>& kernels, std::int64_t first, std::int64_t last, int threads) {
+                    Array<T> result(last - first, 1, columns, Layout::contiguous);
+                    kernels.product({last - first, inner, columns, threads,
+                                     {x.sequence.at(first, 0), x.sequence.batch, 0}, weight.sequence.data, transposed,
+                                     biased ? bias.sequence.data : nullptr, result.sequence.data});
+                    return result;
+                };
+                for (const std::string& isa : isas()) {
+                    const Kernels<T> kernels = Isa(isa).kernels<T>();
+                    const Array<T> result = run(kernels, 0, rows, 1);
+                    for (std::int64_t r = 0; r < rows; ++r)
+                        for (std::int64_t c = 0; c < columns; ++c) {
+                            Value want = biased ? bias.at(0, 0, c) : Value(0);
+                            Real size = std::abs(want);
+                            for (std::int64_t k = 0; k < inner; ++k) {
+                                const Value w = weight.at(0, 0, transposed ? k * columns + c : c * inner + k);
+                                want += x.at(r, 0, k) * w;
+                                size += std::abs(x.at(r, 0, k) * w);
+                            }
+                            const Real allowed = static_cast<Real>(inner + 2) * 2 * carried_eps<T> * size;
+                            if (!(std::abs(result.at(r, 0, c) - want) <= allowed)) fail({}, isa, "a product is off");
+                        }
+                    for (const int threads : {2, 4})
+                        if (!result.same_bits(run(kernels, 0, rows, threads)))
+                            fail({}, isa, "a product differs on " + std::to_string(threads) + " threads");
+                    if (rows < 2) continue;
+                    const Array<T> alone = run(kernels, rows - 1, rows, 1);
+                    for (std::int64_t c = 0; c < columns; ++c)
+                        if (alone.at(0, 0, c) != result.at(rows - 1, 0, c)) fail({}, isa, "a row depends on others");
+                }
+                ++checks;
+            }
+}
+
 template <class T>
 void check_type(const char* name, Draw& draw) {
     const int before = checks;
@@ -253,6 +297,7 @@ void check_type(const char* name, Draw& draw) {
     check_long<T>(draw);
     check_segments<T>(false, draw);
     if constexpr (sizeof(T) > 2) check_segments<T>(true, draw);
+    if constexpr (sizeof(T) > 2) check_product<T>(draw);
     std::printf("%s: %d arrays\n", name, checks - before);
     std::fflush(stdout);
 }
