@@ -181,12 +181,31 @@ class NativeBackend:
         if min(gradient.shape[2], factor.shape[2]) >= _LARGE:
             return _large_outer_sum(gradient, factor, before, False)
         result = torch.empty(gradient.shape[2], factor.shape[2], dtype=dtype)
+        if not result.numel():
+            return result
         _native.outer_sum(
             to_dlpack(_row(gradient)),
             to_dlpack(_row(factor)),
             None if before is None else to_dlpack(_row(before)),
             to_dlpack(result),
             False,
+            torch.get_num_threads(),
+        )
+        return result
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return x W^T (+ b), the same bits on any number of threads (in half precision torch's, which are not)."""
+        if x.dtype not in _DENSE or not x.numel() or not weight.numel():
+            return torch.nn.functional.linear(x, weight, bias)
+        result = empty((*x.shape[:-1], weight.shape[0]), x)
+        weight = _row(weight) if weight.is_conj() or weight.is_neg() else weight
+        if not (weight.is_contiguous() or weight.mT.is_contiguous()):
+            weight = weight.contiguous()
+        _native.linear(
+            to_dlpack(_row(x).flatten(0, -2)),
+            to_dlpack(weight),
+            None if bias is None else to_dlpack(_row(bias)),
+            to_dlpack(result.flatten(0, -2)),
             torch.get_num_threads(),
         )
         return result

@@ -60,6 +60,10 @@ class ReferenceBackend:
         total = gradient.flatten(0, 1).mT.to(wide) @ factor.flatten(0, 1).conj().to(wide)
         return total.to(gradient.dtype)
 
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return x W^T (+ b)."""
+        return torch.nn.functional.linear(x, weight, bias)
+
     def empty(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """Return uninitialised memory, torch's own."""
         return torch.empty(shape, dtype=like.dtype, device=like.device)

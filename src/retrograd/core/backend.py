@@ -115,6 +115,9 @@ class Backend(Protocol):
             before: ``(batch, I)``: each gradient then meets the factor of the step before it, the first one this.
         """
 
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return x W^T (+ b) for x ``(batch, time, inputs)``."""
+
     def empty(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """Return uninitialised contiguous memory of ``like``'s dtype and device."""
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - the name everyone knows it 
 from torch.nn.utils.rnn import PackedSequence
 
 from retrograd.core.backend import BACKENDS
+from retrograd.core.linear import linear
 from retrograd.core.scan import scan
 from retrograd.core.transition import Dense
 from retrograd.errors import require_choice, require_shape
@@ -197,7 +198,7 @@ class LinearRNN(nn.Module):
             states: list[Tensor] = []
             for reverse in (False, True)[: self._directions]:
                 w_ih, w_hh, *bias = (getattr(self, name) for name in self._names(layer, reverse))
-                u = _project(x, w_ih, bias[0] + bias[1] if bias else None)
+                u = linear(x, w_ih, bias[0] + bias[1] if bias else None, self.backend)
                 h0 = hx[len(finals)]
                 # Under autocast u alone is reduced; the scan runs in u's dtype, as nn.RNN does.
                 A, h0 = Dense(w_hh.to(u.dtype)), h0.to(u.dtype)
@@ -221,13 +222,6 @@ class LinearRNN(nn.Module):
         }
         shown = [f"{name}={value!r}" for name, (value, default) in rest.items() if value != default]
         return ", ".join([f"{self.input_size}, {self.hidden_size}", *shown])
-
-
-def _project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return u = x W^T + b. A transposed view keeps its order in memory, so that the product need not copy it."""
-    if x.ndim == 3 and not x.is_contiguous():
-        return F.linear(x.transpose(0, 1), weight, bias).transpose(0, 1)
-    return F.linear(x, weight, bias)
 
 
 def _by_sequence(batch_sizes: Tensor) -> tuple[Tensor, Tensor]:

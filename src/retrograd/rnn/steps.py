@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from retrograd.core.backend import Backend, Spec, select
+from retrograd.core.linear import step_sum
 from retrograd.core.sequences import previous_states
 from retrograd.rnn.arguments import Arguments
 from retrograd.rnn.loss import loss_gradient
@@ -29,7 +30,6 @@ __all__ = [
     "accumulate_each_step",
     "forward",
     "initialise",
-    "linear",
     "propagate",
     "serving",
 ]
@@ -76,13 +76,13 @@ def serving(p: Arguments, name: str) -> Backend:
 
 def forward(p: Arguments, backend: Backend) -> Forward:
     """Run input → scan → output."""
-    u = linear(backend, p.inputs(), p.W_ih, p.b)
+    u = backend.linear(p.inputs(), p.W_ih, p.b)
     states_of_runs, before = [], p.h0
     for steps, A in p.transitions:
         states_of_runs.append(backend.scan(A, u[:, steps], before))
         before = states_of_runs[-1][:, -1]
     states = _join(states_of_runs)
-    return Forward(states, None if p.C is None else linear(backend, states, p.C, p.c), p.inputs(states))
+    return Forward(states, None if p.C is None else backend.linear(states, p.C, p.c), p.inputs(states))
 
 
 def initialise(p: Arguments, run: Forward, backend: Backend, later: Tensor | None = None) -> Start:
@@ -100,7 +100,7 @@ def initialise(p: Arguments, run: Forward, backend: Backend, later: Tensor | Non
     g = found.argument.to(p.dtype).reshape(argument.shape)
     if p.C is None:
         return Start(found.value, g, final, None, found.others)
-    return Start(found.value, linear(backend, g, p.C.mH), final, g, found.others)
+    return Start(found.value, backend.linear(g, p.C.mH), final, g, found.others)
 
 
 def propagate(p: Arguments, start: Start, backend: Backend) -> Propagated:
@@ -110,7 +110,7 @@ def propagate(p: Arguments, start: Start, backend: Backend) -> Propagated:
         delta, d_h0, _ = backend.adjoint(A, start.states[:, steps], d_h0)
         delta_of_runs.append(delta)
     delta = _join(delta_of_runs[::-1])
-    return Propagated(delta, d_h0, linear(backend, delta, p.W_ih.mH))
+    return Propagated(delta, d_h0, backend.linear(delta, p.W_ih.mH))
 
 
 def accumulate(p: Arguments, run: Forward, start: Start, back: Propagated, backend: Backend) -> dict[str, Tensor]:
@@ -120,7 +120,7 @@ def accumulate(p: Arguments, run: Forward, start: Start, back: Propagated, backe
         totals[name] = back.delta.new_zeros(p.sizes[name])
         for gradient, factor in pairs:
             if factor is None:
-                totals[name] += gradient.flatten(0, 1).sum(0)
+                totals[name] += step_sum(gradient)
             elif isinstance(factor, _Previous):
                 totals[name] += backend.outer_sum(gradient, factor.states, before=factor.h0)
             else:
@@ -172,17 +172,6 @@ def _pairs(p: Arguments, run: Forward, start: Start, back: Propagated) -> dict[s
     pairs["weight_out"] = [*sources]
     pairs["bias_out"] = [(gradient, None) for gradient, _ in sources]
     return pairs
-
-
-def linear(backend: Backend, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return x W^T (+ b) for x ``(batch, time, inputs)``: one matrix product, into the backend's memory."""
-    result = backend.empty((*x.shape[:-1], weight.shape[0]), x)
-    rows, out = x.reshape(-1, x.shape[-1]), result.view(-1, weight.shape[0])
-    if bias is None:
-        torch.mm(rows, weight.mT, out=out)
-    else:
-        torch.addmm(bias, rows, weight.mT, out=out)
-    return result
 
 
 def _join(runs: list[Tensor]) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from retrograd.core.backend import Backend, Spec, select
+from retrograd.core.linear import step_sum
 from retrograd.core.sequences import previous_states
 from retrograd.core.transition import Dense, Diagonal, Transition
 from retrograd.errors import require_shape
@@ -19,7 +20,6 @@ from retrograd.rnn.arguments import as_tensor
 from retrograd.rnn.gradients import shapes
 from retrograd.rnn.loss import Loss, loss_gradient
 from retrograd.rnn.online import Influence
-from retrograd.rnn.steps import linear
 from retrograd.rnn.update import Slot, apply_update, assign_gradients
 from retrograd.rnn.windows import Windows
 
@@ -213,8 +213,8 @@ class Stream:
 
         A = _transition(w["weight_hh"])
         backend = select(self._backend, Spec.of(A, x))
-        states = backend.scan(A, linear(backend, x, w["weight_ih"], w.get("bias")), before)
-        outputs = linear(backend, states, w["weight_out"], w.get("bias_out")) if "weight_out" in w else None
+        states = backend.scan(A, backend.linear(x, w["weight_ih"], w.get("bias")), before)
+        outputs = backend.linear(states, w["weight_out"], w.get("bias_out")) if "weight_out" in w else None
         values, value = states if outputs is None else outputs, None
         if loss is not None:
             value, grad = self._ask(loss, values if batched else values[0])
@@ -262,8 +262,8 @@ class Stream:
         if "weight_out" not in w:
             return grad
         self._add("weight_out", backend.outer_sum(grad, states))
-        self._add("bias_out", grad.sum((0, 1)))
-        return linear(backend, grad, w["weight_out"].mH)
+        self._add("bias_out", step_sum(grad))
+        return backend.linear(grad, w["weight_out"].mH)
 
 
 def _transition(weight_hh: Tensor) -> Transition:
