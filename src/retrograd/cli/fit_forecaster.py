@@ -19,6 +19,9 @@ __all__ = ["fit_forecaster", "interval_of"]
 
 Array = np.ndarray[Any, Any]
 
+# Steps of a free run that are computed: every one goes back to all before it.
+MOST_FREE = 2000
+
 
 def fit_forecaster(
     table: Table, start: int, horizon: int, out: Path, *, title: str, test: str, lags: int | None, readout: str
@@ -32,7 +35,7 @@ def fit_forecaster(
     with console.status(f"{table.source}: fitting {start} steps"):
         # The free run of the held-out end is as long as that end, which a direct read-out has no maps for: whatever
         # --readout is, one step and free run are those of the recursive one with the same look-back.
-        held_out = table.steps - start
+        held_out = min(table.steps - start, MOST_FREE)
         judged = Forecaster(lags=lags, readout="recursive")
         judged.fit(table.targets[:start], X=None if known is None else known[:start])
         one_step = np.full_like(table.targets, np.nan)
@@ -41,9 +44,8 @@ def fit_forecaster(
         one_step[first:] = judged.backtest(table.targets, X=known, start=first, fh=[1])[:, 0]
         if held_out:
             steps = np.arange(1, held_out + 1)
-            free_run[start:] = np.asarray(judged.predict(steps, None if known is None else known[start:])).reshape(
-                held_out, -1
-            )
+            ahead_known = None if known is None else known[start : start + held_out]
+            free_run[start : start + held_out] = np.asarray(judged.predict(steps, ahead_known)).reshape(held_out, -1)
         model = Forecaster(lags=lags, readout=readout)
         ahead = np.arange(1, max(horizon, 1) + 1)
         model.fit(table.targets, X=known, fh=ahead if readout == "direct" else None)
@@ -69,11 +71,15 @@ def fit_forecaster(
         settings=settings,
         save=lambda folder: write_run(folder, model, table, horizon, settings),
         report={"summary": (_summary(model),)},
-        notes=("One step and free run are judged with the recursive read-out; the forecast is the direct one's.",)
-        if readout == "direct"
-        else (),
+        notes=_notes(readout, table.steps - start),
     )
     write_results(out, results)
+
+
+def _notes(readout: str, held_out: int) -> tuple[str, ...]:
+    direct = "One step and free run are judged with the recursive read-out; the forecast is the direct one's."
+    short = f"The free run is of the first {MOST_FREE} of the {held_out} held-out steps."
+    return (*((direct,) if readout == "direct" else ()), *((short,) if held_out > MOST_FREE else ()))
 
 
 def _summary(model: Forecaster) -> TextTable:

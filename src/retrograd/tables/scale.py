@@ -10,7 +10,7 @@ import numpy as np
 
 from retrograd.errors import InputError
 
-__all__ = ["Scaling"]
+__all__ = ["Scaling", "mean_and_deviation"]
 
 Array = np.ndarray[Any, Any]
 
@@ -46,11 +46,7 @@ class Scaling:
                     f"{len(values)} of the data: there is nothing to learn from it; leave it out, or train on more",
                     argument,
                 )
-        # In units of the largest value, so that no square leaves the range of float64.
-        size = np.abs(values).max(axis=0)
-        size = np.where(size > 0, size, 1.0)
-        mean = (values / size).mean(axis=0)
-        return cls(mean * size, (values / size - mean).std(axis=0) * size)
+        return cls(*mean_and_deviation(values))
 
     def apply(self, values: Array) -> Array:
         """Return ``values (..., C)`` scaled."""
@@ -59,3 +55,15 @@ class Scaling:
     def invert(self, values: Array) -> Array:
         """Return scaled ``values (..., C)`` in the columns' units."""
         return np.asarray(values * self.scale + self.mean)
+
+
+def mean_and_deviation(values: Array) -> tuple[Array, Array]:
+    """Return mean and standard deviation of columns ``(N, C)``, in units of the largest value: no square overflows.
+
+    >>> mean_and_deviation(np.array([[1e200], [3e200]]))
+    (array([2.e+200]), array([1.e+200]))
+    """
+    size = np.abs(values).max(axis=0, initial=0.0)
+    size = np.where(size > 0, size, 1.0)
+    scaled = values / size
+    return np.asarray(scaled.mean(axis=0) * size), np.asarray(scaled.std(axis=0) * size)

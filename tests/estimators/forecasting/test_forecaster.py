@@ -451,3 +451,10 @@ def test_quantiles_and_intervals_agree() -> None:
     quantiles = forecaster.predict_quantiles(alpha=[0.1, 0.9])
     np.testing.assert_allclose(interval, quantiles, rtol=1e-12)
     assert quantiles.columns.tolist() == [(name, alpha) for name in ("load0", "load1") for alpha in (0.1, 0.9)]
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e200, 1e300])
+def test_any_unit_gives_the_same_forecast(size: float) -> None:
+    y = 10 + np.sin(np.arange(200.0) / 3) + 0.1 * np.random.default_rng(0).standard_normal(200)
+    expected = Forecaster(lags=5).fit(y, fh=[1, 2]).predict()
+    np.testing.assert_allclose(Forecaster(lags=5).fit(y * size, fh=[1, 2]).predict() / size, expected, rtol=1e-9)

@@ -366,3 +366,12 @@ def test_the_start_matters_less_with_several(data) -> None:
     one, three = (StateSpace(order=2, starts=starts).fit(u, y) for starts in (1, 3))
     assert three.history_[-1][0] <= one.history_[-1][0] + 1e-12
     assert np.array_equal(predict(one.system_, one.data_)[0], predict(one.system_, one.data_)[0])
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e200, 1e300])
+def test_values_whose_squares_cannot_be_held_are_refused(size: float) -> None:
+    y = 10 + np.sin(np.arange(50.0) / 3)
+    with pytest.raises(InputError, match=r"output y1 has values up to .* whose squares float64 cannot hold"):
+        StateSpace(order=1).fit(None, y * size)
+    with pytest.raises(InputError, match=r"input u1 has values up to .* whose squares float64 cannot hold"):
+        StateSpace(order=1).fit(y * size, y)

@@ -19,6 +19,7 @@ from retrograd.estimators.forecasting.recursion import ClosedLoop, closed_loop, 
 from retrograd.estimators.forecasting.settings import Instance, Settings, look_back
 from retrograd.estimators.forecasting.states import Lags, Linear, strongest_periods
 from retrograd.estimators.recurrent.training import Epoch
+from retrograd.tables.scale import mean_and_deviation
 
 __all__ = ["ForecastModel"]
 
@@ -79,11 +80,11 @@ class ForecastModel:
         x_all = np.concatenate([instance.x for instance in instances])
         x_mean, x_scale = np.zeros(x_all.shape[1]), np.ones(x_all.shape[1])
         if settings.scale:
-            y_mean = np.stack([instance.y.mean(axis=0) for instance in instances])
-            deviation = np.stack([instance.y.std(axis=0) for instance in instances])
+            found = [mean_and_deviation(instance.y) for instance in instances]
+            y_mean, deviation = (np.stack(parts) for parts in zip(*found, strict=True))
             # A series that never changes has no scale of its own.
             y_scale = np.where(deviation > 1e-12 * np.abs(y_mean), deviation, 1.0)
-            x_mean, x_scale = x_all.mean(axis=0), x_all.std(axis=0)
+            x_mean, x_scale = mean_and_deviation(x_all)
             x_scale[x_scale == 0] = 1.0  # one of a calendar pair may stand still
         states: Lags | Linear
         scaled = [(each.y - mean) / scale for each, mean, scale in zip(instances, y_mean, y_scale, strict=True)]

@@ -14,6 +14,7 @@ from scipy.linalg import qr
 from retrograd.errors import InputError
 from retrograd.estimators.forecasting.calendar import calendar_inputs
 from retrograd.estimators.forecasting.settings import Instance
+from retrograd.tables.scale import mean_and_deviation
 from retrograd.tables.step import Step
 from retrograd.tables.values import as_numbers
 
@@ -325,7 +326,7 @@ def require_independent(x: Array, names: Sequence[Any], made: int) -> None:
     Raises:
         InputError: naming the column, and what it follows from.
     """
-    deviation = x.std(axis=0)
+    _, deviation = mean_and_deviation(x)
     still = deviation <= 1e-12 * np.maximum(np.abs(x).max(axis=0, initial=0.0), 1e-300)
     for column in (np.flatnonzero(still[made:]) + made).tolist():
         raise InputError(

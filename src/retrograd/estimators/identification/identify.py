@@ -23,6 +23,8 @@ Array = np.ndarray[Any, Any]
 NOISES = ("output-error", "innovations")
 STARTS_OF_STATE = ("estimate", "zero")
 OPTIMIZERS = ("auto", "lm", "lbfgs", "adam")
+# Values beyond it, or below its inverse, have covariances that float64 cannot hold.
+_LARGEST = 1e150
 # Spectral radius that stability=True keeps.
 STABLE_RADIUS = 0.9999
 # A Jacobian of more bytes than this is not "small": L-BFGS instead of Levenberg-Marquardt.
@@ -138,10 +140,12 @@ def _check(data: Experiments, settings: Settings) -> None:
         seen = data.outputs[data.observed[:, k], k]
         if len(seen) == 0:
             raise InputError(f"output {name} is missing at every step: leave it out")
+        _require_size(f"output {name}", seen)
         if (seen == seen[0]).all():
             raise InputError(f"output {name} is constant ({seen[0]:g}): there is nothing to identify; leave it out")
     for k, name in enumerate(data.input_names):
         column = data.inputs[:, k]
+        _require_size(f"input {name}", column)
         if (column == column[0]).all():
             raise InputError(
                 f"input {name} is constant ({column[0]:g}): its effect cannot be told from the offset; leave it out"
@@ -165,6 +169,13 @@ def _check(data: Experiments, settings: Settings) -> None:
                 f"order {settings.order} has {free} parameters, the data {seen_count} observed outputs: give more than "
                 f"{free}, or take a lower order"
             )
+
+
+def _require_size(name: str, values: Array) -> None:
+    """Raise where squares of the values leave the range of float64."""
+    size = float(np.abs(values).max())
+    if size > _LARGEST or 0 < size < 1 / _LARGEST:
+        raise InputError(f"{name} has values up to {size:.1e}, whose squares float64 cannot hold: give it another unit")
 
 
 def _spread(values: Array, there: Array) -> Array:
