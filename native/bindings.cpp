@@ -164,8 +164,9 @@ void adjoint(Array<const T, Rank> A, Array<const T, 3> g, Array<const T, 2> g_fi
         if (d_A) {
             require_shape(*d_A, A, Rank, "d_A is not of A's shape");
             p.d_A = sequence<T, Rank>(*d_A);
-            const auto steps = static_cast<std::int64_t>(d_A->shape(1));
-            require(Rank == 3 || !p.extents.time_invariant || d_A->shape(0) == 1 || d_A->stride(0) == d_A->stride(1) * steps,
+            // By shape, not by stride(1): torch 2.6 gives stride 1 to an axis of length 1.
+            const auto sizes = static_cast<std::int64_t>(d_A->shape(1) * d_A->shape(2) * d_A->shape(Rank - 1));
+            require(Rank == 3 || !p.extents.time_invariant || d_A->shape(0) == 1 || d_A->stride(0) == sizes,
                     "d_A is not contiguous");
         } else {
             require(sums->shape(0) == (segments ? segments->shape(0) : g.shape(0)) &&
