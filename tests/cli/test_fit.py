@@ -267,7 +267,7 @@ BAD_FIT: dict[str, tuple[str | None, list[str], str]] = {
     "header only": (csv_text(), [], r"data.csv"),
     "one row": (csv_text(GOOD[0]), [], r"data.csv"),
     "constant column": (csv_text(*(f"{t},5,1" for t in range(30))), [], r"sales.*constant"),
-    "NaN": (csv_text(*GOOD[:5], "5,,1", *GOOD[6:]), [], r"row 7.*--fill"),
+    "NaN": (csv_text(*GOOD[:5], "5,,1", *GOOD[6:]), ["--closed-loop"], r"row 7.*--fill"),
     "long horizon": (csv_text(*GOOD), ["--horizon", "31"], r"--horizon is 31, expected 0 to 30"),
     "optimizer": (csv_text(*GOOD), ["--optimizer", "adm"], r"--optimizer is 'adm': did you mean 'adam'"),
     "test": (csv_text(*GOOD), ["--test", "soon"], r"--test"),

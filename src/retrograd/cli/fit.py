@@ -93,7 +93,7 @@ def fit(
         inputs=names_of(inputs or [], columns),
         time=time,
         fill=fill,
-        missing_targets=model == "state-space",
+        missing_targets=model == "state-space" or (model == "recurrent" and not closed_loop),
         axis=reading.axis,
         file=reading.file,
     )

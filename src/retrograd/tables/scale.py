@@ -34,15 +34,18 @@ class Scaling:
 
     @classmethod
     def fit(cls, values: Array, names: Sequence[str], argument: str = "targets") -> Scaling:
-        """Return the scaling of ``values (N, C)``; ``argument`` is what a message calls them.
+        """Return the scaling of ``values (N, C)``, NaN where missing; ``argument`` is what a message calls them.
 
         Raises:
             InputError: a column is constant.
         """
         for column, name in enumerate(names):
-            if (values[:, column] == values[0, column]).all():
+            known = values[~np.isnan(values[:, column]), column]
+            if not len(known):
+                raise InputError(f"{argument} {name} is missing throughout the training part: leave it out", argument)
+            if (known == known[0]).all():
                 raise InputError(
-                    f"{argument} {name} is constant ({values[0, column]:g}) in the training part, rows 1 to "
+                    f"{argument} {name} is constant ({known[0]:g}) in the training part, rows 1 to "
                     f"{len(values)} of the data: there is nothing to learn from it; leave it out, or train on more",
                     argument,
                 )
@@ -58,12 +61,16 @@ class Scaling:
 
 
 def mean_and_deviation(values: Array) -> tuple[Array, Array]:
-    """Return mean and standard deviation of columns ``(N, C)``, in units of the largest value: no square overflows.
+    """Return mean and standard deviation of the known values of columns ``(N, C)``.
+
+    In units of the largest value, so that no square leaves the range of float64.
 
     >>> mean_and_deviation(np.array([[1e200], [3e200]]))
     (array([2.e+200]), array([1.e+200]))
     """
-    size = np.abs(values).max(axis=0, initial=0.0)
+    size = np.abs(np.nan_to_num(values)).max(axis=0, initial=0.0)
     size = np.where(size > 0, size, 1.0)
     scaled = values / size
-    return np.asarray(scaled.mean(axis=0) * size), np.asarray(scaled.std(axis=0) * size)
+    if not np.isnan(scaled).any():
+        return np.asarray(scaled.mean(axis=0) * size), np.asarray(scaled.std(axis=0) * size)
+    return np.asarray(np.nanmean(scaled, axis=0) * size), np.asarray(np.nanstd(scaled, axis=0) * size)

@@ -17,7 +17,7 @@ import pandas as pd
 
 from retrograd.errors import InputError
 
-__all__ = ["Step"]
+__all__ = ["Step", "lacking"]
 
 Array = np.ndarray[Any, Any]
 
@@ -333,3 +333,13 @@ def _numbers_at(last: Any, places: Array, size: float) -> pd.Index:
 
 def _every(count: int, word: str) -> str:
     return f"every {word}" if count == 1 else f"every {count} {word}s"
+
+
+def lacking(name: str, missing: Any, step: Step) -> InputError:
+    """Return the error for rows that are missing in time."""
+    count = f"{len(missing)} of its steps" if len(missing) > 1 else "a step"
+    first = f"the first is {missing[0]}" if len(missing) > 1 else str(missing[0])
+    return InputError(
+        f"{name} lacks {count}, going by {step}: {first}; put them in and fill them, for example with "
+        ".asfreq(...).interpolate()"
+    )

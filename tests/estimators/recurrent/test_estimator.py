@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from retrograd.errors import InputError
 from retrograd.estimators import DivergenceError, Recurrent, Trainer
 from retrograd.estimators.model_files import read_model, write_model
+from retrograd.estimators.recurrent.training import loss_and_gradients
 from retrograd.insight import Sweep
 
 T = np.arange(90.0)
@@ -138,7 +140,7 @@ def test_a_divergence_keeps_the_best_weights_so_far() -> None:
         ({"closed_loop": 90}, (Y, U), "closed_loop is 90, expected from 2 to 89 steps"),
         ({"device": "tpu"}, (Y, U), "device is 'tpu'"),
         ({}, (Y, U[:50]), "U has 50 steps, Y has 90: they must be equal"),
-        ({}, (np.where(Y > 5.9, np.nan, Y), U), "Y is nan at step 4, column 0: fill it"),
+        ({}, (np.where(Y > 5.9, np.inf, Y), U), "Y is inf at step 4, column 0: fill it"),
         ({}, (Y[:2], U[:2]), "Y has 2 steps, expected at least 3"),
         ({}, (np.ones((9, 1)), None), r"targets y1 is constant \(1\)"),
         ({}, (Y.astype(str), U), "Y holds text, expected real numbers"),
@@ -233,3 +235,57 @@ def test_folders_that_are_no_models_are_named(tmp_path: Path, damage: str | None
         (tmp_path / "m" / "config.json").write_text(damage)
     with pytest.raises(InputError, match=message):
         Recurrent.load(tmp_path / "m")
+
+
+def test_a_missing_target_is_the_networks_own_prediction() -> None:
+    y = np.sin(np.arange(60.0) / 3)[:, None]
+    holed = y.copy()
+    holed[[20, 21, 22, 40, 59]] = np.nan
+    model = Recurrent(hidden=4, optimizer="lbfgs", epochs=8).fit(holed)
+    predicted = model.predict(holed)
+    # The loop written out: what is missing is what was predicted for it.
+    weights = {name: weight.numpy() for name, weight in model.network_.weights.items()}
+    scaling = model.network_.target_scaling
+    np.testing.assert_allclose(scaling.mean, np.nanmean(holed), rtol=1e-12)
+    h, own = weights["h0"], np.nan
+    for step, value in enumerate(scaling.apply(holed)[:, 0]):
+        if step:
+            np.testing.assert_allclose(scaling.apply(predicted)[step, 0], own, rtol=1e-9)
+        read = own if np.isnan(value) else value
+        h = weights["weight_hh"] @ h + weights["weight_ih"] @ [read] + weights["bias"]
+        own = (weights["weight_out"] @ h + weights["bias_out"])[0]
+    assert np.abs(predicted[1:] - y[1:]).max() < 0.2
+    np.testing.assert_allclose(model.forecast(1)[0, 0], scaling.invert(np.array([[own]]))[0, 0], rtol=1e-9)
+
+
+def test_missing_targets_have_no_loss() -> None:
+    y = np.sin(np.arange(60.0) / 3)[:, None]
+    holed = y.copy()
+    holed[[20, 21, 59]] = np.nan
+    network = Recurrent(hidden=3).untrained(holed)
+    x, target = network.series(holed, holed[:, :0])
+    loss, gradients, _ = loss_and_gradients(network.weights, x, target, None)
+    by_autograd = {name: weight.clone().requires_grad_() for name, weight in network.weights.items()}
+    h, own, total = by_autograd["h0"], None, []
+    for step in range(len(x)):
+        read = own if bool(x[step].isnan()) else x[step]
+        h = by_autograd["weight_hh"] @ h + by_autograd["weight_ih"] @ read + by_autograd["bias"]
+        own = by_autograd["weight_out"] @ h + by_autograd["bias_out"]
+        if not bool(target[step].isnan()):
+            total.append((own - target[step]).square().mean())
+    expected = torch.stack(total).mean()
+    torch.testing.assert_close(loss, expected.detach(), rtol=1e-12, atol=0)
+    for name, gradient in zip(by_autograd, torch.autograd.grad(expected, list(by_autograd.values())), strict=True):
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-9, atol=1e-14)
+
+
+def test_what_cannot_be_missing_is_refused() -> None:
+    y = np.sin(np.arange(60.0) / 3)
+    holed = np.where(np.arange(60) == 20, np.nan, y)
+    with pytest.raises(InputError, match=r"closed_loop is 5, which needs every target, and Y has missing ones"):
+        Recurrent(closed_loop=5).fit(holed)
+    with pytest.raises(InputError, match=r"U is nan at step 20"):
+        Recurrent().fit(y, holed)
+    times = pd.Series(y, pd.date_range("2024-01-01", periods=60, freq="D"))
+    with pytest.raises(InputError, match=r"Y lacks a step, going by every day: 2024-01-21"):
+        Recurrent().fit(times.drop(times.index[20]))

@@ -15,7 +15,7 @@ from retrograd.errors import InputError
 from retrograd.estimators.forecasting.calendar import calendar_inputs
 from retrograd.estimators.forecasting.settings import Instance
 from retrograd.tables.scale import mean_and_deviation
-from retrograd.tables.step import Step
+from retrograd.tables.step import Step, lacking
 from retrograd.tables.values import as_numbers
 
 __all__ = [
@@ -124,16 +124,6 @@ class Clock:
         if isinstance(index, pd.DatetimeIndex) and self.freq is not None:
             return _with_frequency(index.as_unit(self.last.unit), self.freq)
         return index
-
-
-def lacking(name: str, missing: Any, step: Step) -> InputError:
-    """Return the error for rows that are missing in time."""
-    count = f"{len(missing)} of its steps" if len(missing) > 1 else "a step"
-    first = f"the first is {missing[0]}" if len(missing) > 1 else str(missing[0])
-    return InputError(
-        f"{name} lacks {count}, going by {step}: {first}; put them in and fill them, for example with "
-        ".asfreq(...).interpolate()"
-    )
 
 
 def _frequency(index: Any) -> str | None:

@@ -13,12 +13,14 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from retrograd.errors import InputError, require_choice, require_device, require_number, require_whole
+from retrograd.estimators.identification.experiments import axis_of
 from retrograd.estimators.model_files import Saved, read_model, unreadable, write_model
 from retrograd.estimators.recurrent.loop import Callback, Checkpoint, train
 from retrograd.estimators.recurrent.network import WEIGHTS, Network
 from retrograd.estimators.recurrent.training import OPTIMIZERS, DivergenceError, Epoch, Trainer
 from retrograd.tables.align import by_name
 from retrograd.tables.scale import Scaling
+from retrograd.tables.step import lacking
 from retrograd.tables.values import as_numbers, column_names
 
 __all__ = ["Recurrent"]
@@ -112,6 +114,11 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
                 f"closed_loop is {self.closed_loop}, expected from 2 to {len(targets) - 1} steps: a free run within "
                 "the training part"
             )
+        if self.closed_loop is not None and np.isnan(targets).any():
+            raise InputError(
+                f"closed_loop is {self.closed_loop}, which needs every target, and Y has missing ones: fill them, or "
+                "train one step ahead (closed_loop=None)"
+            )
         return Network.untrained(
             targets,
             inputs,
@@ -134,7 +141,7 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         """Train.
 
         Args:
-            Y: targets, every one known.
+            Y: targets; NaN where one is missing: there the network reads its own prediction, and no loss is taken.
             U: inputs at the same steps; None for none.
             callbacks: called with the :class:`retrograd.estimators.Trainer` after every epoch; one that returns True
                 ends the training.
@@ -331,7 +338,11 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
 
 def _read(Y: Any, U: Any) -> tuple[Array, Array, tuple[list[str], list[str]]]:
     """Return targets ``(N, O)``, inputs ``(N, E)``, and the names of both."""
-    targets = _columns("Y", Y)
+    targets = _columns("Y", Y, missing=True)
+    axis = axis_of("Y", Y)
+    if axis is not None and len(axis.given) < len(axis.times):
+        absent = np.setdiff1d(np.arange(len(axis.times)), axis.given)
+        raise lacking("Y", axis.times[absent], axis.step)
     inputs = np.empty((len(targets), 0)) if U is None else _columns("U", U)
     if len(inputs) != len(targets):
         raise InputError(f"U has {len(inputs)} steps, Y has {len(targets)}: they must be equal")
@@ -342,13 +353,14 @@ def _read(Y: Any, U: Any) -> tuple[Array, Array, tuple[list[str], list[str]]]:
     return targets, inputs, (names[0], names[1])
 
 
-def _columns(argument: str, values: Any) -> Array:
+def _columns(argument: str, values: Any, *, missing: bool = False) -> Array:
     array = as_numbers(argument, values)
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or len(array) == 0:
         raise InputError(f"{argument} has shape {array.shape}, expected (steps, columns)")
-    if not np.isfinite(array).all():
-        row, column = (int(place) for place in np.argwhere(~np.isfinite(array))[0])
+    bad = np.isinf(array) if missing else ~np.isfinite(array)
+    if bad.any():
+        row, column = (int(place) for place in np.argwhere(bad)[0])
         raise InputError(f"{argument} is {array[row, column]:g} at step {row}, column {column}: fill it, or cut there")
     return array
 

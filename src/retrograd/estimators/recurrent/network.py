@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from retrograd.errors import InputError
-from retrograd.estimators.recurrent.training import free_runs
+from retrograd.estimators.recurrent.training import free_runs, own_where_missing, squared_error
 from retrograd.rnn.bptt import bptt
 from retrograd.tables.scale import Scaling
 
@@ -112,7 +112,10 @@ class Network:
         return self.weights["weight_hh"].device
 
     def series(self, targets: Array, inputs: Array) -> tuple[Tensor, Tensor]:
-        """Return what the network reads and what it should say: x ``(N-1, O+E)`` and the targets ``(N-1, O)``."""
+        """Return what the network reads and what it should say: x ``(N-1, O+E)`` and the targets ``(N-1, O)``.
+
+        A missing target is NaN in both.
+        """
         y = self._tensor(self.target_scaling.apply(targets))
         z = self._tensor(self.input_scaling.apply(inputs[: len(targets)]))
         return torch.cat([y[:-1], z[1:]], dim=1), y[1:]
@@ -137,8 +140,9 @@ class Network:
         yet.
         """
         x, y = self.series(targets, inputs)
-        h = self._run(x, None, self.weights["h0"])[0][-1]
-        return np.asarray(torch.cat([h, y[-1]]).cpu())
+        states, outputs = self._run(x, None, self.weights["h0"])
+        last = torch.where(y[-1].isnan(), outputs[-1], y[-1])
+        return np.asarray(torch.cat([states[-1], last]).cpu())
 
     def forecast(self, state: Array, inputs: Array, horizon: int) -> Array:
         """Return the ``horizon`` steps that follow a series, ``(horizon, O)``.
@@ -192,7 +196,10 @@ class Network:
         Y = np.asarray(Y, dtype=float).reshape(len(Y), -1)
         x, y = self.series(Y, np.empty((len(Y), 0)) if U is None else np.asarray(U, dtype=float))
         if horizon is None:
-            return {"x": x, **self.weights, "loss": lambda outputs: (outputs - y).square().mean()}
+            read, feedback = own_where_missing(x, y.shape[1])
+            return {
+                "x": read, **self.weights, "feedback": feedback, "loss": lambda outputs: squared_error(outputs, y)
+            }  # fmt: skip
         if not 2 <= horizon <= len(x):
             raise InputError(f"horizon is {horizon}, expected from 2 to {len(x)}, the steps of the series less one")
         return free_runs(self.weights, x, y, horizon)[0]
@@ -203,6 +210,7 @@ class Network:
     def _run(self, x: Tensor, feedback: Tensor | None, h0: Tensor) -> tuple[Tensor, Tensor]:
         """Return states and outputs."""
         weights: dict[str, Any] = {name: weight.detach() for name, weight in self.weights.items() if name != "h0"}
+        x, feedback = own_where_missing(x, len(self.target_names), feedback)
         g = bptt(x, **weights, h0=h0.detach(), feedback=feedback)
         assert g.states is not None
         assert g.outputs is not None

@@ -22,7 +22,17 @@ from retrograd.core.scan import scan
 from retrograd.core.transition import Dense
 from retrograd.rnn.bptt import bptt
 
-__all__ = ["OPTIMIZERS", "WALL", "DivergenceError", "Epoch", "Trainer", "free_runs", "loss_and_gradients"]
+__all__ = [
+    "OPTIMIZERS",
+    "WALL",
+    "DivergenceError",
+    "Epoch",
+    "Trainer",
+    "free_runs",
+    "loss_and_gradients",
+    "own_where_missing",
+    "squared_error",
+]
 
 # Tensors by the names of bptt's arguments.
 Weights = dict[str, Any]
@@ -73,12 +83,13 @@ def loss_and_gradients(
 
     Args:
         weights: as :class:`retrograd.estimators.recurrent.network.Network` holds them.
-        x: what the network reads, ``(T, O + E)``.
-        target: what it should say, ``(T, O)``.
-        horizon: steps of the closed loop; None for the open loop.
+        x: what the network reads, ``(T, O + E)``; NaN where a target is missing: there it reads its own prediction.
+        target: what it should say, ``(T, O)``; NaN where it is not known, which no loss is for.
+        horizon: steps of the closed loop, of series without missing values; None for the open loop.
     """
     if horizon is None:
-        g = bptt(x, **weights, loss=lambda y: (y - target).square().mean())
+        read, feedback = own_where_missing(x, target.shape[1])
+        g = bptt(read, **weights, feedback=feedback, loss=lambda y: squared_error(y, target))
         assert g.loss is not None
         return g.loss, {name: _present(getattr(g, name)) for name in weights}, _present(g.delta)
 
@@ -94,6 +105,27 @@ def loss_and_gradients(
     gradients["h0"] = series.h0 + at_start[0]
     assert windows.loss is not None
     return windows.loss, {name: gradients[name] for name in weights}, _present(series.delta)
+
+
+def own_where_missing(x: Tensor, outputs: int, feedback: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """Return x without NaN, and at which steps the network reads its own prediction: None where at none.
+
+    Args:
+        x: what the network reads, ``(T, O + E)``, the targets first.
+        outputs: O.
+        feedback: further steps at which it does, bool ``(T,)``.
+    """
+    missing = x[:, :outputs].isnan().any(dim=1)
+    if not bool(missing.any()):
+        return x, feedback
+    return x.nan_to_num(nan=0.0), missing if feedback is None else feedback | missing
+
+
+def squared_error(outputs: Tensor, target: Tensor) -> Tensor:
+    """Return the mean squared error over the targets that are known."""
+    known = ~target.isnan()
+    error = outputs - target if bool(known.all()) else outputs[known] - target[known]
+    return error.square().mean()
 
 
 def free_runs(weights: Weights, x: Tensor, target: Tensor, horizon: int) -> tuple[dict[str, Any], Tensor]:
