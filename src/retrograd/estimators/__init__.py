@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from retrograd.estimators.recurrent.training import OPTIMIZERS, DivergenceError, Epoch, Trainer
 
 if TYPE_CHECKING:
+    from retrograd.estimators.auto.estimator import AutoForecaster
     from retrograd.estimators.forecasting.estimator import Forecaster
     from retrograd.estimators.forecasting.sktime import SktimeForecaster
     from retrograd.estimators.identification.estimator import StateSpace
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OPTIMIZERS",
+    "AutoForecaster",
     "DivergenceError",
     "Epoch",
     "Forecaster",
@@ -27,6 +29,7 @@ __all__ = [
 
 # These stand on scikit-learn, pandas and SciPy: whoever uses none of them does not wait for them.
 _LATER = {
+    "AutoForecaster": "retrograd.estimators.auto.estimator",
     "Forecaster": "retrograd.estimators.forecasting.estimator",
     "Recurrent": "retrograd.estimators.recurrent.estimator",
     "SktimeForecaster": "retrograd.estimators.forecasting.sktime",

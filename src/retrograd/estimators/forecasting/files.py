@@ -23,7 +23,7 @@ from retrograd.estimators.model_files import Saved
 from retrograd.estimators.recurrent.training import Epoch
 from retrograd.tables.step import Step
 
-__all__ = ["KIND", "clocks_of", "model_of", "saved_of"]
+__all__ = ["KIND", "clock_record", "clocks_of", "model_of", "plain", "saved_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -63,12 +63,12 @@ def saved_of(forecaster: Any) -> Saved:
         "groups": [{"count": group.moments.count, "ridge": group.ridge} for group in model.groups],
         "form": forecaster._form,
         "fh": None if forecaster._fh is None else forecaster._fh.steps.tolist(),
-        "columns": [_plain(name, "column") for name in forecaster._columns],
-        "columns_name": _plain(forecaster._columns.name, "columns' name"),
-        "index_names": [_plain(name, "index name") for name in forecaster._index_names],
-        "input_names": [_plain(name, "input") for name in forecaster._input_names],
+        "columns": [plain(name, "column") for name in forecaster._columns],
+        "columns_name": plain(forecaster._columns.name, "columns' name"),
+        "index_names": [plain(name, "index name") for name in forecaster._index_names],
+        "input_names": [plain(name, "input") for name in forecaster._input_names],
         "instances": [
-            {"key": _plain(key, "instance"), "name": tail.name, **_clock(clock)}
+            {"key": plain(key, "instance"), "name": tail.name, **clock_record(clock)}
             for (key, clock), tail in zip(forecaster._clocks.items(), model.tails, strict=True)
         ],
         "history": [[epoch.loss, epoch.gradient_norm] for epoch in model.history],
@@ -119,7 +119,8 @@ def clocks_of(config: dict[str, Any]) -> dict[Any, Clock]:
     return {_key(each["key"]): _read_clock(each) for each in config["instances"]}
 
 
-def _clock(clock: Clock) -> dict[str, Any]:
+def clock_record(clock: Clock) -> dict[str, Any]:
+    """Return a last time and its step as JSON knows them, for :func:`clocks_of`."""
     last = clock.last[0]
     if isinstance(clock.last, pd.PeriodIndex):
         return {"times": "period", "last": str(last), "freq": clock.last.freqstr, "step": None}
@@ -135,7 +136,7 @@ def _clock(clock: Clock) -> dict[str, Any]:
             "step": None if clock.step is None else clock.step.record(),
         }
     step = None if clock.step is None else clock.step.record()
-    return {"times": "number", "last": _plain(last, "time"), "freq": None, "step": step}
+    return {"times": "number", "last": plain(last, "time"), "freq": None, "step": step}
 
 
 def _read_clock(config: dict[str, Any]) -> Clock:
@@ -161,10 +162,10 @@ def _read_step(config: dict[str, Any], last: Any) -> Step | None:
     return Step.find(pd.date_range(end=last[0], periods=8, freq=config["freq"]))
 
 
-def _plain(value: Any, what: str) -> Any:
+def plain(value: Any, what: str) -> Any:
     """Return a name as JSON knows it."""
     if isinstance(value, tuple):
-        return [_plain(part, what) for part in value]
+        return [plain(part, what) for part in value]
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, (str, int, float)):

@@ -1,0 +1,48 @@
+"""What has to be beaten: forecasts that need no model.
+
+- last value: ŷ_{t+h} = y_t
+- drift: ŷ_{t+h} = y_t + h d, with d the mean change a step
+- seasonal naive: ŷ_{t+h} = y of the newest row at the same place of the season
+- seasonal naive with drift: the same, plus d for every step since then
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Naive"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Naive:
+    """A forecast by repetition.
+
+    Attributes:
+        season: rows from a value to the one that repeats it; 1 repeats the last value.
+        drift: what is added for every step between them.
+
+    Examples:
+        >>> y = np.array([1.0, 5.0, 2.0, 6.0])
+        >>> Naive.fit(y, season=2, drifting=True).forecast(y, 3, 4, np.array([1, 2, 3]))
+        array([[3., 7., 4.]])
+    """
+
+    season: int
+    drift: float
+
+    @classmethod
+    def fit(cls, y: Array, season: int, drifting: bool) -> Naive:
+        """Return it for a series ``(T,)``: the drift is the mean change of a step, over whole seasons."""
+        span = (len(y) - 1) // season * season
+        return cls(season, float(y[-1] - y[-1 - span]) / span if drifting and span else 0.0)
+
+    def forecast(self, y: Array, start: int, stop: int, steps: Array) -> Array:
+        """Return forecasts from the rows ``start`` to ``stop`` as the last known ones, ``(stop - start, K)``."""
+        back = (steps - 1) % self.season + 1 - self.season
+        rows = np.arange(start, stop)[:, None] + back
+        return np.asarray(y[rows] + self.drift * (steps - back))

@@ -1,0 +1,300 @@
+"""The forecaster that needs no settings: it looks at each series, lets contenders compete, and takes the best.
+
+Tables, dates and files are here; what happens to one series is in the files beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from retrograd.errors import InputError, require_whole
+from retrograd.estimators.auto import files
+from retrograd.estimators.auto.contenders import Fitted, contenders
+from retrograd.estimators.auto.intervals import Spread
+from retrograd.estimators.auto.selection import Selection, scores, select
+from retrograd.estimators.auto.understanding import understand
+from retrograd.estimators.forecasting.protocol import ForecasterBase, Horizon
+from retrograd.estimators.forecasting.tables import (
+    Clock,
+    instance_of,
+    read_instances,
+    require_independent,
+    rows_ahead,
+    with_instances,
+)
+from retrograd.estimators.model_files import Saved, read_model, unreadable, write_model
+from retrograd.tables.align import by_name
+
+__all__ = ["AutoForecaster", "Member"]
+
+Array = np.ndarray[Any, Any]
+
+ARRAYS = ("vector", "matrix", "list")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One series and what forecasts it.
+
+    Attributes:
+        y: ``(T,)``.
+        x: its inputs, ``(T, E)``.
+        fits: the chosen contenders, fitted to all rows.
+        weights: of their mean.
+        spread: of its errors.
+    """
+
+    y: Array
+    x: Array
+    fits: list[Fitted]
+    weights: Array
+    spread: Spread
+
+    def forecast(self, x_ahead: Array, steps: Array) -> Array:
+        """Return forecasts from the last row, ``(K,)``."""
+        x, last = np.concatenate([self.x, x_ahead]), len(self.y) - 1
+        found = [fit.forecast(self.y, x, last, last + 1, steps)[0] for fit in self.fits]
+        return np.asarray(self.weights @ np.stack(found))
+
+    def longer(self, y: Array, x: Array, steps: Array, learn: bool) -> Member:
+        """Return it with more rows, the chosen contenders fitted to them too if it shall ``learn``."""
+        y, x = np.concatenate([self.y, y]), np.concatenate([self.x, x])
+        fits = [fit.again().fit(y, x, steps) for fit in self.fits] if learn else self.fits
+        return replace(self, y=y, x=x, fits=fits)
+
+
+class AutoForecaster(ForecasterBase):
+    """Forecast by whatever forecasts each series best: no settings needed.
+
+    For every series: its seasons, trend and spread are found (``understood_``); baselines, autoregressions, linear
+    read-outs of windows (:class:`retrograd.estimators.Forecaster`) and innovations models
+    (:class:`retrograd.estimators.StateSpace`) forecast its last rows from a rolling origin, fitted to the rows before;
+    the best of them, or the mean of the best few where that errs less, is fitted to all rows. Where nothing beats
+    repeating values, that is what forecasts. Forecasts by logarithms are medians.
+
+    Args:
+        season: ``"auto"``: from times and data; a number of steps, several, or None for none.
+
+    Attributes:
+        understood_: each series in one line.
+        leaderboard_: RMSE, MAE, MASE, sMAPE of every contender over the rolling origin, and its weight in the forecast;
+            the row ``"chosen"`` is that of the forecast itself.
+        chosen_: what forecasts each series, and how it compares to repeating values, in one line.
+
+    Examples:
+        >>> import numpy as np
+        >>> from retrograd.estimators import AutoForecaster
+        >>> t = np.arange(120)
+        >>> forecaster = AutoForecaster().fit(10 + t / 20 + np.sin(2 * np.pi * t / 12), fh=range(1, 13))
+        >>> expected = 10 + (120 + np.arange(12)) / 20 + np.sin(2 * np.pi * np.arange(12) / 12)
+        >>> bool(np.abs(forecaster.predict() - expected).max() < 1e-3)
+        True
+        >>> print(forecaster.understood_)
+        120 rows, 0 to 119, steps of 1; season 12; a trend; as steady high as low: no logs
+    """
+
+    def __init__(self, season: int | Sequence[int] | str | None = "auto") -> None:
+        self.season = season
+
+    def _needs_fh(self) -> bool:
+        return True
+
+    def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: Horizon | None) -> AutoForecaster:
+        assert fh is not None
+        seasons = _seasons(self.season)
+        self._columns, self._index_names = y.columns, y.index.names
+        self._input_names = [] if X is None else list(X.columns)
+        parts = self._instances(y, X, {})
+        self._clocks = {key: Clock.of(index) for key, index, _ in parts}
+        require_independent(np.concatenate([each.x for _, _, each in parts]), self._input_names, 0)
+        self._members, lines, tables = [], {}, {}
+        for key, index, instance in parts:
+            for column, name in enumerate(self._columns):
+                label = (*(() if key is None else key if isinstance(key, tuple) else (key,)), name)
+                series = np.ascontiguousarray(instance.y[:, column])
+                found = understand(series, index, self._clocks[key].step, seasons)
+                tried = contenders(series, found, int(fh.steps[-1]))
+                longest_season = found.seasons[-1] if found.seasons else 1
+                selection = select(series, instance.x, fh.steps, tried, longest_season)
+                self._members.append(_member(series, instance.x, fh.steps, selection, found.logs))
+                lines[label] = str(found), _comparison(selection)
+                tables[label] = _leaderboard(series, selection, found.seasons[0] if found.seasons else 1)
+        several = len(lines) > 1
+        self.understood_ = _lines({label: line for label, (line, _) in lines.items()}, several)
+        self.chosen_ = _lines({label: line for label, (_, line) in lines.items()}, several)
+        self.leaderboard_: pd.DataFrame = pd.concat(tables) if several else next(iter(tables.values()))
+        return self
+
+    def _predict(self, fh: Horizon, X: pd.DataFrame | None) -> pd.DataFrame:
+        table: pd.DataFrame = self._table(self._centers(fh, X), fh.steps, self._columns)
+        return table
+
+    def _predict_quantiles(self, fh: Horizon, X: pd.DataFrame | None, alpha: list[float]) -> pd.DataFrame:
+        centers, count = self._centers(fh, X), len(self._columns)
+        assert self._fh is not None
+        places = np.searchsorted(self._fh.steps, fh.steps)
+        bounds = np.empty((len(centers), count, len(alpha)))
+        for number, member in enumerate(self._members):
+            rows = slice(number // count * len(places), (number // count + 1) * len(places))
+            column = number % count
+            for place, each in enumerate(alpha):
+                bounds[rows, column, place] = member.spread.bound(centers[rows, column], each, places)
+        columns = pd.MultiIndex.from_product([list(self._columns), alpha])
+        table: pd.DataFrame = self._table(bounds.reshape(len(bounds), -1), fh.steps, columns)
+        return table
+
+    def _predict_interval(self, fh: Horizon, X: pd.DataFrame | None, coverage: list[float]) -> pd.DataFrame:
+        alpha = [bound for level in coverage for bound in (0.5 - level / 2, 0.5 + level / 2)]
+        table = self._predict_quantiles(fh, X, alpha)
+        table.columns = pd.MultiIndex.from_product([list(self._columns), coverage, ["lower", "upper"]])
+        return table
+
+    def _update(self, y: pd.DataFrame, X: pd.DataFrame | None, update_params: bool) -> AutoForecaster:
+        if list(y.columns) != list(self._columns):
+            raise InputError(f"y has columns {list(y.columns)}, the forecaster was fitted to {list(self._columns)}")
+        assert self._fh is not None
+        order, count = list(self._clocks), len(self._columns)
+        for key, index, instance in self._instances(y, X, self._clocks):
+            if key not in self._clocks:
+                raise InputError(f"y has the instance {key!r}, which was not fitted")
+            unseen = np.asarray(index > self._clocks[key].last[0])
+            if not unseen.any():
+                continue
+            first = order.index(key) * count
+            for column in range(count):
+                new = instance.y[unseen, column], instance.x[unseen]
+                member = self._members[first + column].longer(*new, self._fh.steps, update_params)
+                self._members[first + column] = member
+            self._clocks[key] = replace(self._clocks[key], last=index[-1:])
+        return self
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write the model to a folder: ``model.safetensors`` and ``config.json``, whole, no pickle.
+
+        Raises:
+            InputError: the folder has a model and ``overwrite`` is false, or names are neither text nor numbers.
+        """
+        write_model(Path(folder), self.saved(), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> AutoForecaster:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            InputError: the folder holds no such forecaster, or a newer version wrote it.
+        """
+        saved = read_model(Path(folder), (files.KIND,))
+        try:
+            return cls.from_saved(saved)
+        except (KeyError, TypeError, ValueError) as error:
+            raise unreadable(folder, error) from None
+
+    def saved(self) -> Saved:
+        """Return what files hold of the forecaster."""
+        self._check_is_fitted()
+        return files.saved_of(self)
+
+    @classmethod
+    def from_saved(cls, saved: Saved) -> AutoForecaster:
+        """Return the forecaster of :meth:`saved`."""
+        config = saved.config
+        season = config["parameters"]["season"]
+        forecaster = cls(tuple(season) if isinstance(season, list) else season)
+        forecaster._clocks = files.clocks_of(config)
+        forecaster._columns = pd.Index(config["columns"], name=config["columns_name"])
+        forecaster._index_names, forecaster._input_names = config["index_names"], config["input_names"]
+        forecaster._form, forecaster._fh = config["form"], Horizon.of(config["fh"])
+        forecaster._members = [
+            Member(y, x, fits, weights, Spread(*spread)) for y, x, fits, weights, spread in files.members_of(saved)
+        ]
+        forecaster.understood_, forecaster.chosen_ = config["understood"], config["chosen"]
+        forecaster.leaderboard_ = files.leaderboard_of(saved)
+        forecaster._is_fitted = True
+        return forecaster
+
+    # From tables to arrays, and back.
+
+    def _instances(self, y: pd.DataFrame, X: pd.DataFrame | None, clocks: dict[Any, Clock]) -> list[Any]:
+        if X is None and self._input_names:
+            raise InputError(f"X is None, but the forecaster was fitted with the inputs {self._input_names}")
+        X = None if X is None else by_name("X", X, [str(name) for name in self._input_names])
+        return read_instances(y, X, (), clocks, counted=self._form in ARRAYS)
+
+    def _centers(self, fh: Horizon, X: pd.DataFrame | None) -> Array:
+        count, found = len(self._columns), []
+        for number, (key, clock) in enumerate(self._clocks.items()):
+            ahead = self._ahead_of(key, clock, X, fh.steps)
+            members = self._members[number * count : (number + 1) * count]
+            found.append(np.stack([member.forecast(ahead, fh.steps) for member in members], axis=1))
+        return np.concatenate(found)
+
+    def _ahead_of(self, key: Any, clock: Clock, X: pd.DataFrame | None, steps: Array) -> Array:
+        longest = int(steps[-1])
+        if not self._input_names:
+            return np.zeros((longest, 0))
+        wanted = np.arange(1, longest + 1)
+        times = clock.after(wanted)
+        if X is None:
+            raise InputError(
+                f"X is None, but the forecaster was fitted with the inputs {self._input_names}: give their values at "
+                f"the times to predict, {times[0]} to {times[-1]}"
+            )
+        X = by_name("X", X, [str(name) for name in self._input_names])
+        return rows_ahead(instance_of(X, key), times, wanted, steps, counted=self._form in ARRAYS)
+
+    def _table(self, values: Array, steps: Array, columns: Any) -> Any:
+        times = [clock.after(steps) for clock in self._clocks.values()]
+        if None in self._clocks:
+            return pd.DataFrame(values, index=times[0], columns=columns)
+        index = with_instances(list(self._clocks), times, self._index_names)
+        return pd.DataFrame(values, index=index, columns=columns)
+
+
+def _seasons(season: Any) -> list[int] | None:
+    """Return the seasons that were given; None for ``"auto"``."""
+    if isinstance(season, str):
+        if season == "auto":
+            return None
+        raise InputError(f"season is {season!r}, expected 'auto', a number of steps, several of them, or None")
+    given = [] if season is None else list(season) if isinstance(season, Sequence) else [season]
+    return [require_whole("season", each, 2) for each in given]
+
+
+def _member(y: Array, x: Array, steps: Array, selection: Selection, logs: bool) -> Member:
+    fits = [judged.fitted.again().fit(y, x, steps) for judged in selection.chosen]
+    logs = logs and bool((selection.forecasts > 0).all())
+    deviation = np.stack([fit.deviation(y, steps, logs) for fit in fits])
+    longest = int(steps[-1])
+    spread = Spread.of(selection.observed, selection.forecasts, selection.weights @ deviation, logs, longest)
+    return Member(y, x, fits, selection.weights, spread)
+
+
+def _leaderboard(y: Array, selection: Selection, season: int) -> pd.DataFrame:
+    weights = {each.name: weight for each, weight in zip(selection.chosen, selection.weights, strict=True)}
+    rows = {"chosen": {**scores(y, selection.observed, selection.forecasts, season, selection.first), "weight": 1.0}}
+    for each in selection.judged:
+        found = scores(y, selection.observed, each.forecasts, season, selection.first)
+        rows[each.name] = {**found, "weight": weights.get(each.name, 0.0)}
+    table: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("contender")
+    return table
+
+
+def _comparison(selection: Selection) -> str:
+    """Say what was chosen, and by how much it beats the best that repeats values."""
+    names = "; ".join(each.name for each in selection.chosen)
+    what = names if len(selection.chosen) == 1 else f"mean of {len(selection.chosen)}: {names}"
+    naive = [each for each in selection.judged if each.fitted.contender.is_naive]
+    if all(each.fitted.contender.is_naive for each in selection.chosen) or not naive or naive[0].error == 0:
+        return f"{what}; nothing beats it"
+    error = float(np.sqrt(((selection.observed - selection.forecasts) ** 2).mean()))
+    return f"{what}; RMSE {100 * (1 - error / naive[0].error):.0f} % below that of the best baseline, {naive[0].name}"
+
+
+def _lines(said: dict[Any, str], several: bool) -> str:
+    return "\n".join(f"{' '.join(map(str, label))}: {line}" if several else line for label, line in said.items())

@@ -1,0 +1,211 @@
+"""What a series is like before anything is fitted: its seasons, its trend, whether it moves more where it is higher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import f as f_distribution
+from scipy.stats import linregress
+
+from retrograd.tables.step import Step
+
+__all__ = ["Understanding", "calendar_seasons", "seasons_of", "spreads_with_level", "understand"]
+
+Array = np.ndarray[Any, Any]
+
+# Lengths that are looked for where the times do not tell: quarters, days, months, hours, weeks, hours of a week.
+_COMMON = (4, 7, 12, 24, 52, 168)
+# How unlikely a season's pattern has to be by chance: where the calendar suggests it, and where it does not.
+_SUGGESTED, _FOUND = 1e-2, 1e-4
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class Understanding:
+    """What a series is like.
+
+    Attributes:
+        rows: how many.
+        first: the first time, as text.
+        last: the last time, as text.
+        step: the step of the times, in words.
+        seasons: lengths in steps, shortest first; empty for none.
+        trend: whether its two halves differ more than its moves from row to row, or season to season, explain.
+        logs: whether it moves more where it is higher, so that its logarithm is the steadier series.
+    """
+
+    rows: int
+    first: str
+    last: str
+    step: str
+    seasons: tuple[int, ...]
+    trend: bool
+    logs: bool
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        seasons = " and ".join(map(str, self.seasons))
+        parts = [
+            f"{self.rows} rows, {self.first} to {self.last}, {self.step}",
+            f"season{'s' if len(self.seasons) > 1 else ''} {seasons}" if self.seasons else "no season",
+            "a trend" if self.trend else "no trend",
+            "grows with its level: logs" if self.logs else "as steady high as low: no logs",
+        ]
+        return "; ".join(parts)
+
+
+def understand(y: Array, index: Any, step: Step | None, seasons: Sequence[int] | None = None) -> Understanding:
+    """Return what a series is like.
+
+    Args:
+        y: ``(T,)``, finite.
+        index: its T times.
+        step: how the times go on; None where that is unknown.
+        seasons: where the caller knows them.
+
+    Examples:
+        >>> t = np.arange(96)
+        >>> index = pd.period_range("2016-01", periods=96, freq="M")
+        >>> print(understand(10 + t + np.cos(np.pi * t / 6), index, Step.find(index)))
+        96 rows, 2016-01 to 2023-12, periods of M; season 12; a trend; as steady high as low: no logs
+    """
+    found = seasons_of(y, calendar_seasons(step, index)) if seasons is None else tuple(sorted(seasons))
+    return Understanding(
+        rows=len(y),
+        first=_short(index[0]),
+        last=_short(index[-1]),
+        step="of unknown step" if step is None else str(step),
+        seasons=found,
+        trend=_trends(y, found[-1] if found else 1),
+        logs=spreads_with_level(y, found[0] if found else 1),
+    )
+
+
+def calendar_seasons(step: Step | None, index: Any) -> tuple[int, ...] | None:
+    """Return the seasons that a calendar suggests: of hours 24 and 168, of months 12, of years none.
+
+    Returns:
+        None where the times are numbers, which suggest nothing.
+
+    Examples:
+        >>> hours = pd.date_range("2024-01-01", periods=50, freq="h")
+        >>> calendar_seasons(Step.find(hours), hours)
+        (24, 168)
+    """
+    if step is None or not isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex)):
+        return None
+    if step.kind == "business":
+        return (5,)
+    ends = index[:1].append(step.at(index[0], np.array([1])))
+    if isinstance(ends, pd.PeriodIndex):
+        ends = ends.to_timestamp(how="start")
+    seconds = (ends[1] - ends[0]).total_seconds()
+    if seconds > 300 * _DAY:
+        return ()
+    if seconds > 80 * _DAY:
+        return (4,)
+    if seconds > 27 * _DAY:
+        return (12,)
+    if seconds > 6.9 * _DAY:
+        return (round(365.25 * _DAY / seconds),)
+    lengths = (_DAY / seconds, 7 * _DAY / seconds)
+    return tuple(round(length) for length in lengths if length > 1.5 and abs(length - round(length)) < 1e-6)
+
+
+def seasons_of(y: Array, suggested: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the seasons whose pattern is there in the data.
+
+    The changes from row to row are averaged by their place in the season; an F-test tells whether these averages
+    differ by more than chance. A longer season has to explain what the shorter one leaves.
+
+    Args:
+        y: ``(T,)``.
+        suggested: what the calendar says; None where it says nothing, and common lengths are tried.
+
+    Examples:
+        >>> random = np.random.default_rng(0)
+        >>> y = np.tile(random.standard_normal(7), 20) + 0.3 * random.standard_normal(140)
+        >>> seasons_of(y, None), seasons_of(random.standard_normal(140).cumsum(), None)
+        ((7,), ())
+    """
+    changes = _tame(np.diff(y))
+    if suggested is not None:
+        found: list[int] = []
+        for season in sorted(suggested):
+            if _chance(changes, season, found[-1] if found else 1)[0] < _SUGGESTED:
+                found.append(season)
+                changes = changes - _pattern(changes, season)
+        return tuple(found)
+    judged = {season: _chance(changes, season, 1) for season in _COMMON}
+    there = [season for season in _COMMON if judged[season][0] < _FOUND]
+    if not there:
+        return ()
+    best = max(there, key=lambda season: judged[season][1])
+    rest = changes - _pattern(changes, best)
+    longer = [s for s in there if s > best and s % best == 0 and _chance(rest, s, best)[0] < _FOUND]
+    return (best, *longer[:1])
+
+
+def spreads_with_level(y: Array, season: int) -> bool:
+    """Return whether the spread within blocks of rows grows in proportion to their level.
+
+    The slope of log spread over log level is 1 for a series that moves in per cent, 0 for one that moves in units;
+    logs are taken above one half, where the slope stands out of its own uncertainty.
+    """
+    if len(y) < 12 or y.min() <= 0:
+        return False
+    length = max(season, 4, len(y) // 24)
+    blocks = y[len(y) % length :].reshape(-1, length)
+    if len(blocks) < 3:
+        return False
+    spread = np.abs(np.diff(blocks, axis=1)).mean(axis=1)
+    level = np.log(blocks.mean(axis=1))
+    if spread.min() <= 0 or np.ptp(level) < 0.2:
+        return False
+    fitted = linregress(level, np.log(spread))
+    return bool(fitted.slope > 0.5 and fitted.pvalue < 0.05)
+
+
+def _trends(y: Array, season: int) -> bool:
+    blocks = y[len(y) % season :].reshape(-1, season).mean(axis=1)
+    if len(blocks) < 4 or np.ptp(blocks) == 0:
+        return False
+    moves = np.diff(blocks)
+    spread = moves.std()
+    return bool(abs(moves.mean()) > 2 * spread / np.sqrt(len(moves))) if spread > 0 else True
+
+
+def _chance(changes: Array, season: int, shorter: int) -> tuple[float, float]:
+    """Return how likely a pattern of this length is by chance, and how much it explains (the gain in BIC)."""
+    rows = len(changes)
+    if rows < 2 * season + 1 or rows - season < 3:
+        return 1.0, -np.inf
+    left = changes - _pattern(changes, season)
+    before, after = float((changes - changes.mean()) @ (changes - changes.mean())), float(left @ left)
+    freedom, rest = season - shorter, rows - season
+    if before <= 0 or freedom < 1:
+        return 1.0, -np.inf
+    after = max(after, 1e-12 * before)
+    ratio = max(before - after, 0.0) / freedom / (after / rest)
+    return float(f_distribution.sf(ratio, freedom, rest)), rows * np.log(before / after) - freedom * np.log(rows)
+
+
+def _pattern(changes: Array, season: int) -> Array:
+    places = np.arange(len(changes)) % season
+    means = np.bincount(places, changes, season) / np.bincount(places, minlength=season)
+    return np.asarray(means[places])
+
+
+def _tame(changes: Array) -> Array:
+    """Return changes with the few largest cut to ten times the usual size: one jump is no season."""
+    usual = float(np.median(np.abs(changes - np.median(changes))))
+    return np.clip(changes, np.median(changes) - 15 * usual, np.median(changes) + 15 * usual) if usual > 0 else changes
+
+
+def _short(time: Any) -> str:
+    text = str(time)
+    return text.removesuffix(" 00:00:00")

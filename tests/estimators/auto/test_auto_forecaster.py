@@ -1,0 +1,200 @@
+"""The automatic forecaster as its users meet it: series in, forecasts out that lose to no baseline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.exceptions import NotFittedError
+
+from retrograd.errors import InputError
+from retrograd.estimators import AutoForecaster
+from retrograd.estimators.auto.baselines import Naive
+from retrograd.estimators.auto.contenders import Contender
+from retrograd.estimators.auto.intervals import Spread
+from retrograd.estimators.auto.selection import select
+
+Array = np.ndarray[Any, Any]
+
+
+def months(rows: int = 132, seed: int = 0) -> pd.Series:
+    """Monthly sales that grow, with a season and noise in proportion."""
+    t, random = np.arange(rows), np.random.default_rng(seed)
+    values = np.exp(4 + t / 100 + 0.2 * np.sin(2 * np.pi * t / 12) + 0.03 * random.standard_normal(rows))
+    return pd.Series(values, pd.date_range("2013-01-01", periods=rows, freq="MS"), name="sales")
+
+
+@pytest.fixture(scope="module")
+def fitted() -> AutoForecaster:
+    forecaster: AutoForecaster = AutoForecaster().fit(months()[:120], fh=range(1, 13))
+    return forecaster
+
+
+def test_forecasts_beat_the_baselines_and_have_the_next_times(fitted: AutoForecaster) -> None:
+    y = months()
+    predicted, held_out = fitted.predict(), y[120:]
+    pd.testing.assert_index_equal(predicted.index, held_out.index)
+    assert predicted.name == "sales"
+
+    def error(forecast: Any) -> float:
+        return float(np.sqrt(np.mean((np.asarray(forecast) - held_out.to_numpy()) ** 2)))
+
+    assert error(predicted) < 0.6 * error(y[108:120])
+    assert error(predicted) < 0.5 * error(np.repeat(y.to_numpy()[119], 12))
+
+
+def test_it_says_what_it_understood_and_chose(fitted: AutoForecaster) -> None:
+    assert fitted.understood_ == (
+        "120 rows, 2013-01-01 to 2022-12-01, every month, on day 1 of the month; season 12; a trend; grows with its "
+        "level: logs"
+    )
+    assert "below that of the best baseline, seasonal naive (12)" in fitted.chosen_
+    table = fitted.leaderboard_
+    assert list(table.columns) == ["RMSE", "MAE", "MASE", "sMAPE", "weight"]
+    assert {"chosen", "last value", "drift", "seasonal naive (12)", "AR"} <= set(table.index)
+    assert np.isclose(table["weight"].drop("chosen").sum(), 1)
+    assert table["RMSE"].iloc[0] < min(1.2 * table["RMSE"].min(), 0.6 * table["RMSE"]["seasonal naive (12)"])
+
+
+def test_intervals_nest_and_grow(fitted: AutoForecaster) -> None:
+    table = fitted.predict_interval(coverage=[0.8, 0.95])
+    inner, outer = table["sales", 0.8], table["sales", 0.95]
+    center = fitted.predict()
+    assert (outer["lower"] < inner["lower"]).all()
+    assert (inner["lower"] < center).all()
+    assert (center < inner["upper"]).all()
+    assert (inner["upper"] < outer["upper"]).all()
+    quantiles = fitted.predict_quantiles(alpha=[0.1, 0.5, 0.9])
+    np.testing.assert_allclose(quantiles["sales", 0.1], inner["lower"])
+    np.testing.assert_allclose(quantiles["sales", 0.5], center)
+
+
+def test_a_file_brings_it_back(fitted: AutoForecaster, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "model")
+    loaded = AutoForecaster.load(tmp_path / "model")
+    pd.testing.assert_series_equal(loaded.predict(), fitted.predict(), rtol=1e-12)
+    pd.testing.assert_frame_equal(loaded.predict_interval(), fitted.predict_interval(), rtol=1e-12)
+    pd.testing.assert_frame_equal(loaded.leaderboard_, fitted.leaderboard_)
+    assert (loaded.understood_, loaded.chosen_) == (fitted.understood_, fitted.chosen_)
+    later = loaded.update(months()[120:126], update_params=False).predict()
+    assert later.index[0] == pd.Timestamp("2023-07-01")
+    with pytest.raises(InputError, match="exists"):
+        fitted.save(tmp_path / "model")
+
+
+def test_an_update_with_new_rows_goes_on_from_them() -> None:
+    y = months()
+    forecaster = AutoForecaster().fit(y[:100], fh=[1, 2])
+    kept = forecaster.update(y[98:120], update_params=False).predict()
+    learnt = forecaster.update(y[120:], update_params=True).predict()
+    assert kept.index[0] == y.index[120]
+    assert np.abs(kept.to_numpy() / y.to_numpy()[120:122] - 1).max() < 0.15
+    assert learnt.index[0] == y.index[-1] + pd.DateOffset(months=1)
+
+
+def test_a_random_walk_is_repeated_or_nearly() -> None:
+    y = 100 + np.random.default_rng(3).standard_normal(200).cumsum()
+    forecaster = AutoForecaster().fit(y, fh=[1, 2, 3])
+    assert isinstance(forecaster.predict(), np.ndarray)
+    np.testing.assert_allclose(forecaster.predict(), y[-1], atol=1.0)
+
+
+def test_what_repeats_exactly_is_repeated() -> None:
+    y = np.tile([1.0, 5.0, 2.0, 8.0], 10)
+    forecaster = AutoForecaster(season=4).fit(y, fh=range(1, 5))
+    np.testing.assert_allclose(forecaster.predict(), [1, 5, 2, 8])
+    assert forecaster.chosen_ == "seasonal naive (4); nothing beats it"
+    np.testing.assert_array_equal(AutoForecaster().fit(np.full(30, 7.0), fh=[1, 2]).predict(), [7, 7])
+
+
+def test_several_series_and_a_panel_are_each_their_own() -> None:
+    y = pd.DataFrame({"a": months(seed=1), "b": months(seed=2)})
+    forecaster = AutoForecaster().fit(y[:120], fh=[1, 6])
+    alone = AutoForecaster().fit(y["b"][:120], fh=[1, 6])
+    pd.testing.assert_series_equal(forecaster.predict()["b"], alone.predict(), check_names=False)
+    interval = forecaster.predict_interval()["b"].to_numpy()
+    np.testing.assert_allclose(interval, alone.predict_interval()["b"].to_numpy())
+    assert forecaster.leaderboard_.loc["b"].equals(alone.leaderboard_)
+    assert len(forecaster.understood_.splitlines()) == 2
+    panel = AutoForecaster().fit([y["b"].to_numpy()[:120]], fh=[1, 6]).predict()
+    np.testing.assert_allclose(np.ravel(panel[0]), alone.predict())
+
+
+def test_inputs_known_ahead_are_used(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    X = pd.DataFrame({"price": random.standard_normal(160)})
+    y = pd.Series(5 + 2 * X["price"].to_numpy() + 0.1 * random.standard_normal(160), name="y")
+    forecaster = AutoForecaster().fit(y[:150], X[:150], fh=[1, 2, 3])
+    np.testing.assert_allclose(forecaster.predict(X=X[150:153]), y[150:153], atol=0.6)
+    forecaster.save(tmp_path / "model")
+    loaded = AutoForecaster.load(tmp_path / "model").predict(X=X[150:153])
+    np.testing.assert_allclose(loaded, forecaster.predict(X=X[150:153]))
+    with pytest.raises(InputError, match="X is None, but the forecaster was fitted with the inputs"):
+        forecaster.predict()
+
+
+def test_messages() -> None:
+    with pytest.raises(InputError, match="fh is None"):
+        AutoForecaster().fit(np.arange(50.0))
+    with pytest.raises(InputError, match="y has 10 rows, at least 14 are needed"):
+        AutoForecaster().fit(np.arange(10.0), fh=range(1, 13))
+    with pytest.raises(InputError, match="season is 'monthly', expected 'auto'"):
+        AutoForecaster(season="monthly").fit(np.arange(50.0), fh=[1])
+    with pytest.raises(InputError, match=r"fh is \[4\]"):
+        AutoForecaster().fit(np.arange(50.0), fh=[1]).predict(fh=[4])
+    with pytest.raises(NotFittedError):
+        AutoForecaster().predict()
+
+
+RECIPES = [
+    Contender("naive", "naive", 12, 1),
+    Contender("AR", "autoregression", recursive=True),
+    Contender("direct", "windows", "last", 13),
+    Contender("seasonal", "windows", 12, 13, logs=True),
+    Contender("recursive", "windows", None, 13, recursive=True),
+    Contender("innovations", "innovations", 12, 0, recursive=True, logs=True),
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_forecasts_see_no_row_after_their_origin(recipe: Contender) -> None:
+    y, steps = months().to_numpy(), np.array([1, 2, 5])
+    x = np.zeros((len(y) + 5, 0))
+    fitted = recipe.fit(y[:100], x[:100], steps)
+    whole = fitted.forecast(y, x, 105, 110, steps)
+    for origin in (105, 109):
+        np.testing.assert_allclose(
+            fitted.forecast(y[: origin + 1], x, origin, origin + 1, steps)[0], whole[origin - 105], rtol=1e-9
+        )
+    held = type(fitted)(recipe, recipe.rule_of(fitted.arrays()))
+    np.testing.assert_allclose(held.forecast(y, x, 105, 110, steps), whole, rtol=1e-12)
+    assert (np.diff(fitted.deviation(y[:100], steps, logs=False)) >= -1e-12).all() or recipe.name in (
+        "direct",
+        "seasonal",
+    )
+
+
+def test_the_rolling_origin_is_fitted_to_rows_before_it() -> None:
+    y, steps = months().to_numpy(), np.array([1, 2, 3])
+    tried = [Contender("last value", "naive", 1, 0), Contender("drift", "naive", 1, 1)]
+    selection = select(y, np.zeros((len(y), 0)), steps, tried, 1)
+    drift = next(each for each in selection.judged if each.name == "drift")
+    first = selection.first
+    expected = Naive.fit(y[:first], 1, True).forecast(y, first - 1, first, steps)
+    np.testing.assert_allclose(drift.forecasts[:1], expected)
+    np.testing.assert_array_equal(selection.observed[0], y[first : first + 3])
+    np.testing.assert_array_equal(selection.observed[-1], y[-3:])
+
+
+def test_conformal_intervals_hold_the_part_they_say() -> None:
+    random = np.random.default_rng(0)
+    errors = random.standard_t(3, (400, 2)) * [1.0, 2.0]
+    spread = Spread.of(errors, np.zeros_like(errors), np.ones(2), logs=False, longest=2)
+    assert spread.conformal
+    new = random.standard_t(3, (4000, 2)) * [1.0, 2.0]
+    for level in (0.8, 0.95):
+        covered = (np.abs(new) <= spread.reach(level, np.array([0, 1]))).mean(axis=0)
+        np.testing.assert_allclose(covered, level, atol=0.03)
