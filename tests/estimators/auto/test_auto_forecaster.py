@@ -95,6 +95,20 @@ def test_an_update_with_new_rows_goes_on_from_them() -> None:
     assert learnt.index[0] == y.index[-1] + pd.DateOffset(months=1)
 
 
+def test_a_backtest_is_the_forecasts_after_every_row(fitted: AutoForecaster, tmp_path: Path) -> None:
+    y = months(rows=140)
+    fitted.save(tmp_path / "model")
+    moving = AutoForecaster.load(tmp_path / "model")
+    found, lower = fitted.backtest(y, start=120, stride=3), fitted.backtest(y, start=120, alpha=0.05)
+    assert found.shape == (3, 12, 1)
+    np.testing.assert_allclose(lower[0, :, 0], fitted.predict_interval(coverage=0.9).to_numpy()[:, 0], rtol=1e-9)
+    for window, end in enumerate((120, 123, 126)):
+        moving.update(y[end - 3 : end], update_params=False)
+        np.testing.assert_allclose(found[window, :, 0], moving.predict(), rtol=1e-9)
+    with pytest.raises(InputError, match="start is 140: it must be from"):
+        fitted.backtest(y, start=140)
+
+
 def test_a_random_walk_is_repeated_or_nearly() -> None:
     y = 100 + np.random.default_rng(3).standard_normal(200).cumsum()
     forecaster = AutoForecaster().fit(y, fh=[1, 2, 3])

@@ -38,6 +38,9 @@ _NO_RIDGE = 1e-9
 class _Rule(Protocol):
     """What a fitted contender forecasts by, in the units (or logarithms) that it was fitted to."""
 
+    @property
+    def burn(self) -> int: ...
+
     def forecast(self, y: Array, x: Array, start: int, stop: int, steps: Array) -> Array: ...
 
     def deviation(self, y: Array, steps: Array) -> Array: ...
@@ -158,6 +161,10 @@ class Fitted:
 class _Repetition:
     naive: Naive
 
+    @property
+    def burn(self) -> int:
+        return self.naive.season - 1
+
     def forecast(self, y: Array, x: Array, start: int, stop: int, steps: Array) -> Array:
         return self.naive.forecast(y, start, stop, steps)
 
@@ -180,6 +187,10 @@ class _Repetition:
 class _Windows:
     model: ForecastModel
 
+    @property
+    def burn(self) -> int:
+        return self.model.states.burn
+
     @classmethod
     def fit(cls, z: Array, x: Array, steps: Array, contender: Contender) -> _Windows:
         settings = _settings(contender)
@@ -192,7 +203,7 @@ class _Windows:
 
     def forecast(self, y: Array, x: Array, start: int, stop: int, steps: Array) -> Array:
         # A window is all that it remembers: rows long before the first origin change nothing.
-        skip = max(0, start - self.model.states.burn - int(steps[-1]))
+        skip = max(0, start - self.burn - int(steps[-1]))
         inputs = x[skip:, : len(self.model.x_mean)]
         instance = Instance("", y[skip:, None], inputs)
         return np.asarray(self.model.predict_from(0, instance, start - skip, stop - skip, steps)[:, :, 0])
@@ -258,6 +269,10 @@ class _Innovations:
     x0: Array
     lag: int
     variance: float
+
+    @property
+    def burn(self) -> int:
+        return self.lag
 
     @classmethod
     def fit(cls, y: Array, difference: Difference) -> _Innovations:

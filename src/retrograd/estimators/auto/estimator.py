@@ -22,10 +22,12 @@ from retrograd.estimators.auto.understanding import understand
 from retrograd.estimators.forecasting.protocol import ForecasterBase, Horizon
 from retrograd.estimators.forecasting.tables import (
     Clock,
+    beside,
     instance_of,
     read_instances,
     require_independent,
     rows_ahead,
+    to_table,
     with_instances,
 )
 from retrograd.estimators.model_files import Saved, read_model, unreadable, write_model
@@ -58,9 +60,18 @@ class Member:
 
     def forecast(self, x_ahead: Array, steps: Array) -> Array:
         """Return forecasts from the last row, ``(K,)``."""
-        x, last = np.concatenate([self.x, x_ahead]), len(self.y) - 1
-        found = [fit.forecast(self.y, x, last, last + 1, steps)[0] for fit in self.fits]
-        return np.asarray(self.weights @ np.stack(found))
+        last = len(self.y) - 1
+        return np.asarray(self.from_origins(self.y, np.concatenate([self.x, x_ahead]), last, last + 1, steps)[0])
+
+    def from_origins(self, y: Array, x: Array, start: int, stop: int, steps: Array) -> Array:
+        """Return forecasts from the rows ``start`` to ``stop`` of a series as the last known ones, ``(n, K)``."""
+        found = [fit.forecast(y, x, start, stop, steps) for fit in self.fits]
+        return np.asarray(np.einsum("m,mnk->nk", self.weights, np.stack(found)))
+
+    @property
+    def least(self) -> int:
+        """The first row that can be an origin."""
+        return max(int(fit.rule.burn) for fit in self.fits)
 
     def longer(self, y: Array, x: Array, steps: Array, learn: bool) -> Member:
         """Return it with more rows, the chosen contenders fitted to them too if it shall ``learn``."""
@@ -173,6 +184,46 @@ class AutoForecaster(ForecasterBase):
                 self._members[first + column] = member
             self._clocks[key] = replace(self._clocks[key], last=index[-1:])
         return self
+
+    def backtest(self, y: Any, X: Any = None, *, start: int, stride: int = 1, alpha: float | None = None) -> Array:
+        """Forecast from every origin of a later part, without fitting again, of a forecaster of one instance.
+
+        Args:
+            y: the whole series, ``(T, series)`` or ``(T,)``, with the past that the first origin needs.
+            X: its inputs, ``(T, inputs)``.
+            start: row of the first step to predict: the first origin is the row before.
+            stride: how many rows between two origins.
+            alpha: give this quantile of the values instead of the forecasts.
+
+        Returns:
+            ``(windows, K, series)``: forecast ``[i, k]`` is of row ``start + stride * i + fh[k] - 1``. The last window
+            is the last one whose targets are all in y.
+
+        Raises:
+            InputError: there is too little before ``start`` or after it, or there are several instances.
+        """
+        self._check_is_fitted()
+        assert self._fh is not None
+        table, steps = to_table(y)[0], self._fh.steps
+        if table.shape[1] != len(self._columns) or len(self._clocks) > 1:
+            raise InputError(
+                f"y has {table.shape[1]} series, the forecaster was fitted to {len(self._columns)} of "
+                f"{len(self._clocks)} instances: backtest takes all series of one instance"
+            )
+        ((_, _, instance),) = self._instances(table.set_axis(self._columns, axis=1), beside(X, table), {})
+        first, stop = start - 1, len(instance.y) - int(steps[-1])
+        least = max(member.least for member in self._members)
+        if first < least or stop <= first:
+            raise InputError(
+                f"start is {start}: it must be from {least + 1} (the rows that forecasts look back to) to {stop} (the "
+                f"last target is {int(steps[-1])} rows after an origin; y has {len(instance.y)} rows)"
+            )
+        found, places = [], np.arange(len(steps))
+        for column, member in enumerate(self._members):
+            series = np.ascontiguousarray(instance.y[:, column])
+            center = member.from_origins(series, instance.x, first, stop, steps)[::stride]
+            found.append(center if alpha is None else member.spread.bound(center, alpha, places))
+        return np.stack(found, axis=2)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write the model to a folder: ``model.safetensors`` and ``config.json``, whole, no pickle.
