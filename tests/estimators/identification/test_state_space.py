@@ -175,8 +175,36 @@ def test_stability_is_kept_where_the_best_fit_would_grow() -> None:
     for t in range(149):
         y[t + 1] = 1.01 * y[t] + u[t]
     y += 0.1 * random.standard_normal(150)
-    assert np.abs(StateSpace(order=1).fit(u, y).poles_).max() <= 0.9999 * (1 + 1e-12)
+    held = StateSpace(order=1).fit(u, y)
+    assert np.abs(held.poles_).max() <= 0.9999 * (1 + 1e-12)
+    assert held.stop_reason_.startswith("stopped at a bound")
     assert np.abs(StateSpace(order=1, stability=False).fit(u, y).poles_).max() == pytest.approx(1.01, abs=0.002)
+
+
+@pytest.mark.parametrize("noise", ["output-error", "innovations"])
+def test_what_explodes_is_fitted_without_the_bound(noise: str) -> None:
+    random = np.random.default_rng(0)
+    y = np.zeros((200, 2))
+    for t in range(199):
+        y[t + 1] = 1.2 * y[t] + random.standard_normal(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = StateSpace(order=4, noise=noise, stability=False).fit(None, y)
+    assert np.isfinite(model.A_).all()
+    assert np.abs(model.poles_).max() > 1
+
+
+def test_a_higher_order_never_fits_worse_near_the_unit_circle() -> None:
+    random = np.random.default_rng(0)
+    t, e = np.arange(120), random.standard_normal(120)
+    # A level and a season that drift: six modes at the circle.
+    y = np.cumsum(0.3 * e) + 3 * np.sin(2 * np.pi * t / 12) + np.sin(2 * np.pi * t / 4) + np.cos(2 * np.pi * t / 3) + e
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for order in range(1, 10):
+            found.append(StateSpace(order=order, noise="innovations", max_iter=60).fit(None, y).history_[-1][0])
+    assert (np.diff(found) <= 0).all()
 
 
 def test_burn_in_and_zero_start(data) -> None:
@@ -270,6 +298,7 @@ def test_intervals_are_those_of_the_innovations(innovations_model) -> None:
     assert np.allclose(variance[2], np.diag(S + first @ S @ first.T + second @ S @ second.T))
 
 
+@pytest.mark.slow
 def test_95_percent_intervals_hold_95_percent_of_200_systems() -> None:
     """Fit to 300 steps of a random system, forecast the next 5: 200 systems, 1000 steps that may fall outside."""
     inside = []

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from threadpoolctl import threadpool_limits
 
 from retrograd.errors import InputError, require_choice, require_number, require_whole
@@ -13,7 +16,7 @@ from retrograd.estimators.identification.experiments import Experiments
 from retrograd.estimators.identification.identified import Identified
 from retrograd.estimators.identification.prediction_error import Criterion, Fit, Refinement
 from retrograd.estimators.identification.sensitivity import initial_states
-from retrograd.estimators.identification.starts import start_systems, subspace_of
+from retrograd.estimators.identification.starts import extended, start_systems, subspace_of
 from retrograd.estimators.identification.system import Layout, final_state, predict, with_unit_states
 
 __all__ = ["NOISES", "OPTIMIZERS", "STARTS_OF_STATE", "Settings", "identify", "layout_of"]
@@ -31,6 +34,10 @@ STABLE_RADIUS = 0.9999
 MOST_JACOBIAN_BYTES = 256 << 20
 # Iterations that rank an order: most of the way from a subspace start.
 ORDER_ITERATIONS = 15
+# An innovations fit of so little work, steps · outputs · order, looks at every lower order's fit too.
+LITTLE_WORK = 1 << 14
+# Below so many numbers in a Jacobian, waking a second thread takes longer than what it does.
+ONE_THREAD = 1 << 20
 
 
 class Settings(Protocol):
@@ -62,8 +69,24 @@ def identify(data: Experiments, settings: Settings) -> Identified:
     _check_settings(settings)
     _check(data, settings)
     # The matrices are small, and waking threads for each product takes several times as long as the product.
-    with threadpool_limits(1, user_api="blas"):
+    with threadpool_limits(1, user_api="blas"), _threads(data, settings):
         return _identify(data, settings)
+
+
+@contextmanager
+def _threads(data: Experiments, settings: Settings) -> Iterator[None]:
+    """Run scans of little work on one thread."""
+    order = settings.max_order if settings.order == "auto" else int(settings.order)
+    before = torch.get_num_threads()
+    width = order * (order + data.inputs.shape[1] + data.outputs.shape[1] + 1)
+    if before == 1 or data.outputs.size * width > ONE_THREAD:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _identify(data: Experiments, settings: Settings) -> Identified:
@@ -200,6 +223,7 @@ def _best_order(data: Experiments, settings: Settings) -> tuple[int, dict[int, t
     """
     found: dict[int, tuple[float, float]] = {}
     refused: InputError | None = None
+    below: Fit | None = None
     for order in range(1, settings.max_order + 1):
         layout = layout_of(settings, order, data)
         if data.observed.sum() <= layout.count():
@@ -211,7 +235,10 @@ def _best_order(data: Experiments, settings: Settings) -> tuple[int, dict[int, t
             break
         refinement = _refinement(settings, layout, data)
         refinement.iterations = min(settings.max_iter, ORDER_ITERATIONS)
-        value = refinement.run(start, "lm").value
+        fit = refinement.run(start, "lm")
+        if below is not None and not fit.value <= below.value:
+            fit = refinement.run(extended(below.system, layout, data), "lm")
+        below, value = fit, fit.value
         p, steps = layout.outputs, int(data.observed.any(axis=1).sum())
         free = layout.count() + p * (p + 1) // 2
         found[order] = (2 * value * steps + 2 * free, 2 * value * steps + float(np.log(steps)) * free)
@@ -232,6 +259,11 @@ def _best_fit(data: Experiments, settings: Settings, order: int) -> Fit:
     starts = start_systems(train, layout, settings.starts, stable=settings.stability, seed=settings.random_state)
     fits = [refinement.run(start, optimizer) for start in starts]
     best = min(fits, key=lambda fit: fit.judged)
+    if layout.innovations and order > 1 and held_out is None and train.outputs.size * order <= LITTLE_WORK:
+        below = _best_fit(data, settings, order - 1)
+        # Written so that a fit that is not a number loses.
+        if not best.value <= below.value:
+            best = refinement.run(extended(below.system, layout, train), optimizer)
     if not np.isfinite(best.value):
         raise InputError(
             f"order {order} could not be fitted: every start runs off (unstable predictions); try stability=True, a "

@@ -5,10 +5,13 @@ covariance, minus the Gaussian log-likelihood with S concentrated out is, up to 
 
     V(θ) = N/2 log det S(θ)          ∂V/∂θ = −Σ_t (∂ŷ_t/∂θ)ᵀ S^{-1} e_t
 
-(Ljung 1999, *System Identification*, 2nd ed., sections 7.4 and 10.2). Levenberg-Marquardt takes the Jacobian from
-:func:`retrograd.estimators.identification.sensitivity.jacobian`, L-BFGS and Adam the gradient from one scan and its
-adjoint: exact backpropagation through time. A state-space basis is arbitrary: n² directions of θ change nothing, and
-damping alone keeps the steps away from them (McKelvey, Helmersson and Ribarits 2004, Automatica 40:1629).
+(Ljung 1999, *System Identification*, 2nd ed., sections 7.4 and 10.2). With innovations the prior P(A − K C) of
+:mod:`retrograd.estimators.identification.bounds` is added: the predictor forgets its first state.
+
+Levenberg-Marquardt takes the Jacobian from :func:`retrograd.estimators.identification.sensitivity.jacobian`, L-BFGS and
+Adam the gradient from one scan and its adjoint: exact backpropagation through time. A state-space basis is arbitrary:
+n² directions of θ change nothing, and damping alone keeps the steps away from them (McKelvey, Helmersson and Ribarits
+2004, Automatica 40:1629).
 """
 
 from __future__ import annotations
@@ -20,11 +23,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from retrograd.estimators.identification.bounds import (
+    drawn_in,
+    drawn_in_tensor,
+    forgetting,
+    forgetting_gradient,
+    modes_at,
+)
 from retrograd.estimators.identification.experiments import Experiments
 from retrograd.estimators.identification.sensitivity import initial_states, jacobian
 from retrograd.estimators.identification.system import Layout, System, predict, predict_tensors, unpack
 
-__all__ = ["Criterion", "Fit", "Refinement", "forgetting_radius"]
+__all__ = ["Criterion", "Fit", "Refinement"]
 
 Array = np.ndarray[Any, Any]
 
@@ -116,15 +126,6 @@ class Fit:
     reason: str
 
 
-def forgetting_radius(data: Experiments) -> float:
-    """Return the largest spectral radius of A − K C with which e^-5 of an initial state is left at the data's end.
-
-    Nearer to the circle, and beyond it, innovations are bought with the initial state: a likelihood that is high on
-    these data and worth nothing on the next (the root of a moving average is only known up to its inverse).
-    """
-    return min(0.9999, 1 - 5 / max(*data.lengths, 10))
-
-
 @dataclass
 class Refinement:
     """How a start is refined.
@@ -154,7 +155,6 @@ class Refinement:
         for name, at in self.layout.slices().items():
             self._penalised[at] = name not in ("offset", "x0")
         self._steps = max(int(self.criterion.counted.any(axis=1).sum()), 1)
-        self._forgetting = forgetting_radius(self.criterion.data)
 
     def run(self, start: System, optimizer: str) -> Fit:
         """Refine by ``"lm"``, ``"lbfgs"`` or ``"adam"``."""
@@ -177,11 +177,13 @@ class Refinement:
         value = self._judge(theta, system)
         for number in range(1, self.iterations + 1):
             hessian, gradient = self._normal_equations(system, theta)
+            if not (np.isfinite(hessian).all() and np.isfinite(gradient).all()):
+                return system, False, "the derivatives leave the range of numbers: the model grows too fast"
             # A parameter that nothing depends on has no curvature: it must not be divided by.
             scale = np.maximum(np.diag(hessian), 1e-10 * np.diag(hessian).max() + 1e-300)
-            before = value
+            before, walls = value, self._walls(system)
             while True:
-                step = np.linalg.solve(hessian + damping * np.diag(scale), -gradient)
+                step = _step(hessian + damping * np.diag(scale), gradient, walls)
                 tried = self._inside(unpack(self.layout, theta + step))
                 moved = self.layout.pack(tried)
                 new = self._judge(moved, tried)
@@ -193,12 +195,13 @@ class Refinement:
                     break
                 damping, growth = damping * growth, 2 * growth
                 if damping > 1e14:
-                    return system, True, "no step lowers the criterion any more"
+                    at_bound = self._at_bound(system)
+                    return system, not at_bound, f"{at_bound}no step lowers the criterion any more"
             small = small + 1 if before - value < self.tolerance * self._steps else 0
             if self._stop(number, system, value):
                 return system, True, "the validation part no longer improves"
             if small >= 3:
-                return system, True, "the criterion no longer falls"
+                return system, True, f"{self._at_bound(system)}the criterion no longer falls"
         return system, False, f"{self.iterations} iterations were not enough"
 
     def _normal_equations(self, system: System, theta: Array) -> tuple[Array, Array]:
@@ -209,7 +212,10 @@ class Refinement:
         J = (whiten @ J.reshape(len(whiten), -1)).reshape(-1, len(theta))
         white = (e @ whiten.T).T.reshape(-1)
         ridge = self.criterion.ridge * self.criterion.counted.sum() * self._penalised
-        return J.T @ J + np.diag(ridge), ridge * theta - J.T @ white
+        prior = self._forgetting_gradient(system)
+        # Of −½ log(1 − λ²) near the circle the second derivative is twice the first one's square.
+        hessian = J.T @ J + np.diag(ridge) + 2 * np.outer(prior, prior)
+        return hessian, ridge * theta - J.T @ white + prior
 
     # --- first-order methods: the gradient is one scan and its adjoint ---
 
@@ -264,19 +270,20 @@ class Refinement:
         for (name, shape), at in zip(self.layout.shapes().items(), self.layout.slices().values(), strict=True):
             parts[name] = free[at].view(shape)
         if self.radius is not None:
-            size = torch.linalg.eigvals(parts["A"]).abs().max()
-            parts["A"] = parts["A"] * torch.clamp(self.radius / size.clamp_min(1e-12), max=1.0)
+            parts["A"] = drawn_in_tensor(parts["A"], self.radius)
         _, predicted = predict_tensors(parts, self.criterion.data)
         e = self.criterion.residuals(predicted.detach().numpy())
         value = self.criterion.value(e, theta, self._penalised)
         if self.layout.innovations:
-            closed = (parts["A"] - parts["K"] @ parts["C"]).detach().numpy()
-            if not np.abs(np.linalg.eigvals(closed)).max() <= self._forgetting:
-                return 1e10, np.zeros_like(theta)
+            A, K, C = (parts[name] for name in ("A", "K", "C"))
+            F = (A - K @ C).detach().numpy()
+            value += forgetting(F)
         if not np.isfinite(value):
             return 1e10, np.zeros_like(theta)
-        whitened = e @ self.criterion.weight(e)
-        (slope,) = torch.autograd.grad(predicted, free, torch.from_numpy(-whitened))
+        ends, slopes = [predicted], [torch.from_numpy(-e @ self.criterion.weight(e))]
+        if self.layout.innovations:
+            ends, slopes = [*ends, A - K @ C], [*slopes, torch.from_numpy(forgetting_gradient(F))]
+        (slope,) = torch.autograd.grad(ends, free, slopes)
         ridge = self.criterion.ridge * self.criterion.counted.sum() * self._penalised * theta
         gradient = slope.numpy() + ridge
         return value / self._steps, np.where(np.isfinite(gradient), gradient, 0.0) / self._steps
@@ -284,19 +291,40 @@ class Refinement:
     # --- what all of them share ---
 
     def _judge(self, theta: Array, system: System) -> float:
-        """Return V: infinite where the predictor does not forget its initial state within the data."""
-        if self.layout.innovations and system.predictor_radius() > self._forgetting:
-            return float("inf")
+        """Return V and the prior: infinite where the predictor does not forget its initial state."""
+        prior = forgetting(system.A - system.K @ system.C) if self.layout.innovations else 0.0
+        if not np.isfinite(prior):
+            return prior
         predicted = predict(system, self.criterion.data)[1]
         with np.errstate(over="ignore", invalid="ignore"):
             e = self.criterion.residuals(predicted)
-        return self.criterion.value(e, theta, self._penalised)
+        return self.criterion.value(e, theta, self._penalised) + prior
+
+    def _forgetting_gradient(self, system: System) -> Array:
+        """Return the prior's gradient in θ."""
+        if not self.layout.innovations:
+            return np.zeros_like(self._penalised)
+        of_F = forgetting_gradient(system.A - system.K @ system.C)
+        zero = unpack(self.layout, np.zeros_like(self._penalised))
+        return self.layout.pack(replace(zero, A=of_F, K=-of_F @ system.C.T, C=-system.K.T @ of_F))
+
+    def _walls(self, system: System) -> Array:
+        """Return the gradient in θ of the size of every mode of A that lies at the bound, ``(k, parameters)``."""
+        if self.radius is None:
+            return np.zeros((0, len(self._penalised)))
+        of_A = modes_at(system.A, self.radius)
+        walls = np.zeros((len(of_A), len(self._penalised)))
+        walls[:, self.layout.slices()["A"]] = of_A.reshape(len(of_A), system.A.size)
+        return walls
+
+    def _at_bound(self, system: System) -> str:
+        """Return words that say so where a mode of A lies at its bound, else none."""
+        return f"stopped at a bound, a mode of A of size {self.radius:g}: " if len(self._walls(system)) else ""
 
     def _inside(self, system: System) -> System:
         if self.radius is None:
             return system
-        size = system.radius()
-        return system if size <= self.radius else replace(system, A=system.A * (self.radius / size))
+        return replace(system, A=drawn_in(system.A, self.radius))
 
     def _stop(self, number: int, system: System, value: float) -> bool:
         """Note an iteration; return whether the validation part has stopped improving."""
@@ -317,6 +345,16 @@ class Refinement:
         if self.report is not None:
             self.report(number, value / self._steps, held_out)
         return self.validation is not None and self._since >= self.patience
+
+
+def _step(hessian: Array, gradient: Array, walls: Array) -> Array:
+    """Return the step to the quadratic model's minimum, along the walls that it would cross."""
+    step = np.linalg.solve(hessian, -gradient)
+    crossed = walls[walls @ step > 0]
+    if len(crossed) == 0:
+        return np.asarray(step)
+    along = np.linalg.solve(hessian, crossed.T)
+    return np.asarray(step - along @ np.linalg.lstsq(crossed @ along, crossed @ step, rcond=None)[0])
 
 
 def _from_zero(system: System, data: Experiments) -> System:

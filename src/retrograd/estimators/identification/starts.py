@@ -8,20 +8,25 @@ from typing import Any
 import numpy as np
 
 from retrograd.errors import InputError
+from retrograd.estimators.identification.bounds import drawn_in, with_forgetting_gain
 from retrograd.estimators.identification.experiments import Experiments
-from retrograd.estimators.identification.prediction_error import Criterion, forgetting_radius
-from retrograd.estimators.identification.sensitivity import least_squares, linear_part
+from retrograd.estimators.identification.prediction_error import Criterion
+from retrograd.estimators.identification.sensitivity import jacobian, least_squares, linear_part
 from retrograd.estimators.identification.subspace import Subspace
 from retrograd.estimators.identification.system import Layout, System, predict, with_unit_states
 
-__all__ = ["start_systems", "subspace_of"]
+__all__ = ["extended", "start_systems", "subspace_of"]
 
 Array = np.ndarray[Any, Any]
 
 # Block rows of the subspace, as far as the order and the data allow: few see fast modes well, many slow ones.
 BLOCK_ROWS = (10, 15, 25, 40)
-# Where a start is unstable, its modes are drawn in to this radius.
-STABLE_START = 0.995
+# Where a start is unstable, its modes are drawn in to this radius; with innovations a gain holds them.
+STABLE_START = {False: 0.995, True: 0.9999}
+# Poles that a further state may start with.
+NEW_POLES = (0.95, 0.7, 0.2, -0.4, -0.9)
+# Without a bound on A, a start may grow so much from the first step to the last (its logarithm).
+MOST_GROWTH = 7.0
 
 
 def subspace_of(data: Experiments, order: int, weighting: str = "moesp") -> Subspace:
@@ -46,7 +51,7 @@ def start_systems(
 
     A and C come from every weighting and several numbers of block rows; given those, the free run is linear in B, D,
     offset and x0 (and in K, with the residuals of a long autoregression for innovations): least squares. With
-    ``stable``, modes beyond :data:`STABLE_START` are drawn in to it.
+    ``stable``, modes beyond :data:`STABLE_START` are drawn in to it; a predictor that does not forget gets another K.
 
     Raises:
         InputError: there is too little data for the order; the message says how much is needed.
@@ -54,7 +59,8 @@ def start_systems(
     n = layout.order
     filled = _centred(data)
     judge = Criterion(data)
-    radius = forgetting_radius(data) if layout.innovations else float("inf")
+    longest = max(*data.lengths, 10)
+    radius = STABLE_START[layout.innovations] if stable else float(np.exp(MOST_GROWTH / longest))
     found: list[tuple[float, System]] = []
     refused: InputError | None = None
     for block_rows in _block_rows(n):
@@ -65,8 +71,14 @@ def start_systems(
             continue
         innovation = _long_autoregression(filled, block_rows) if layout.innovations else None
         for A, C in candidates:
-            system = linear_part(_drawn_in(A) if stable else A, C, layout, data, innovation)
-            system = with_unit_states(_with_stable_predictor(system, radius), data)
+            try:
+                system = linear_part(drawn_in(A, radius), C, layout, data, innovation)
+            except np.linalg.LinAlgError as error:  # a free run that leaves the range of numbers
+                refused = refused or InputError(f"its free run runs off ({error})")
+                continue
+            if innovation is not None:
+                system = with_forgetting_gain(system, innovation.T @ innovation / len(innovation), 1 - 1 / longest)
+            system = with_unit_states(system, data)
             value = judge.value(judge.residuals(predict(system, data)[1]), np.zeros(1), np.zeros(1))
             found.append((value, system))
     if not found:
@@ -77,9 +89,46 @@ def start_systems(
     random = np.random.default_rng(seed)
     while len(systems) < count:
         best = systems[0]
-        A = _drawn_in(best.A + 0.1 * random.standard_normal(best.A.shape) / n**0.5)
-        systems.append(_with_stable_predictor(linear_part(A, best.C, layout, data), radius))
+        A = drawn_in(best.A + 0.1 * random.standard_normal(best.A.shape) / n**0.5, STABLE_START[False])
+        # Without innovations K is zero, and such a predictor forgets as A does.
+        systems.append(linear_part(A, best.C, layout, data))
     return systems
+
+
+def extended(system: System, layout: Layout, data: Experiments) -> System:
+    """Return the system with one more state, as ``layout`` has it, and the same predictions.
+
+    The outputs read the state and nothing drives it yet: a first step of a refinement can. Its pole is the one with
+    which that step, least squares in what drives it, takes most off the residuals.
+    """
+    n, p = system.order, len(system.C)
+    predicted = predict(system, data)[1]
+    e = np.where(data.observed, data.outputs - predicted, 0.0)
+    direction = np.linalg.svd(e, full_matrices=False)[2][0]
+    best: tuple[float, System] | None = None
+    drives = np.concatenate(
+        [np.arange(at.stop - width, at.stop) for name, width in _last_row(layout) for at in [layout.slices()[name]]]
+    )
+    for pole in NEW_POLES:
+        A = np.zeros((n + 1, n + 1))
+        A[:n, :n], A[n, n] = system.A, pole
+        B, K = (np.concatenate([M, np.zeros((1, M.shape[1]))]) for M in (system.B, system.K))
+        C = np.concatenate([system.C, direction.reshape(p, 1) * np.linalg.norm(system.C) / n**0.5], axis=1)
+        x0 = np.concatenate([system.x0, np.zeros((len(system.x0), 1))], axis=1)
+        tried = replace(system, A=A, B=B, C=C, K=K, x0=x0)
+        design = jacobian(tried, layout, data)[2][:, :, drives].transpose(1, 0, 2)[data.observed]
+        left = e[data.observed] - design @ least_squares(design, e[data.observed])
+        value = float(left @ left)
+        if best is None or value < best[0]:
+            best = (value, tried)
+    assert best is not None
+    return best[1]
+
+
+def _last_row(layout: Layout) -> list[tuple[str, int]]:
+    """Return the parameters that drive the last state, and how many of each."""
+    widths = {"B": layout.inputs, "K": layout.outputs, "x0": 1}
+    return [(name, width) for name, width in widths.items() if name in layout.shapes()]
 
 
 def _centred(data: Experiments) -> Experiments:
@@ -97,22 +146,6 @@ def _centred(data: Experiments) -> Experiments:
     return replace(
         data, inputs=data.inputs - data.inputs.mean(axis=0), outputs=outputs, observed=np.ones_like(data.observed)
     )
-
-
-def _drawn_in(A: Array, radius: float = STABLE_START) -> Array:
-    values, vectors = np.linalg.eig(A)
-    size = np.abs(values)
-    if (size <= radius).all():
-        return A
-    inside = np.where(size > radius, values / np.maximum(size, 1e-300) * radius, values)
-    return np.asarray(np.linalg.solve(vectors.T, (vectors * inside).T).T.real)
-
-
-def _with_stable_predictor(system: System, radius: float) -> System:
-    """Return the system with K shrunk until A − K C is within ``radius``, A drawn in if even K = 0 is not."""
-    while system.K.any() and system.predictor_radius() > radius:
-        system = replace(system, K=system.K / 2 if np.abs(system.K).max() > 1e-6 else np.zeros_like(system.K))
-    return system if system.predictor_radius() <= radius else replace(system, A=_drawn_in(system.A, 0.99 * radius))
 
 
 def _long_autoregression(data: Experiments, lags: int) -> Array:
