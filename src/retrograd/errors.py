@@ -18,7 +18,12 @@ __all__ = [
     "require_number",
     "require_shape",
     "require_whole",
+    "shortened",
 ]
+
+
+# Names that a message lists.
+MOST_NAMES = 20
 
 
 class InputError(ValueError):
@@ -34,6 +39,15 @@ class InputError(ValueError):
     def __init__(self, message: str = "", *arguments: str) -> None:
         super().__init__(message)
         self.arguments = arguments
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """Return a text that a message can repeat: at most so many characters.
+
+    >>> shortened("x" * 100, 8)
+    'xxxxxxx…'
+    """
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def require_shape(name: str, array: torch.Tensor, axes: Sequence[str], sizes: Sequence[int]) -> None:
@@ -72,15 +86,16 @@ def near_names(name: str, names: Iterable[str]) -> str:
     "did you mean 'sunspots'? There are: year, sunspots"
     """
     known = list(names)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = [shortened(one) for one in difflib.get_close_matches(name[:80], known, n=3, cutoff=0.5)]
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-    return f"{hint}{'T' if hint else 't'}here are: {', '.join(known)}"
+    more = f", and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
+    return f"{hint}{'T' if hint else 't'}here are: {', '.join(map(shortened, known[:MOST_NAMES]))}{more}"
 
 
 def require_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
     """Raise :class:`InputError` unless ``value`` is one of ``allowed``."""
     if value not in allowed:
-        raise InputError(f"{name} is {value!r}: {near_names(str(value), allowed)}")
+        raise InputError(f"{name} is {shortened(repr(value))}: {near_names(str(value), allowed)}")
 
 
 def require_whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:

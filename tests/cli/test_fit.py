@@ -215,7 +215,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_resume_gives_the_unbroken_result(tmp_path
     whole = run("--out", "whole")
     whole.communicate()
     part = run("--out", "part")
-    # The first checkpoint is written right before the training starts.
+    # The first checkpoint is written after the first epoch.
     while not (tmp_path / "part" / "checkpoint.safetensors").exists() and part.poll() is None:
         time.sleep(0.02)
     time.sleep(0.3)

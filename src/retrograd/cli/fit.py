@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from retrograd.cli.options import Reading, names_of, reads_tables
-from retrograd.cli.run_folder import require_new
+from retrograd.cli.run_folder import run_folder
 from retrograd.errors import InputError, require_choice
 from retrograd.tables import Table, read_table, split_index
 from retrograd.tables.source import columns_of
@@ -104,14 +104,14 @@ def fit(
     if model == "state-space":
         from retrograd.cli.fit_state_space import fit_state_space
 
-        require_new(out, overwrite=overwrite)
-        fit_state_space(table, start, steps, out, title=title, test=test, order=order, noise=noise, stable=stable)
+        with run_folder(out, overwrite=overwrite):
+            fit_state_space(table, start, steps, out, title=title, test=test, order=order, noise=noise, stable=stable)
         return
     if model == "forecaster":
         from retrograd.cli.fit_forecaster import fit_forecaster
 
-        require_new(out, overwrite=overwrite)
-        fit_forecaster(table, start, steps, out, title=title, test=test, lags=lags, readout=readout)
+        with run_folder(out, overwrite=overwrite):
+            fit_forecaster(table, start, steps, out, title=title, test=test, lags=lags, readout=readout)
         return
     from retrograd.cli.fit_recurrent import fit_recurrent
     from retrograd.estimators import Recurrent

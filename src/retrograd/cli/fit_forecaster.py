@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from retrograd.cli.results import Results, write_results
-from retrograd.cli.run_folder import write_run
+from retrograd.cli.run_folder import saved_run
 from retrograd.errors import InputError
 from retrograd.estimators.forecasting.estimator import Forecaster
 from retrograd.estimators.forecasting.states import Lags
@@ -69,7 +69,7 @@ def fit_forecaster(
         lower=lower,
         upper=upper,
         settings=settings,
-        save=lambda folder: write_run(folder, model, table, horizon, settings),
+        saved=saved_run(model, table, horizon, settings),
         report={"summary": (_summary(model),)},
         notes=_notes(readout, table.steps - start),
     )

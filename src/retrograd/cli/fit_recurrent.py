@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 import typer
 
 from retrograd.cli.results import Results, gradient_note, write_results
-from retrograd.cli.run_folder import CHECKPOINT_FILE, LIVE_FILE, make, require_new, write_run
+from retrograd.cli.run_folder import CHECKPOINT_FILE, LIVE_FILE, run_folder, saved_run
 from retrograd.errors import InputError
 from retrograd.estimators import OPTIMIZERS, DivergenceError, Recurrent, Trainer
 from retrograd.insight import Sweep, analyse
@@ -46,45 +47,59 @@ def fit_recurrent(
     targets, inputs = _frames(table, start)
     # Before any file is touched: what cannot be trained is refused here.
     network = model.untrained(targets, inputs)
-    epochs = OPTIMIZERS[model.optimizer].epochs if model.epochs is None else model.epochs
     if log_dir is not None:
         _require_log(log_dir)
-    _prepare(out, resume=resume, overwrite=overwrite)
+    if resume and overwrite:
+        raise InputError("--resume continues the run in the folder, --overwrite replaces it: give one of them")
+    epochs = OPTIMIZERS[model.optimizer].epochs if model.epochs is None else model.epochs
     training = Training(network, table, start, model.closed_loop, epochs, title)
-    label = f"{table.source}: {start - 1} steps, {model.hidden} states"
-    seen: list[Trainer] = []
-    with LiveView(training, out / LIVE_FILE if live else None, None, _warn) as view:
-
-        def observe(trainer: Trainer) -> None:
-            if not seen and log_dir is not None:
-                view.writer = _summary_writer(log_dir, trainer)
-            seen[:] = [trainer]
-            view.observe(trainer)
-
-        diverged: DivergenceError | None = None
-        with _progress(label, epochs) as show, _interruption() as interrupted:
-            try:
-                model.fit(
-                    targets, inputs, callbacks=(show, observe, interrupted), checkpoint=out / CHECKPOINT_FILE,
-                    resume=resume,
-                )  # fmt: skip
-            except DivergenceError as error:
-                diverged = error
-        if diverged is not None:
-            if not hasattr(model, "network_"):
-                raise InputError(f"{diverged}; nothing was written", "lr")
-            for trainer in seen:
-                view.stop(trainer, f"{diverged}.")
-        if model.stop_reason_ == "callback":
-            done = len(model.history_)
-            view.stop(seen[0], f"interrupted after epoch {done}; --resume continues it.")
-            print(f"Stopped after epoch {done} of {epochs}. To continue:\n  {_resume_command()}")
-            raise typer.Exit(130)
-        write_results(out, _results(model, table, start, horizon, title, test))
+    hint = "--resume continues that run, --overwrite replaces it"
+    with (
+        run_folder(out, overwrite=overwrite, resume=resume, hint=hint),
+        LiveView(training, out / LIVE_FILE if live else None, None, _warn) as view,
+    ):
+        seen, diverged = _train(model, training, view, out, resume=resume, log_dir=log_dir)
+        write_results(out, replace(_results(model, table, start, horizon, title, test), live=live))
         if diverged is not None:
             raise InputError(f"{diverged}; the best model so far (loss {model.best_loss_:.4g}) is in {out}", "lr")
         for trainer in seen:
             view.finish(trainer, report="report.html")
+
+
+def _train(
+    model: Recurrent, training: Training, view: LiveView, out: Path, *, resume: bool, log_dir: Path | None
+) -> tuple[list[Trainer], DivergenceError | None]:
+    """Train, with a bar at the terminal; return the trainer, if it trained, and why it broke off."""
+    table, start, epochs = training.table, training.start, training.epochs
+    seen: list[Trainer] = []
+
+    def observe(trainer: Trainer) -> None:
+        if not seen and log_dir is not None:
+            view.writer = _summary_writer(log_dir, trainer)
+        seen[:] = [trainer]
+        view.observe(trainer)
+
+    diverged: DivergenceError | None = None
+    label = f"{table.source}: {start - 1} steps, {model.hidden} states"
+    with _progress(label, epochs) as show, _Interruption() as interrupted:
+        try:
+            model.fit(
+                *_frames(table, start), callbacks=(show, observe, interrupted), checkpoint=out / CHECKPOINT_FILE,
+                resume=resume,
+            )  # fmt: skip
+        except DivergenceError as error:
+            diverged = error
+    if diverged is not None:
+        if not hasattr(model, "network_"):
+            raise InputError(f"{diverged}; nothing was written", "lr")
+        for trainer in seen:
+            view.stop(trainer, f"{diverged}.")
+    if model.stop_reason_ == "callback":
+        done = len(model.history_)
+        view.stop(seen[0], f"interrupted after epoch {done}; --resume continues it.")
+        print(f"Stopped after epoch {done} of {epochs}. To continue:\n  {_resume_command()}")
+        raise typer.Exit(128 + interrupted.number)
+    return seen, diverged
 
 
 def _frames(table: Table, stop: int) -> tuple[Any, Any]:
@@ -114,17 +129,6 @@ def _summary_writer(folder: Path, trainer: Trainer) -> Any:
 
 def _warn(message: str) -> None:
     print(f"retrograd: {message}", file=sys.stderr)
-
-
-def _prepare(out: Path, *, resume: bool, overwrite: bool) -> None:
-    """Make the run folder, or see that there is one to continue in; refuse to touch anything else."""
-    if resume and overwrite:
-        raise InputError("--resume continues the run in the folder, --overwrite replaces it: give one of them")
-    if resume:
-        return
-    require_new(out, overwrite=overwrite, hint="--resume continues that run, --overwrite replaces it")
-    make(out)
-    (out / LIVE_FILE).unlink(missing_ok=True)
 
 
 def _results(model: Recurrent, table: Table, start: int, horizon: int, title: str, test: str) -> Results:
@@ -163,7 +167,7 @@ def _results(model: Recurrent, table: Table, start: int, horizon: int, title: st
         free_run=free_run,
         forecast=forecast,
         settings=settings,
-        save=lambda folder: write_run(folder, model, table, horizon, settings, state),
+        saved=saved_run(model, table, horizon, settings, state),
         report={
             "history": [
                 {"epoch": epoch.number, "loss": epoch.loss, "gradient_norm": epoch.gradient_norm}
@@ -219,20 +223,32 @@ def _progress(title: str, epochs: int) -> Iterator[Callable[[Trainer], None]]:
             progress.stop()
 
 
-@contextmanager
-def _interruption() -> Iterator[Callable[[Trainer], bool]]:
-    """Return what says whether Ctrl-C was pressed: an epoch is finished first. A second one stops at once."""
-    asked: list[int] = []
+class _Interruption:
+    """Whether Ctrl-C was pressed, or the system asked to end: an epoch is finished first. A second time ends at once.
 
-    def note(number: int, frame: Any) -> None:
-        asked.append(number)
-        signal.signal(signal.SIGINT, before)
+    Attributes:
+        number: of the signal, 0 before there was one.
+    """
 
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda trainer: bool(asked)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    SIGNALS = signal.SIGINT, signal.SIGTERM
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __enter__(self) -> _Interruption:
+        self._before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __call__(self, trainer: Trainer) -> bool:
+        return self.number > 0
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.number = number
+        self.__exit__()
 
 
 def _resume_command() -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from retrograd.cli.results import Results, gradient_note, write_results
-from retrograd.cli.run_folder import write_run
+from retrograd.cli.run_folder import saved_run
 from retrograd.errors import InputError
 from retrograd.estimators.identification.analysis import (
     bode_frequencies,
@@ -79,7 +79,7 @@ def fit_state_space(
             lower=forecast[1],
             upper=forecast[2],
             settings=settings,
-            save=lambda folder: write_run(folder, model, table, horizon, settings, state),
+            saved=saved_run(model, table, horizon, settings, state),
             report={
                 **report_of(model, unit),
                 "summary": summary_tables(summary, unit),

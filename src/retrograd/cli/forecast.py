@@ -10,7 +10,7 @@ import typer
 
 from retrograd.cli.options import Reading, reads_tables
 from retrograd.cli.results import csv, forecast_columns
-from retrograd.cli.run_folder import Run, read_run, require_new_file, write_new
+from retrograd.cli.run_folder import MOST_STEPS, Run, read_run, require_new_file, write_new
 from retrograd.errors import InputError, require_whole
 from retrograd.tables import read_inputs
 
@@ -54,13 +54,20 @@ def forecast(
                 f"the inputs {', '.join(run.inputs)} are not known beyond the data of {folder}: give those of "
                 "the coming steps with --inputs-file"
             )
-    require_whole("--horizon", horizon)
+    require_whole("--horizon", horizon, 1, MOST_STEPS)
     if run.inputs and len(inputs) < horizon:
         raise InputError(
             f"--horizon is {horizon}, but the inputs {', '.join(run.inputs)} are known for {len(inputs)} "
             "steps after the last target: add rows with empty targets, or take a shorter horizon"
         )
     mean, lower, upper = _forecast(run, inputs[:horizon] if run.inputs else None, horizon)
+    for part in (mean, lower, upper):
+        if part is not None and not np.isfinite(part).all():
+            step = int(np.argwhere(~np.isfinite(part))[0][0]) + 1
+            raise InputError(
+                f"the forecast is not finite from step {step} on: the model's own loop grows without bound; take a "
+                f"--horizon below {step}"
+            )
     text = csv(run.axis.label, run.axis.ahead(horizon), forecast_columns(run.targets, mean, lower, upper))
     if out is None:
         typer.echo(text, nl=False)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrograd.errors import InputError
+from retrograd.cli.run_folder import CHECKPOINT_FILE, LIVE_FILE
 from retrograd.estimators.evaluation import compare
-from retrograd.files import write_whole
+from retrograd.estimators.model_files import OLD_RUN_FILE, Saved, add_model
+from retrograd.files import replaced_together, write_whole
 from retrograd.tables.read import Table
 from retrograd.tables.time_axis import drawn_times, time_text
 
@@ -39,9 +40,10 @@ class Results:
         lower: lower end of the forecast's 95 % interval, if the model gives one.
         upper: its upper end.
         settings: what was run, by option name.
-        save: writes the model into a folder.
+        saved: the model, with the run.
         report: more for the page, by the names of :class:`retrograd.report.RunReport`.
         notes: lines for the terminal, after the table.
+        live: whether the training wrote a page of its own.
     """
 
     title: str
@@ -51,11 +53,12 @@ class Results:
     free_run: Array
     forecast: Array
     settings: dict[str, Any]
-    save: Callable[[Path], None]
+    saved: Saved
     report: dict[str, Any]
     lower: Array | None = None
     upper: Array | None = None
     notes: tuple[str, ...] = ()
+    live: bool = False
 
     @property
     def horizon(self) -> int:
@@ -100,10 +103,12 @@ def forecast_columns(
 
 
 def write_results(out: Path, results: Results) -> None:
-    """Write model, metrics, predictions, forecast and report; print the summary.
+    """Write model, metrics, predictions, forecast and report, all at once; print the summary.
+
+    What an earlier run has in the folder and this one has not goes with it.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the folder cannot be written; it is what it was.
     """
     table, names = results.table, results.table.target_names
     one_step, free_run = results.one_step, results.free_run
@@ -114,18 +119,16 @@ def write_results(out: Path, results: Results) -> None:
         for column, name in enumerate(names)
         for suffix, values in (("", table.targets), ("_one_step", one_step), ("_free_run", free_run))
     }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
+    columns = forecast_columns(names, results.forecast, results.lower, results.upper)
+    removed = [] if results.saved.kind == "recurrent" else [CHECKPOINT_FILE]
+    removed += [] if results.live else [LIVE_FILE]
+    with replaced_together(out, removed=[*removed, OLD_RUN_FILE]) as new:
         text = json.dumps(_without_nan(metrics), indent=2, ensure_ascii=False)
-        write_whole(out / "metrics.json", (text + "\n").encode())
-        write_whole(out / "predictions.csv", csv(table.time_label, table.time[: table.steps], predictions))
-        columns = forecast_columns(names, results.forecast, results.lower, results.upper)
-        write_whole(out / "forecast.csv", csv(table.time_label, ahead, columns))
-        _write_report(out / "report.html", results, ahead, metrics)
-        # Last: the model's configuration says that the run is finished.
-        results.save(out)
-    except OSError as error:
-        raise InputError(f"{error.filename or out} cannot be written: {error.strerror or error}") from None
+        write_whole(new / "metrics.json", (text + "\n").encode())
+        write_whole(new / "predictions.csv", csv(table.time_label, table.time[: table.steps], predictions))
+        write_whole(new / "forecast.csv", csv(table.time_label, ahead, columns))
+        _write_report(new / "report.html", results, ahead, metrics)
+        add_model(new, results.saved)
     _show(out, results, metrics)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from retrograd.errors import InputError
-from retrograd.estimators.model_files import read_model, unreadable, write_model
-from retrograd.files import write_whole
+from retrograd.errors import InputError, require_whole
+from retrograd.estimators.model_files import Saved, require_arrays, require_names, restored
+from retrograd.files import sole_writer, write_whole
 from retrograd.tables.read import Table
 from retrograd.tables.time_axis import TimeAxis
 
@@ -20,13 +21,13 @@ __all__ = [
     "CHECKPOINT_FILE",
     "KINDS",
     "LIVE_FILE",
+    "MOST_STEPS",
     "Run",
-    "make",
     "read_run",
-    "require_new",
     "require_new_file",
+    "run_folder",
+    "saved_run",
     "write_new",
-    "write_run",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -35,6 +36,9 @@ Array = np.ndarray[Any, Any]
 CHECKPOINT_FILE, LIVE_FILE = "checkpoint.safetensors", "live.html"
 # Estimators by what `--model` calls them; each is imported where one is needed.
 KINDS = {"recurrent": "Recurrent", "state-space": "StateSpace", "forecaster": "Forecaster"}
+
+# Steps that a command forecasts or simulates at once, at most.
+MOST_STEPS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -64,13 +68,8 @@ class Run:
     settings: dict[str, Any]
 
 
-def write_run(
-    folder: Path, model: Any, table: Table, horizon: int, settings: dict[str, Any], state: Array | None = None
-) -> None:
-    """Write a fitted model with what a later forecast needs to know of the data: with this the run is finished.
-
-    A checkpoint in the folder is that of the run replaced, where the new one is no training.
-    """
+def saved_run(model: Any, table: Table, horizon: int, settings: dict[str, Any], state: Array | None = None) -> Saved:
+    """Return a fitted model with what a later forecast needs to know of the data."""
     run = {
         "time": table.axis.record(),
         "horizon": horizon,
@@ -80,56 +79,72 @@ def write_run(
         "state": None if state is None else state.tolist(),
         "settings": settings,
     }
-    saved = model.saved()
-    if saved.kind != "recurrent":
-        for name in (CHECKPOINT_FILE, LIVE_FILE):
-            (folder / name).unlink(missing_ok=True)
-    write_model(folder, replace(saved, run=run), overwrite=True)
+    saved: Saved = model.saved()
+    return replace(saved, run=run)
 
 
 def read_run(folder: Path, kinds: Collection[str] = tuple(KINDS)) -> Run:
-    """Return what :func:`write_run` wrote.
+    """Return the run in a folder.
 
     Raises:
         InputError: the folder holds no run of these kinds.
     """
-    saved = read_model(folder, kinds)
-    if saved.run is None:
-        raise InputError(f"{folder} holds a model, but no run of `retrograd fit`: fit again, or use it from Python")
-    try:
-        run = saved.run
-        model = getattr(import_module("retrograd.estimators"), KINDS[saved.kind]).from_saved(saved)
-        inputs = np.array(run["future_inputs"], dtype=np.float64).reshape(len(run["future_inputs"]), len(run["inputs"]))
-        state = run.get("state")
-        return Run(
-            model,
-            saved.kind,
-            TimeAxis.from_record(run["time"]),
-            run["horizon"],
-            run["targets"],
-            run["inputs"],
-            inputs,
-            None if state is None else np.array(state, dtype=np.float64),
-            run["settings"],
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise unreadable(folder, error) from None
+    return restored(folder, kinds, lambda saved: _run(folder, saved))
 
 
-def require_new(out: Path, *, overwrite: bool, hint: str = "--overwrite replaces it") -> None:
-    """Refuse a folder that holds something, unless it may be replaced."""
+def _run(folder: Path, saved: Saved) -> Run:
+    run = saved.run
+    if run is None:
+        raise InputError("it is a model alone, not a run of `retrograd fit`: fit again, or use it from Python")
+    model = getattr(import_module("retrograd.estimators"), KINDS[saved.kind]).from_saved(saved)
+    targets, inputs = (require_names(run[name], name) for name in ("targets", "inputs"))
+    _require_fit(saved.kind, model, targets, inputs)
+    future = np.array(run["future_inputs"], dtype=np.float64).reshape(len(run["future_inputs"]), len(inputs))
+    arrays = {"future_inputs": future}
+    shapes: dict[str, tuple[int, ...]] = {"future_inputs": (-1, len(inputs))}
+    state = None
+    if saved.kind != "forecaster":
+        state = arrays["state"] = np.array(run["state"], dtype=np.float64)
+        shapes["state"] = (model.order_,) if saved.kind == "state-space" else model.state_.shape
+    require_arrays(arrays, shapes)
+    axis, settings = TimeAxis.from_record(run["time"]), run["settings"]
+    if not isinstance(axis.label, str) or not isinstance(settings, dict):
+        raise InputError("the label of time is no text, or the settings are no record")
+    if not axis.ahead(1).insert(0, axis.last).is_monotonic_increasing:
+        raise InputError("its time axis goes back")
+    horizon = require_whole("horizon", run["horizon"], 0, MOST_STEPS)
+    return Run(model, saved.kind, axis, horizon, targets, inputs, future, state, settings)
+
+
+def _require_fit(kind: str, model: Any, targets: list[str], inputs: list[str]) -> None:
+    """Check that a run's columns are those of its model."""
+    if kind == "forecaster":  # fitted to arrays, which have no names
+        wanted: Any = (len(model._columns), len(model._input_names))
+        given: Any = (len(targets), len(inputs))
+    else:
+        named = model.network_ if kind == "recurrent" else model
+        names = ("target_names", "input_names") if kind == "recurrent" else ("output_names_", "input_names_")
+        wanted, given = [list(getattr(named, name)) for name in names], [targets, inputs]
+    if wanted != given:
+        raise InputError("the columns of the run are not those of its model")
+
+
+@contextmanager
+def run_folder(
+    out: Path, *, overwrite: bool, resume: bool = False, hint: str = "--overwrite replaces it"
+) -> Iterator[None]:
+    """Keep the run folder for one fit: nobody else writes there, and a run in it stays until the new one is whole.
+
+    Raises:
+        InputError: the folder holds something that may not be replaced, another fit writes there, or it cannot be
+            written.
+    """
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file, expected a folder")
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
-        raise InputError(f"--out {out} is not empty: {hint}")
-
-
-def make(out: Path) -> None:
-    """Make the folder, before any work is done for it."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror or error}") from None
+    with sole_writer(out):
+        if any(out.iterdir()) and not (overwrite or resume):
+            raise InputError(f"--out {out} is not empty: {hint}")
+        yield
 
 
 def require_new_file(out: Path, *, overwrite: bool) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from retrograd.cli.options import Reading, reads_tables
 from retrograd.cli.results import csv, forecast_columns
-from retrograd.cli.run_folder import read_run, require_new_file, write_new
+from retrograd.cli.run_folder import MOST_STEPS, read_run, require_new_file, write_new
 from retrograd.errors import InputError, require_choice, require_whole
 from retrograd.tables import read_inputs
 
@@ -44,7 +44,7 @@ def simulate(
     if not model.input_names_ and (inputs_file is not None or steps is None):
         raise InputError(f"the system in {folder} has no inputs: give --steps, and no FILE")
     if steps is not None:
-        require_whole("--steps", steps)
+        require_whole("--steps", steps, 1, MOST_STEPS)
     inputs = None
     if inputs_file is not None:
         inputs = read_inputs(inputs_file, list(model.input_names_), axis=reading.axis, file=reading.file).values

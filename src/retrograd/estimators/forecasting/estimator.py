@@ -32,7 +32,7 @@ from retrograd.estimators.forecasting.tables import (
     to_table,
     with_instances,
 )
-from retrograd.estimators.model_files import Saved, read_model, unreadable, write_model
+from retrograd.estimators.model_files import Saved, restored, write_model
 from retrograd.estimators.recurrent.training import Epoch
 from retrograd.tables.align import by_name
 
@@ -274,11 +274,7 @@ class Forecaster(ForecasterBase):
         Raises:
             InputError: the folder holds no forecaster, or a newer version wrote it.
         """
-        saved = read_model(Path(folder), (files.KIND,))
-        try:
-            return cls.from_saved(saved)
-        except (KeyError, TypeError, ValueError) as error:
-            raise unreadable(folder, error) from None
+        return restored(Path(folder), (files.KIND,), cls.from_saved)
 
     def saved(self) -> Saved:
         """Return what files hold of the forecaster."""

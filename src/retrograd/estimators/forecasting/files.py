@@ -19,7 +19,7 @@ from retrograd.estimators.forecasting.readout import Moments, Weights
 from retrograd.estimators.forecasting.settings import Instance, Settings
 from retrograd.estimators.forecasting.states import Lags, Linear
 from retrograd.estimators.forecasting.tables import Clock
-from retrograd.estimators.model_files import Saved
+from retrograd.estimators.model_files import Saved, require_arrays
 from retrograd.estimators.recurrent.training import Epoch
 from retrograd.tables.step import Step
 
@@ -77,7 +77,11 @@ def saved_of(forecaster: Any) -> Saved:
 
 
 def model_of(saved: Saved, settings: Settings) -> ForecastModel:
-    """Return the arithmetic of the forecaster of :func:`saved_of`."""
+    """Return the arithmetic of the forecaster of :func:`saved_of`.
+
+    Raises:
+        InputError: the arrays do not fit the settings, or each other.
+    """
     tensors, config = saved.arrays, saved.config
     kind = config["states"]["kind"]
     states: Lags | Linear
@@ -86,6 +90,7 @@ def model_of(saved: Saved, settings: Settings) -> ForecastModel:
     else:
         named = {name: torch.from_numpy(tensors[f"states.{name}"]) for name in config["states"]["parameters"]}
         states = Linear(kind, named, settings.difference)
+    _require(tensors, config, settings, states)
     groups = []
     for number, group in enumerate(config["groups"]):
         at = f"group.{number}"
@@ -112,6 +117,40 @@ def model_of(saved: Saved, settings: Settings) -> ForecastModel:
         tails=tails,
         history=[Epoch(number, loss, norm) for number, (loss, norm) in enumerate(config["history"], start=1)],
     )
+
+
+def _require(tensors: dict[str, Array], config: dict[str, Any], settings: Settings, states: Lags | Linear) -> None:
+    """Check every array, beside the states' own, by the settings, the columns and the instances."""
+    N, C, E, K = len(config["instances"]), len(config["columns"]), len(tensors["x_mean"]), len(tensors["horizons"])
+    D = states.width + settings.intercept
+    shapes: dict[str, tuple[int, ...]] = {
+        "y_mean": (N, C), "y_scale": (N, C), "x_mean": (E,), "x_scale": (E,), "errors": (N, C, K), "counts": (N,),
+        "horizons": (K,),
+    }  # fmt: skip
+    for number in range(len(config["groups"])):
+        of_group = {
+            "weights.states": (D, K), "weights.inputs": (K, E), "inflation": (K,), "gram": (D, D), "cross": (D, K),
+            "energy": (K,), "input_gram": (K, E, E), "input_cross": (D, K, E), "input_target": (K, E),
+        }  # fmt: skip
+        shapes |= {f"group.{number}.{name}": shape for name, shape in of_group.items()}
+    for number in range(N):
+        shapes |= {f"tail.{number}.y": (-1, C), f"tail.{number}.x": (-1, E)}
+        if f"tail.{number}.before" in tensors:
+            shapes[f"tail.{number}.before"] = (C, states.width)
+        if len(tensors[f"tail.{number}.y"]) <= states.burn:
+            raise InputError(f"array 'tail.{number}.y' has {len(tensors[f'tail.{number}.y'])} rows, too few to go on")
+    if isinstance(states, Linear):
+        H = len(next(iter(states.parameters.values())))
+        own = {"weight_hh": (H, H), "weight_ih": (H,)} if states.kind == "dense" else {"rate": (H,), "angle": (-1,)}
+        shapes |= {f"states.{name}": shape for name, shape in own.items()}
+    require_arrays(tensors, shapes, "horizons")
+    scales = np.concatenate([tensors["y_scale"].ravel(), tensors["x_scale"]])
+    if not (N and C and K) or not (scales > 0).all() or not (np.diff(tensors["horizons"], prepend=0) > 0).all():
+        raise InputError("a size is 0, a scale is not above 0, or the horizons do not increase from 1 on")
+    if len(config["groups"]) != (1 if settings.share else N * C):
+        raise InputError(
+            f"there are {len(config['groups'])} groups of series, expected {1 if settings.share else N * C}"
+        )
 
 
 def clocks_of(config: dict[str, Any]) -> dict[Any, Clock]:

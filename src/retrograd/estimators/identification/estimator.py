@@ -26,7 +26,7 @@ from retrograd.estimators.identification.recurrence import scan_of
 from retrograd.estimators.identification.sensitivity import initial_states
 from retrograd.estimators.identification.summary import Summary
 from retrograd.estimators.identification.system import predict_ahead
-from retrograd.estimators.model_files import Saved, read_model, unreadable, write_model
+from retrograd.estimators.model_files import Saved, restored, write_model
 
 __all__ = ["StateSpace"]
 
@@ -347,11 +347,7 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         Raises:
             InputError: the folder holds no such model, or a newer version wrote it.
         """
-        saved = read_model(Path(folder), (KIND,))
-        try:
-            return cls.from_saved(saved)
-        except (KeyError, TypeError, ValueError) as error:
-            raise unreadable(folder, error) from None
+        return restored(Path(folder), (KIND,), cls.from_saved)
 
     def saved(self) -> Saved:
         """Return what files hold of the model."""

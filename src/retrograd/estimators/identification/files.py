@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from retrograd.errors import InputError
 from retrograd.estimators.identification.identified import Identified
 from retrograd.estimators.identification.system import System
+from retrograd.estimators.model_files import require_arrays, require_names
 from retrograd.tables.time_axis import TimeAxis
 
 __all__ = ["from_parts", "parts_of"]
@@ -37,7 +39,20 @@ def parts_of(found: Identified) -> tuple[dict[str, Array], dict[str, Any]]:
 
 
 def from_parts(arrays: dict[str, Array], config: dict[str, Any], sample_time: float) -> Identified:
-    """Return the system of :func:`parts_of`."""
+    """Return the system of :func:`parts_of`.
+
+    Raises:
+        InputError: the arrays do not fit the names, or each other.
+    """
+    m, p = len(require_names(config["inputs"], "inputs")), len(require_names(config["outputs"], "outputs"))
+    n = len(arrays["A"])
+    shapes = {
+        "A": (n, n), "B": (n, m), "C": (p, n), "D": (p, m), "K": (n, p), "offset": (p,), "x0": (-1, n),
+        "innovation_covariance": (p, p), "final_state": (n,), "singular_values": (-1,),
+    }  # fmt: skip
+    require_arrays(arrays, shapes)
+    if not (n and p and len(arrays["x0"])):
+        raise InputError(f"a system of {n} states and {p} outputs, fitted to {len(arrays['x0'])} experiments, is none")
     return Identified(
         system=System(**{name: arrays[name] for name in MATRICES}),
         input_names=tuple(config["inputs"]),

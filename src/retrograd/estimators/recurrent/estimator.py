@@ -14,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 
 from retrograd.errors import InputError, require_choice, require_device, require_number, require_whole
 from retrograd.estimators.identification.experiments import axis_of
-from retrograd.estimators.model_files import Saved, read_model, unreadable, write_model
+from retrograd.estimators.model_files import Saved, require_arrays, require_names, restored, write_model
 from retrograd.estimators.recurrent.loop import Callback, Checkpoint, train
 from retrograd.estimators.recurrent.network import WEIGHTS, Network
 from retrograd.estimators.recurrent.training import OPTIMIZERS, DivergenceError, Epoch, Trainer
@@ -145,7 +145,8 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             U: inputs at the same steps; None for none.
             callbacks: called with the :class:`retrograd.estimators.Trainer` after every epoch; one that returns True
                 ends the training.
-            checkpoint: a file that holds the training's state, written every few seconds and in the end.
+            checkpoint: a file that holds the training's state, written after the first epoch, then every few seconds
+                and in the end.
             resume: continue the training in ``checkpoint``: the result is bit for bit that of an unbroken one.
 
         Returns:
@@ -171,8 +172,6 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             kept = Checkpoint(Path(checkpoint), {**settings, "lr": lr}, (x, y))
             if resume:
                 kept.resume(trainer, epochs)
-            else:
-                kept.write(trainer)
         elif resume:
             raise InputError("resume is True, but there is no checkpoint: name the file")
         callbacks = list(callbacks)
@@ -276,11 +275,7 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         Raises:
             InputError: the folder holds no such model, or a newer version wrote it.
         """
-        saved = read_model(Path(folder), (KIND,))
-        try:
-            return cls.from_saved(saved)
-        except (KeyError, TypeError, ValueError) as error:
-            raise unreadable(folder, error) from None
+        return restored(Path(folder), (KIND,), cls.from_saved)
 
     def saved(self) -> Saved:
         """Return what files hold of the model."""
@@ -301,20 +296,36 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
 
     @classmethod
     def from_saved(cls, saved: Saved) -> Recurrent:
-        """Return the model of :meth:`saved`."""
+        """Return the model of :meth:`saved`.
+
+        Raises:
+            InputError: the arrays do not fit the names and parameters.
+        """
         arrays, config = saved.arrays, saved.config
         if saved.format == 1:
             named = ("hidden", "optimizer", "lr", "clip", "closed_loop", "seed")
             settings = config.get("settings", {})
             config = {"parameters": {name: settings[name] for name in named if name in settings}, **config}
             arrays = {**arrays, "state": np.concatenate([arrays["border.state"], arrays["border.target"]])}
+            arrays = {name: arrays[name] for name in (*WEIGHTS, "state")}
         model = cls(**{**config["parameters"], "device": "cpu"})
+        targets, inputs = (require_names(config[part]["names"], part) for part in ("target", "inputs"))
+        H, P, E = require_whole("hidden", model.hidden), len(targets), len(inputs)
+        shapes = {
+            "weight_hh": (H, H), "weight_ih": (H, P + E), "bias": (H,), "h0": (H,), "weight_out": (P, H),
+            "bias_out": (P,), "state": (H + P,),
+        }  # fmt: skip
+        require_arrays(arrays, shapes)
+        if P == 0:
+            raise InputError("target has no names")
         model.network_ = Network(
             {name: torch.from_numpy(arrays[name].copy()) for name in WEIGHTS},
-            *(config[part]["names"] for part in ("target", "inputs")),
-            *(_scaling(config[part]) for part in ("target", "inputs")),
+            targets,
+            inputs,
+            _scaling(config["target"], P),
+            _scaling(config["inputs"], E),
         )
-        model.state_, model.n_features_in_ = arrays["state"], len(model.network_.input_names)
+        model.state_, model.n_features_in_ = arrays["state"], E
         model.best_loss_, model.stop_reason_ = config.get("best_loss", float("nan")), config.get("stop_reason", "")
         model.history_ = [Epoch(number, *values) for number, values in enumerate(config.get("history", []), start=1)]
         return model
@@ -382,5 +393,9 @@ def _described(names: list[str], scaling: Scaling) -> dict[str, Any]:
     return {"names": names, "mean": scaling.mean.tolist(), "scale": scaling.scale.tolist()}
 
 
-def _scaling(config: dict[str, Any]) -> Scaling:
-    return Scaling(np.array(config["mean"], dtype=np.float64), np.array(config["scale"], dtype=np.float64))
+def _scaling(config: dict[str, Any], columns: int) -> Scaling:
+    mean, scale = (np.array(config[name], dtype=np.float64) for name in ("mean", "scale"))
+    require_arrays({"mean": mean, "scale": scale}, {"mean": (columns,), "scale": (columns,)})
+    if not (scale > 0).all():
+        raise InputError(f"a scale is {scale.min():g}, expected above 0")
+    return Scaling(mean, scale)

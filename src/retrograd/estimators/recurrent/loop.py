@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -35,7 +36,8 @@ class Checkpoint:
         self.path = path
         digest = hashlib.sha256(b"".join(part.cpu().numpy().tobytes() for part in data)).hexdigest()
         self._belongs = {**settings, "data": digest}
-        self._written = time.monotonic()
+        # After the first epoch it is due: a training that cannot even do that leaves the file as it was.
+        self._written = -math.inf
 
     def write(self, trainer: Trainer) -> None:
         """Write the state, whole.
@@ -50,7 +52,7 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def write_when_due(self, trainer: Trainer) -> None:
-        """Write the state if the last one is :data:`CHECKPOINT_SECONDS` old."""
+        """Write the state if there is none yet, or the last one is :data:`CHECKPOINT_SECONDS` old."""
         if time.monotonic() - self._written >= CHECKPOINT_SECONDS:
             self.write(trainer)
 
@@ -77,6 +79,7 @@ class Checkpoint:
                 f"resume: epochs is {epochs}, the training in {self.path} has {done} behind it", "resume", "epochs"
             )
         trainer.restore(state["training"])
+        self._written = time.monotonic()
 
 
 def train(
