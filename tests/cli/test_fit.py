@@ -362,7 +362,7 @@ def test_an_out_that_is_or_lies_below_a_file_is_named(retrograd: Any, tmp_path: 
     ("arguments", "message"),
     [
         (["forecast", "ru"], r"run folder ru does not exist: did you mean 'run'"),
-        (["forecast", "run", "--horizon", "0"], r"--horizon is 0, expected a whole number of at least 1"),
+        (["forecast", "run", "--horizon", "0"], r"--horizon is 0, expected a whole number from 1 to 1000000"),
         (["forecast", "run", "--inputs-file", "shop.csv"], r"has no exogenous inputs"),
         (["forecast", "run", "--out", "shop.csv"], r"shop.csv exists: use --overwrite"),
         (["forecast", "run", "--out", "nowhere/f.csv"], r"--out nowhere/f.csv"),
