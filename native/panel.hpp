@@ -6,7 +6,7 @@
 // A row's sums have the same order in every block of many rows: how rows are shared out changes no result.
 #pragma once
 
-#include "simd.hpp"
+#include "rows.hpp"
 #include "threads.hpp"
 
 RETROGRAD_BEGIN

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "simd.hpp"
+#include "rows.hpp"
 #include "threads.hpp"
 
 RETROGRAD_BEGIN
