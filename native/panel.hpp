@@ -13,14 +13,16 @@ RETROGRAD_BEGIN
 namespace {
 
 constexpr int block_rows = 8;  // at most
-// Real sums of 8 rows by 2 vectors would fill all 16 registers of sets that have no more.
+// Real sums of 8 rows by 2 vectors would fill all 16 registers of sets that have no more. Narrow rows are quick to add
+// up, and 8 at a time all the same.
+template <class S>
+int rows_together([[maybe_unused]] std::int64_t width) {
 #if defined(__AVX512F__) || defined(__aarch64__)
-template <class S>
-constexpr int rows_together = block_rows;
+    return block_rows;
 #else
-template <class S>
-constexpr int rows_together = Lanes<S>::reals == 1 ? 6 : block_rows;
+    return Lanes<S>::reals == 1 && width >= 16 ? 6 : block_rows;
 #endif
+}
 
 // What M is, of a row-major matrix.
 enum class Form { as_it_is, transposed, conjugated };
@@ -111,14 +113,14 @@ struct StepKernels {
         return {8 * Lanes<S>::width, 1, {step<S, 1, 8, 1>}};
     }
     static StepKernels many_rows(std::int64_t width) {
-        constexpr auto rows = std::make_integer_sequence<int, rows_together<S>>();
-        return width <= Lanes<S>::width ? many<1>(rows) : many<2>(rows);
+        constexpr auto all = std::make_integer_sequence<int, block_rows>();
+        return width <= Lanes<S>::width ? many<1>(width, all) : many<2>(width, all);
     }
 
   private:
     template <int Vecs, int... I>
-    static StepKernels many(std::integer_sequence<int, I...>) {
-        return {Vecs * Lanes<S>::width, sizeof...(I), {step<S, I + 1, Vecs, 1>...}};
+    static StepKernels many(std::int64_t width, std::integer_sequence<int, I...>) {
+        return {Vecs * Lanes<S>::width, rows_together<S>(width), {step<S, I + 1, Vecs, 1>...}};
     }
 };
 

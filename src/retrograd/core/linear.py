@@ -41,8 +41,10 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, backend: str) -> Ten
         return F.linear(x, weight, bias)
     if x.ndim == 2:
         return _linear(x.unsqueeze(0), weight, bias, backend).squeeze(0)
-    name = select(backend, Spec(x.device, x.dtype, "dense")).name
-    product: Tensor = _Linear.apply(name, x, weight, bias)
+    serving = select(backend, Spec(x.device, x.dtype, "dense"))
+    if not torch.is_grad_enabled():
+        return serving.linear(x, weight, bias)
+    product: Tensor = _Linear.apply(serving.name, x, weight, bias)
     return product
 
 
