@@ -1,0 +1,52 @@
+"""Configurations of the diagonal kernels by shape: measured on an H100 (docs/gpu.md), never tuned at run time."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import torch
+
+__all__ = ["Tiles", "configuration"]
+
+
+class Tiles(NamedTuple):
+    """Tiles of groups x rows steps and some lanes (`tiles.py`); time in chunks of ``length`` steps, 0: whole rows."""
+
+    groups: int
+    rows: int
+    lanes: int
+    warps: int
+    stages: int
+    length: int = 0
+    carry_chunks: int = 1024
+    carry_lanes: int = 1
+    carry_warps: int = 8
+
+
+# Channels from which on whole rows keep an H100's 132 multiprocessors busy, and from which on tiles may be long.
+_FEW, _MANY = 2048, 12288
+# Programs of chunks, and the steps of a chunk.
+_PROGRAMS, _SHORTEST, _LONGEST = 1024, 64, 1024
+
+
+@cache
+def configuration(batch: int, time: int, width: int, dtype: torch.dtype, coded: bool, back: bool) -> Tiles:
+    """Return the configuration for a shape; ``coded``: of sequences that are not whole rows."""
+    channels = batch * width
+    size = dtype.itemsize
+    if channels < _FEW and time >= 4 * _SHORTEST:
+        lanes = 64 if width >= 64 and size <= 4 else 32
+        length = _SHORTEST
+        while length < _LONGEST and -(-channels // lanes) * (time // length) > 2 * _PROGRAMS:
+            length *= 2
+        return Tiles(1, 4 if coded or size > 4 else 8, lanes, 1, 1, length)
+    if size > 4:  # float64, complex
+        return Tiles(4, 4, 32, 2, 2) if channels >= _MANY else Tiles(8, 4, 16, 2, 2)
+    if channels >= _MANY:
+        if coded or size == 2:
+            return Tiles(4, 4 if coded else 8, 32, 1, 4)
+        return Tiles(2, 8, 64, 2, 3) if back else Tiles(2, 8, 64, 1, 4)
+    if coded:
+        return Tiles(16, 4, 16, 2, 3)
+    return Tiles(8, 8, 16, 1, 3 if back else 4)

@@ -1,0 +1,326 @@
+"""The dense scan and its adjoint, time-invariant: a parallel scan over time of a few large products.
+
+S and S* are both y_i = x_i + M y_{i-1} along their walk, M = W or W^H, once what enters at the starts is added to x.
+With s = 1, 2, 4, .. (R. P. Brent and H. T. Kung, A regular layout for parallel adders, 1982):
+
+    up:    x_i += M^s x_{i-s}    at every (2 s)-th step: x then sums up 2 s steps
+    down:  x_i += M^s x_{i-s}    at the steps between those, from the largest s to 1: from there, x_{i-s} sums up all
+
+so that time is a logarithm of products, each over all rows and steps of its level. A number passes through 2 log2(T)
+of them at most, so that float32 by three TF32 products each (`products.py`) keeps the loop's error; squares of M are
+strict float32, or what torch's own TF32 switch says, and so is the loop of few steps.
+Powers of M may leave the range where the loop does not; rows in which that shows run through `loops.py`, on the device.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from retrograd.backends.triton.loops import dense_loop, summaries
+from retrograd.backends.triton.products import add_products, sum_of_outer_products
+from retrograd.core.steps import EMPTY, Steps
+
+__all__ = ["adjoint", "scan"]
+
+# Steps from which on time is cut, and rows with which a product of one step fills the GPU anyway.
+_LONG, _ENOUGH = 32, 4096
+# From this width on the sum of a product's terms rounds more than three TF32 products do.
+_WIDE = 16
+
+
+def scan(
+    A: Tensor,
+    u: Tensor,
+    h0: Tensor,
+    codes: Steps | None = None,
+    reverse: bool = False,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Return h_t = A_t h_{t-1} + u_t: A (groups, steps, H, H), u (batch, time, H), h0 (count, H)."""
+    states = torch.empty(u.shape, dtype=u.dtype, device=u.device) if out is None else out
+    if not states.numel():
+        return states
+    if A.shape[1] > 1:
+        _loop(A, u, h0, codes, states, not reverse, False, None, None)
+        return states
+    W, drive, x = _carried(A[:, 0]), _carried(u), _memory(states)
+    x.copy_(drive)
+    start = _carried(h0)
+    cut = None
+    if codes is None:
+        first = -1 if reverse else 0
+        x[:, first] += _rows_product(W, start)
+    else:
+        cut = codes.before != -1
+        _enter(x, codes, codes.before, codes.starts, _sequences_product(W, start, codes))
+    fell = _recur(W, x, cut, reverse)
+    if x is not states:
+        states.copy_(x)
+    _mend(A, u, h0, codes, states, x, fell, not reverse, False, None)
+    return states
+
+
+def adjoint(
+    A: Tensor,
+    g: Tensor,
+    g_final: Tensor,
+    codes: Steps | None = None,
+    reverse: bool = False,
+    states: Tensor | None = None,
+    h0: Tensor | None = None,
+    out: tuple[Tensor | None, Tensor | None] = (None, None),
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return (δ, ∂L/∂h0, ∂L/∂A or None): the last where states and h0 are given, shaped as A."""
+    delta = torch.empty(g.shape, dtype=g.dtype, device=g.device) if out[0] is None else out[0]
+    wanted = states is not None and h0 is not None
+    if not delta.numel():
+        return delta, g_final.clone(), torch.zeros_like(A) if wanted else None
+    if codes is None:
+        d_h0 = torch.empty(g_final.shape, dtype=g.dtype, device=g.device)
+    else:
+        d_h0 = torch.where((codes.ends == EMPTY)[:, None], g_final, torch.zeros_like(g_final))
+    if A.shape[1] > 1:
+        _loop(A, g, g_final, codes, delta, reverse, True, d_h0, None)
+    else:
+        W, x, final = _carried(A[:, 0]), _memory(delta), _carried(g_final)
+        M = W.mH
+        x.copy_(_carried(g))
+        cut = None
+        if codes is None:
+            x[:, 0 if reverse else -1] += final
+        else:
+            cut = codes.after != -1
+            _enter(x, codes, codes.after, codes.ends, final)
+        fell = _recur(M, x, cut, not reverse)
+        if codes is None:
+            d_h0.copy_(_rows_product(M, x[:, -1 if reverse else 0]))
+        else:
+            flat = x.reshape(-1, x.shape[2])
+            into = _sequences_product(M, flat[codes.starts.clamp(min=0)], codes)
+            d_h0 = torch.where((codes.starts >= 0)[:, None], into.to(g.dtype), d_h0)
+        if x is not delta:
+            delta.copy_(x)
+        _mend(A, g, g_final, codes, delta, x, fell, reverse, True, d_h0)
+    if states is None or h0 is None:
+        return delta, d_h0, None
+    return delta, d_h0, _gradient(A, delta, states, h0, codes, reverse, out[1])
+
+
+def _carried(x: Tensor) -> Tensor:
+    """Return x in the dtype in which states are carried, without a pending conjugation."""
+    return (x.float() if x.dtype.itemsize == 2 else x).resolve_conj().resolve_neg()
+
+
+def _memory(result: Tensor) -> Tensor:
+    """Return memory to compute ``result`` in: its own where it is contiguous and of the carried dtype."""
+    if result.dtype.itemsize == 2:
+        return torch.empty(result.shape, dtype=torch.float32, device=result.device)
+    return result if result.is_contiguous() else torch.empty(result.shape, dtype=result.dtype, device=result.device)
+
+
+def _rows_product(M: Tensor, x: Tensor) -> Tensor:
+    """Return M x for rows x (batch, H), M (groups, H, H) of the row's group."""
+    return torch.bmm(x.reshape(M.shape[0], -1, x.shape[-1]), M.mT).view(x.shape)
+
+
+def _sequences_product(M: Tensor, x: Tensor, codes: Steps) -> Tensor:
+    """Return M x for a row of x to each sequence, M of the group of the sequence's row."""
+    if M.shape[0] == 1:
+        return x @ M[0].mT
+    batch, time = codes.before.shape
+    group = codes.starts.clamp(min=0) // (time * (batch // M.shape[0]))
+    return (M[group] @ x.unsqueeze(-1)).squeeze(-1)
+
+
+def _enter(x: Tensor, codes: Steps, code: Tensor, where: Tensor, rows: Tensor) -> None:
+    """Add row k to x where code says that row k stands before; padding becomes 0."""
+    _batch, _time, _width = x.shape
+    begins = (code >= 0).unsqueeze(-1)
+    entering = rows[code.clamp(min=0).long()]
+    torch.where(begins, x + entering, x, out=x)
+    x.masked_fill_((code == -3).unsqueeze(-1), 0)
+
+
+def _recur(M: Tensor, x: Tensor, cut: Tensor | None, down: bool) -> Tensor:
+    """Replace x (batch, time, H) by y_i = x_i + M y_{i-1}, from step 0 up or from the last down.
+
+    At a cut M y_{i-1} is left out. M is (groups, H, H), x contiguous. Returns whether a group's powers fell below the
+    range of numbers: (groups,).
+    """
+    batch, time, _width = x.shape
+    seen = None
+    if cut is not None:
+        seen = cut.flip(1).cumsum(1, dtype=torch.int32).flip(1) if down else cut.cumsum(1, dtype=torch.int32)
+    if time < _LONG or batch >= _ENOUGH:
+        for position in range(1, time):
+            _combine(M, x, seen, 1, position, time, down)
+        return torch.zeros(M.shape[0], dtype=torch.bool, device=x.device)
+    levels = time.bit_length() - 1
+    powers = torch.empty(levels, *M.shape, dtype=x.dtype, device=x.device)
+    powers[0] = M
+    for level in range(levels):
+        size = 1 << level
+        _combine(powers[level], x, seen, size, 2 * size - 1, 2 * size, down)
+        if level + 1 < levels:
+            torch.bmm(powers[level], powers[level], out=powers[level + 1])
+    for level in range(levels - 1, -1, -1):
+        size = 1 << level
+        _combine(powers[level], x, seen, size, 3 * size - 1, 2 * size, down)
+    return _fell(powers)
+
+
+def _combine(M: Tensor, x: Tensor, seen: Tensor | None, back: int, first: int, step: int, down: bool) -> None:
+    """Add M x_{i - back} to x_i at the positions first, first + step, .. of the walk; none where a cut lies between."""
+    batch, time, width = x.shape
+    if first >= time:
+        return
+    count = (time - 1 - first) // step + 1
+    if down:  # positions count from the last step; in memory's order the last of them comes first
+        first, back = time - 1 - first - (count - 1) * step, -back
+    if x.dtype == torch.float32 and width >= _WIDE and time >= _LONG:
+        tf32 = x.is_cuda and torch.backends.cuda.matmul.allow_tf32
+        add_products(x, M, seen, count, first, step, back, "tf32" if tf32 else "tf32x3")
+        return
+    into, source = (x[:, t : t + (count - 1) * step + 1 : step] for t in (first, first - back))
+    groups = M.shape[0]
+    if seen is not None:
+        same = seen[:, first : first + (count - 1) * step + 1 : step] == seen[:, first - back :: step][:, :count]
+        product = torch.bmm(source.reshape(groups, -1, width), M.mT).view(into.shape)
+        into += torch.where(same.unsqueeze(-1), product, torch.zeros_like(product))
+        return
+    rows, sources = _matrix(into), _matrix(source)
+    if groups == 1 and rows is not None and sources is not None:
+        rows.addmm_(sources, M[0].mT)
+    elif rows is not None and sources is not None:
+        rows.unflatten(0, (groups, -1)).baddbmm_(sources.unflatten(0, (groups, -1)), M.mT)
+    else:
+        each = M.mT.unsqueeze(1).expand(groups, batch // groups, width, width).flatten(0, 1)
+        into.baddbmm_(source, each)
+
+
+def _matrix(x: Tensor) -> Tensor | None:
+    """Return x (batch, steps, H) as (batch · steps, H) in the same memory, or None where its rows lie unevenly."""
+    batch, steps, width = x.shape
+    if steps == 1:
+        return x[:, 0]
+    if batch == 1 or x.stride(0) == steps * x.stride(1):
+        return x.as_strided((batch * steps, width), (x.stride(1), 1))
+    return None
+
+
+def _fell(powers: Tensor) -> Tensor:
+    """Return for each group whether an entry of a power, or all of a column that M has, is below the range."""
+    size, least = powers.abs(), torch.finfo(powers.dtype).tiny * 2.0**32
+    entry = ((size > 0) & (size < least)).flatten(2).any(2)
+    columns = size.amax(2)
+    return (entry | ((columns < least) & (columns[0] > 0)).any(2)).any(0)
+
+
+def _gradient(
+    A: Tensor, delta: Tensor, states: Tensor, h0: Tensor, codes: Steps | None, reverse: bool, out: Tensor | None
+) -> Tensor:
+    """Return Σ δ_t h_{t-1}^H, shaped as A."""
+    groups, invariant = A.shape[0], A.shape[1] == 1
+    batch, _time, width = delta.shape
+    if invariant and delta.dtype in (torch.float32, torch.float16, torch.bfloat16):
+        before = None if codes is None else codes.before
+        d_A = sum_of_outer_products(delta, states, h0, before, -1 if reverse else 1, groups).unsqueeze(1)
+        return d_A.to(A.dtype) if out is None else out.copy_(d_A)
+    previous = torch.zeros_like(states)
+    if reverse:
+        previous[:, :-1] = states[:, 1:]
+    else:
+        previous[:, 1:] = states[:, :-1]
+    d = delta
+    if codes is None:
+        previous[:, -1 if reverse else 0] = h0
+    else:
+        code = codes.before.unsqueeze(-1)
+        previous = torch.where(code == -1, previous, torch.where(code >= 0, h0[codes.before.clamp(min=0).long()], 0))
+        d = torch.where(code < -1, torch.zeros_like(delta), delta)
+    d, previous = _carried(d), _carried(previous).conj()
+    if invariant:
+        rows = torch.matmul(d.mT, previous)
+        d_A = rows.view(groups, -1, 1, width, width).sum(1)
+    elif groups == batch:
+        d_A = d.unsqueeze(-1) * previous.unsqueeze(-2)
+    else:  # the rows of a group are the inner dimension of a product for each step
+        left = d.unflatten(0, (groups, -1)).permute(0, 2, 3, 1)
+        right = previous.unflatten(0, (groups, -1)).permute(0, 2, 1, 3)
+        d_A = torch.matmul(left, right)
+    return d_A.to(A.dtype) if out is None else out.copy_(d_A)
+
+
+def _mend(
+    A: Tensor,
+    u: Tensor,
+    start: Tensor,
+    codes: Steps | None,
+    result: Tensor,
+    x: Tensor,
+    fell: Tensor,
+    up: bool,
+    back: bool,
+    d_start: Tensor | None,
+) -> None:
+    """Run those rows again step by step in which a power of M that left the range may show.
+
+    A value that is not finite stays so until a cut: some steps and the last show it in a row without cuts. A product
+    below the range is off by the smallest normal number at most, which shows where a state is that much smaller than
+    the largest.
+    """
+    batch, time, _width = x.shape
+    if time < _LONG or batch >= _ENOUGH:
+        return
+    step = 8 if codes is None else 1
+    first = (time - 1) % step if up else 0
+    steps = triton.cdiv(time - first, step)
+    pieces = min(64, triton.cdiv(steps, 64))
+    real = torch.view_as_real(x).flatten(2) if x.is_complex() else x
+    found = torch.empty(batch, pieces, 3, dtype=real.dtype, device=x.device)
+    summaries[(pieces, batch)](
+        real, None if codes is None else codes.before, found, time, real.shape[2], pieces,
+        triton.cdiv(steps, pieces), step, first, -1 if up else 1,
+        BT=16, BW=min(128, triton.next_power_of_2(real.shape[2])),
+    )  # fmt: skip
+    _loop(A, u, start, codes, result, up, back, d_start, (found, fell))
+
+
+def _loop(
+    A: Tensor,
+    u: Tensor,
+    start: Tensor,
+    codes: Steps | None,
+    result: Tensor,
+    up: bool,
+    back: bool,
+    d_start: Tensor | None,
+    checked: tuple[Tensor, Tensor] | None,
+) -> None:
+    batch, time, width = u.shape
+    is_complex = u.is_complex()
+    state = tl.float64 if u.dtype in (torch.float64, torch.complex128) else tl.float32
+    parts = 2 if is_complex else 1
+    A, u, start = A.resolve_conj().resolve_neg(), u.resolve_conj().resolve_neg(), start.contiguous().resolve_conj()
+    block = min(64, triton.next_power_of_2(width))
+    carried = torch.float64 if state == tl.float64 else torch.float32
+    work = torch.empty(batch, 2, width * parts, dtype=carried, device=u.device)
+
+    def real(x: Tensor | None) -> Tensor | None:
+        return torch.view_as_real(x) if x is not None and x.is_complex() else x
+
+    small = torch.finfo(carried).tiny * 2.0**32
+    found, fell = (None, None) if checked is None else (checked[0], checked[1].view(torch.int8))
+    entering = None if codes is None else codes.after if back else codes.before
+    dense_loop[(batch,)](
+        real(A), real(u), real(start), entering, real(result),
+        None if codes is None else codes.before, real(d_start), work, found, fell,
+        0 if found is None else found.shape[1], time, width, batch // A.shape[0],
+        A.stride(0), A.stride(1) if A.shape[1] > 1 else 0, A.stride(2), A.stride(3),
+        u.stride(0), u.stride(1), u.stride(2), start.stride(0),
+        BR=block, BK=block, BH=triton.next_power_of_2(width * parts),
+        PIECES=64, UP=up, BACK=back, COMPLEX=is_complex, STATE=state, SMALL=small, num_warps=4,
+    )  # fmt: skip

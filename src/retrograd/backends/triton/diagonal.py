@@ -1,0 +1,210 @@
+"""The diagonal scan and its fused adjoint: which kernels run, with which configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from retrograd.backends.triton.carries import carries
+from retrograd.backends.triton.configurations import Tiles, configuration
+from retrograd.backends.triton.tiles import tiles
+from retrograd.core.steps import EMPTY, Steps
+
+__all__ = ["adjoint", "scan"]
+
+_STATE: dict[torch.dtype, Any] = {
+    torch.float16: tl.float32,
+    torch.bfloat16: tl.float32,
+    torch.float32: tl.float32,
+    torch.complex64: tl.float32,
+    torch.float64: tl.float64,
+    torch.complex128: tl.float64,
+}
+# The smallest normal number, and how far below the largest state a smaller product may show (`tiles.py`).
+_RANGE = {tl.float32: (2.0**-126, 2.0**-94), tl.float64: (2.0**-1022, 2.0**-960)}
+
+
+def scan(
+    a: Tensor,
+    u: Tensor,
+    h0: Tensor,
+    codes: Steps | None = None,
+    reverse: bool = False,
+    out: Tensor | None = None,
+    use: Tiles | None = None,
+) -> Tensor:
+    """Return h_t = a_t h_{t-1} + u_t: a (groups, steps, D), u (batch, time, D), h0 (count, D)."""
+    states = torch.empty(u.shape, dtype=u.dtype, device=u.device) if out is None else out
+    if states.numel():
+        _launch(a, u, h0, codes.before if codes else None, states, not reverse, False, use)
+    return states
+
+
+def adjoint(
+    a: Tensor,
+    g: Tensor,
+    g_final: Tensor,
+    codes: Steps | None = None,
+    reverse: bool = False,
+    states: Tensor | None = None,
+    h0: Tensor | None = None,
+    out: tuple[Tensor | None, Tensor | None] = (None, None),
+    use: Tiles | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return (δ, ∂L/∂h0, ∂L/∂a or None): the last where states and h0 are given, shaped as a."""
+    delta = torch.empty(g.shape, dtype=g.dtype, device=g.device) if out[0] is None else out[0]
+    if codes is None:
+        d_h0 = torch.empty(g_final.shape, dtype=g.dtype, device=g.device)
+    else:  # an empty sequence hands its gradient on; the kernel writes the rows that enter
+        d_h0 = torch.where((codes.ends == EMPTY)[:, None], g_final, torch.zeros_like(g_final))
+    wanted = states is not None and h0 is not None
+    if not delta.numel():
+        return delta, g_final.clone(), torch.zeros_like(a) if wanted else None
+    if not wanted:
+        _launch(a, g, g_final, codes.after if codes else None, delta, reverse, True, use, codes, d_h0)
+        return delta, d_h0, None
+    assert states is not None
+    assert h0 is not None
+    batch, time, width = g.shape
+    groups, invariant = a.shape[0], a.shape[1] == 1
+    carried = torch.float32 if g.dtype.itemsize == 2 else g.dtype
+    each, d_a = None, None
+    if not invariant and groups == batch:
+        d_a = torch.empty(a.shape, dtype=a.dtype, device=a.device) if out[1] is None else out[1]
+        each = d_a
+    elif not invariant:
+        each = torch.empty(g.shape, dtype=carried, device=g.device)
+    sums = _launch(
+        a, g, g_final, codes.after if codes else None, delta, reverse, True, use, codes, d_h0, states, h0, each
+    )
+    if d_a is None:
+        rows = each if sums is None else sums
+        assert rows is not None
+        by_group = rows.view(groups, -1, *rows.shape[1:]).sum((1, 2)).unsqueeze(1) if invariant else None
+        if by_group is None:
+            by_group = rows.view(groups, -1, time, width).sum(1)
+        d_a = by_group.to(a.dtype) if out[1] is None else out[1].copy_(by_group)
+    return delta, d_h0, d_a
+
+
+def _real(x: Tensor) -> Tensor:
+    """Return x as the kernels read it: real numbers, or pairs of them, no pending conjugation or sign."""
+    if x.is_complex():
+        return torch.view_as_real(x.resolve_conj().resolve_neg())
+    return x.resolve_neg()
+
+
+def _lanes(x: Tensor) -> tuple[Tensor, int]:
+    """Return x with its last dimension's stride 1 or 0, and that stride."""
+    if x.stride(-1) == 1 or x.shape[-1] == 1:
+        return x, 1
+    if x.stride(-1) == 0:
+        return x, 0
+    return x.contiguous(), 1
+
+
+def _launch(
+    a: Tensor,
+    u: Tensor,
+    start: Tensor,
+    codes: Tensor | None,
+    out: Tensor,
+    up: bool,
+    back: bool,
+    use: Tiles | None,
+    table: Steps | None = None,
+    d_start: Tensor | None = None,
+    states: Tensor | None = None,
+    h0: Tensor | None = None,
+    d_a: Tensor | None = None,
+) -> Tensor | None:
+    """Run the kernels; return the sums over time of an invariant a's gradient, (batch, chunks, D), where wanted."""
+    batch, time, width = u.shape
+    invariant = a.shape[1] == 1
+    is_complex = u.dtype.is_complex
+    state = _STATE[u.dtype]
+    carried = torch.float32 if state == tl.float32 else torch.float64
+    smallest, small = _RANGE[state]
+    a, a_d = _lanes(a)
+    u, u_d = _lanes(u)
+    start = start.contiguous()
+    gradient = states is not None
+    strides = (a.stride(0), a.stride(1), u.stride(0), u.stride(1), start.stride(0))
+    s_strides = (0, 0, 0)
+    before = None if table is None or not back else table.before
+    if states is not None and h0 is not None:
+        states, h0 = _lanes(states)[0], h0.contiguous()
+        if states.stride(-1) == 0 and width > 1:
+            states = states.contiguous()
+        s_strides = (states.stride(0), states.stride(1), h0.stride(0))
+    use = use or configuration(batch, time, width, u.dtype, codes is not None, back)
+    size = use.groups * use.rows
+    length = use.length or triton.cdiv(time, size) * size
+    count = triton.cdiv(time, length)
+    arrays = [None if x is None else _real(x) for x in (a, u, start)]
+    kept = [None if x is None else _real(x) for x in (states, h0)]
+    written = [None if x is None else torch.view_as_real(x) if x.is_complex() else x for x in (out, d_a, d_start)]
+    sums_dtype = torch.complex64 if u.dtype == torch.complex64 else torch.complex128 if is_complex else carried
+
+    def workspace(dtype: torch.dtype) -> Tensor:
+        return torch.empty(batch, count, width, dtype=dtype, device=u.device)
+
+    sums = workspace(sums_dtype) if gradient and invariant else None
+    sizes = (batch, time, width, count, length, batch // a.shape[0])
+    flags: dict[str, Any] = {
+        "A_D": a_d,
+        "U_D": u_d,
+        "INVARIANT": invariant,
+        "CODED": codes is not None,
+        "UP": up,
+        "BACK": back,
+        "COMPLEX": is_complex,
+        "STATE": state,
+        "SMALLEST": smallest,
+        "SMALL": small,
+    }
+    flat, across, even = _across(batch, width, use.lanes)
+    tile: dict[str, Any] = {
+        "GROUPS": use.groups,
+        "ROWS": use.rows,
+        "LANES": use.lanes,
+        "STAGES": use.stages,
+        "FLAT": flat,
+        "MASKED": not even or time % size != 0,
+        "num_warps": use.warps,
+    }
+    chunks: tuple[Tensor | None, ...] = (None,) * 5
+    grid = (*across, count)
+    phase = "rows"
+    if count > 1:
+        p, x, carry = (_real(workspace(sums_dtype)) for _ in range(3))
+        v, q = workspace(carried), workspace(carried)
+        nothing = (None,) * 7
+        tiles[grid](
+            *arrays, codes, *nothing, p, x, v, q, None, *sizes, *strides, 0, 0, 0,
+            PHASE="ends", GRADIENT=False, **tile, **flags,
+        )  # fmt: skip
+        few = use.carry_lanes
+        few_flat, few_across, _ = _across(batch, width, few)
+        carries[few_across](
+            *arrays, codes, p, x, v, q, carry, *sizes, *strides,
+            CHUNKS=min(use.carry_chunks, triton.next_power_of_2(count)), LANES=few, FLAT=few_flat,
+            num_warps=use.carry_warps, **flags,
+        )  # fmt: skip
+        chunks, phase = (None, None, None, None, carry), "chunks"
+    tiles[grid](
+        *arrays, codes, written[0], *kept, before, *written[1:], None if sums is None else _real(sums), *chunks,
+        *sizes, *strides, *s_strides, PHASE=phase, GRADIENT=gradient, **tile, **flags,
+    )  # fmt: skip
+    return sums
+
+
+def _across(batch: int, width: int, lanes: int) -> tuple[bool, tuple[int, int], bool]:
+    """Return whether lanes run over rows and channels, the grid over them, and whether they come out even."""
+    if width < lanes:
+        return True, (triton.cdiv(batch * width, lanes), 1), batch * width % lanes == 0
+    return False, (triton.cdiv(width, lanes), batch), width % lanes == 0

@@ -1,0 +1,180 @@
+# mypy: ignore-errors
+"""The dense recurrence step by step, a program for each row: any transition, exactly as the loop.
+
+It serves time-varying transitions, and the rows of a time-invariant one of which products left the range.
+
+    S  (BACK = False):  h_i = A_i h_{i-1} + u_i
+    S* (BACK = True):   δ_i = g_i + x_{i-1};  x_i = A_i^H δ_i, the gradient of h0 after the last
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+__all__ = ["dense_loop", "summaries"]
+
+
+@triton.jit
+def _apply(
+    A, a_r, a_k, IN, OUT, H,
+    BR: tl.constexpr, BK: tl.constexpr, BACK: tl.constexpr, COMPLEX: tl.constexpr, STATE: tl.constexpr,
+):  # fmt: skip
+    """OUT (H,) = A IN, or A^H IN; by blocks of BR rows and BK columns, numbers as pairs where COMPLEX."""
+    W: tl.constexpr = 2 if COMPLEX else 1
+    for first in range(0, H, BR):
+        r = first + tl.arange(0, BR)
+        x = tl.zeros([BR], STATE)
+        y = tl.zeros([BR], STATE)
+        for start in range(0, H, BK):
+            k = start + tl.arange(0, BK)
+            inside = (r < H)[:, None] & (k < H)[None, :]
+            at = r[:, None] * a_r + k[None, :] * a_k
+            a = tl.load(A + at * W, mask=inside, other=0.0).to(STATE)
+            h = tl.load(IN + k * W, mask=k < H, other=0.0)
+            if COMPLEX:
+                b = tl.load(A + at * W + 1, mask=inside, other=0.0).to(STATE)
+                if BACK:
+                    b = -b
+                g = tl.load(IN + k * W + 1, mask=k < H, other=0.0)
+                x += tl.sum(tl.where(inside, a * h[None, :] - b * g[None, :], 0.0), 1)
+                y += tl.sum(tl.where(inside, a * g[None, :] + b * h[None, :], 0.0), 1)
+            else:
+                x += tl.sum(tl.where(inside, a * h[None, :], 0.0), 1)
+        tl.store(OUT + r * W, x, mask=r < H)
+        if COMPLEX:
+            tl.store(OUT + r * W + 1, y, mask=r < H)
+    tl.debug_barrier()
+
+
+@triton.jit
+def _write(P, x, inside, every, STATE: tl.constexpr):
+    """Write x; unless every number is wanted, only where what stands there is not finite: the rest keeps its bits."""
+    write = inside
+    if every == 0:
+        write = inside & ~(tl.abs(tl.load(P, mask=inside, other=0.0).to(STATE)) < float("inf"))
+    tl.store(P, x.to(P.dtype.element_ty), mask=write)
+
+
+@triton.jit
+def summaries(
+    X, CODES, OUT, T, W, pieces, rows, step, first, beside,
+    BT: tl.constexpr, BW: tl.constexpr,
+):  # fmt: skip
+    """OUT (B, pieces, 3): whether a number is not finite, the largest magnitude and the least, of X (B, T, W).
+
+    Of the steps first, first + step, .. that fall into a piece of so many, without padding (code -3). The least is of
+    a number and the one of the step beside it: a single 0 is chance.
+    """
+    piece = tl.program_id(0)
+    b = tl.program_id(1).to(tl.int64)
+    w = tl.arange(0, BW)
+    bad = tl.zeros([BT, BW], tl.int32)
+    largest = tl.zeros([BT, BW], X.dtype.element_ty)
+    least = largest + float("inf")
+    for start in range(0, rows, BT):
+        k = start + tl.arange(0, BT)
+        t = (first + (piece * rows + k) * step).to(tl.int64)
+        here = (k < rows) & (t < T)
+        if CODES is not None:
+            here = here & (tl.load(CODES + b * T + t, mask=here, other=-3) != -3)
+        other = t + beside
+        also = here & (other >= 0) & (other < T)
+        if CODES is not None:
+            also = also & (tl.load(CODES + b * T + other, mask=also, other=-3) != -3)
+        for column in range(0, W, BW):
+            width = ((column + w) < W)[None, :]
+            at = (b * T + t)[:, None] * W + (column + w)[None, :]
+            x = tl.abs(tl.load(X + at, mask=here[:, None] & width, other=0.0))
+            y = tl.abs(tl.load(X + at + beside * W, mask=also[:, None] & width, other=float("inf")))
+            bad = tl.maximum(bad, (~(x < float("inf"))).to(tl.int32))
+            largest = tl.maximum(largest, x)
+            least = tl.minimum(least, tl.where(here[:, None] & width, tl.maximum(x, y), float("inf")))
+    to = OUT + (b * pieces + piece) * 3
+    tl.store(to, tl.max(bad).to(OUT.dtype.element_ty))
+    tl.store(to + 1, tl.max(largest))
+    tl.store(to + 2, tl.min(least))
+
+
+@triton.jit
+def dense_loop(
+    A, U, START, CODES, OUT, BEFORE, D_START, WORK, SUMMARIES, FELL,
+    pieces, T, H, shared, a_g, a_t, a_r, a_k, u_b, u_t, u_k, start_b,
+    BR: tl.constexpr, BK: tl.constexpr, BH: tl.constexpr, PIECES: tl.constexpr,
+    UP: tl.constexpr, BACK: tl.constexpr, COMPLEX: tl.constexpr, STATE: tl.constexpr, SMALL: tl.constexpr,
+):  # fmt: skip
+    """Walk the rows whose SUMMARIES (B, pieces, 3) say that it is needed, or all.
+
+    It is where a number is not finite (only such numbers are then written), or where the group's powers FELL (groups,)
+    below the range and a state is below the largest by a factor SMALL. Codes as in `steps.py`; WORK (B, 2, H): what is
+    handed on, and h.
+    """
+    W: tl.constexpr = 2 if COMPLEX else 1
+    b = tl.program_id(0).to(tl.int64)
+    needed = 1
+    every = 1
+    if SUMMARIES is not None:
+        piece = tl.arange(0, PIECES)
+        at = SUMMARIES + (b * pieces + piece) * 3
+        bad = tl.max(tl.load(at, mask=piece < pieces, other=0.0))
+        largest = tl.max(tl.load(at + 1, mask=piece < pieces, other=0.0))
+        least = tl.min(tl.load(at + 2, mask=piece < pieces, other=float("inf")))
+        fell = tl.load(FELL + b // shared).to(tl.int32)
+        shows = (largest > 1.0) & (least < largest * SMALL) & (fell != 0)
+        needed = ((bad > 0.0) | shows).to(tl.int32)
+        every = shows.to(tl.int32)
+    if needed != 0:
+        k = tl.arange(0, BH)  # the numbers of a row, parts one after another
+        inside = k < H * W
+        part = k % W
+        A += b // shared * a_g * W
+        carried = WORK + b * 2 * H * W
+        state = carried + H * W
+        if CODES is None:
+            x = tl.load(START + b * start_b * W + k, mask=inside, other=0.0).to(STATE)
+            tl.store(carried + k, x, mask=inside)
+        else:
+            tl.store(carried + k, tl.zeros([BH], STATE), mask=inside)
+        tl.debug_barrier()
+        for i in range(0, T):
+            m = (i if UP else T - 1 - i) + b * 0
+            u = tl.load(U + b * u_b * W + m * u_t * W + (k // W) * u_k * W + part, mask=inside, other=0.0).to(STATE)
+            code = -1
+            if CODES is not None:
+                code = tl.load(CODES + b * T + m)
+            A_m = A + m * a_t * W
+            x = tl.load(carried + k, mask=inside, other=0.0)
+            if code >= 0:
+                x = tl.load(START + code.to(tl.int64) * start_b * W + k, mask=inside, other=0.0).to(STATE)
+            if code < -1:
+                x = tl.zeros([BH], STATE)
+            if BACK:
+                u += x
+                if code == -3:
+                    u = tl.zeros([BH], STATE)
+                tl.store(state + k, u, mask=inside)
+                tl.debug_barrier()
+                _apply(A_m, a_k, a_r, state, carried, H, BR, BK, BACK, COMPLEX, STATE)
+                if CODES is not None:
+                    before = tl.load(BEFORE + b * T + m)
+                    if before >= 0:
+                        x = tl.load(carried + k, mask=inside, other=0.0)
+                        to = D_START + before.to(tl.int64) * H * W + k
+                        _write(to, x, inside, every, STATE)
+            else:
+                tl.store(state + k, x, mask=inside)
+                tl.debug_barrier()
+                _apply(A_m, a_r, a_k, state, carried, H, BR, BK, BACK, COMPLEX, STATE)
+                if code >= -1:
+                    u += tl.load(carried + k, mask=inside, other=0.0)
+                if code == -3:
+                    u = tl.zeros([BH], STATE)
+                tl.debug_barrier()
+                tl.store(carried + k, u, mask=inside)
+            to = OUT + (b * T + m) * H * W + k
+            _write(to, u, inside, every, STATE)
+            tl.debug_barrier()
+        if BACK and CODES is None:
+            x = tl.load(carried + k, mask=inside, other=0.0)
+            to = D_START + b * H * W + k
+            _write(to, x, inside, every, STATE)
