@@ -16,6 +16,7 @@ from torch import Tensor
 import retrograd as rg
 from kinds import KINDS, Kind, on_its_own
 from oracle import Running, assert_close, loop_adjoint, loop_scan
+from retrograd.backends.triton.backend import TritonBackend
 from retrograd.core.backend import BACKENDS, Backend, Spec, select
 from retrograd.core.sequences import BACKWARD, FORWARD, Rows, Sequences, View
 from retrograd.core.steps import NEIGHBOUR, NOTHING, PADDING, Steps
@@ -23,8 +24,13 @@ from retrograd.core.transition import Transition
 
 DEVICE = os.environ.get("RETROGRAD_TEST_DEVICE", "cpu")
 EPS = torch.finfo(torch.float64).eps
+INTERPRETED = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
 STRUCTURES: dict[str, type[rg.Diagonal] | type[rg.Dense]] = {"diagonal": rg.Diagonal, "dense": rg.Dense}
-each_backend = pytest.mark.parametrize("name", list(BACKENDS))
+# On the CPU the GPU's kernels run in Triton's interpreter, which is slow; tests/backends/test_triton.py is shorter.
+TESTED = {**BACKENDS, "triton": TritonBackend(interpreted=True)} if DEVICE == "cpu" else BACKENDS
+each_backend = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=INTERPRETED if name == "triton" and DEVICE == "cpu" else ()) for name in TESTED]
+)
 each_structure = pytest.mark.parametrize("structure", list(STRUCTURES))
 each_a = pytest.mark.parametrize("steps", ["invariant", "varying"])
 each_sequence = pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "whole rows"])
@@ -33,7 +39,7 @@ each_direction = pytest.mark.parametrize("reverse", [False, True])
 
 def serving(name: str, A: Transition, u: Tensor, sequences: Sequences | None = None, reverse: bool = False) -> Backend:
     """The backend of that name, or a skip with its reason."""
-    backend = BACKENDS[name]
+    backend = TESTED[name]
     reason = backend.why_not(Spec.of(A, u, sequences, reverse))
     if reason is not None:
         pytest.skip(reason)
@@ -287,7 +293,7 @@ def test_a_wide_matrix_writes_the_memory_given(name: str) -> None:
 @each_backend
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64], ids=str)
 def test_empty_and_the_budget(name: str, dtype: torch.dtype) -> None:
-    backend = BACKENDS[name]
+    backend = TESTED[name]
     reason = backend.why_not(Spec(torch.device(DEVICE), dtype, "diagonal"))
     if reason is not None:
         pytest.skip(reason)
@@ -303,7 +309,7 @@ def test_empty_and_the_budget(name: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("height", [3, 260])
 def test_outer_sums(name: str, shifted: bool, dtype: torch.dtype, height: int) -> None:
-    backend = BACKENDS[name]
+    backend = TESTED[name]
     reason = backend.why_not(Spec(torch.device(DEVICE), dtype, "diagonal"))
     if reason is not None:
         pytest.skip(reason)

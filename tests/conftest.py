@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 # One thread a process: workers share the cores, and a test about threads asks for its own. Before torch is imported.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Without a GPU, kernels run in Triton's interpreter. Before Triton is imported.
+if os.environ.get("RETROGRAD_TEST_DEVICE", "cpu") == "cpu":
+    os.environ["TRITON_INTERPRET"] = "1"
 
 import pytest
 import torch

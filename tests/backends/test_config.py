@@ -27,11 +27,14 @@ def test_it_says_what_is_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("retrograd 0.")
     assert lines[0].endswith(f", torch {torch.__version__}")
-    assert lines[1:4] == ["backends", "  native: serves cpu", "  reference: serves cpu"]
-    assert lines[4] == f"instruction set: baseline, of {', '.join(_native.isas())} (RETROGRAD_ISA)"
-    assert lines[5].startswith("threads: 3 (torch.set_num_threads), ")
-    assert ("without OpenMP" in lines[5]) is not _native.openmp
-    assert lines[6].startswith(f"pool: keeps up to {rg.memory_stats()['limit']} bytes")
+    assert lines[1:3] == ["backends", "  native: serves cpu"]
+    assert lines[4] == "  reference: serves cpu"
+    if not torch.cuda.is_available():
+        assert lines[3] == "  triton: does not serve: it runs on cuda devices, u is on cpu"
+    assert lines[5] == f"instruction set: baseline, of {', '.join(_native.isas())} (RETROGRAD_ISA)"
+    assert lines[6].startswith("threads: 3 (torch.set_num_threads), ")
+    assert ("without OpenMP" in lines[6]) is not _native.openmp
+    assert lines[7].startswith(f"pool: keeps up to {rg.memory_stats()['limit']} bytes")
 
 
 def test_a_backend_that_does_not_serve_says_why(
@@ -81,7 +84,10 @@ def test_without_the_native_module_the_reference_serves() -> None:
     done = run(
         f"{hide}import torch, retrograd as rg; rg.scan(rg.Diagonal(torch.ones(1)), torch.ones(2, 1), backend='native')"
     )
-    assert "backend is 'native', expected 'auto' or one of 'reference' ('native' could not be loaded: " in done.stderr
+    assert (
+        "backend is 'native', expected 'auto' or one of 'triton', 'reference' ('native' could not be loaded: "
+        in done.stderr
+    )
 
 
 def test_the_environment_forces_a_backend() -> None:
@@ -93,4 +99,4 @@ def test_the_environment_forces_a_backend() -> None:
     assert done.stdout.splitlines()[0] == "['reference', 'native']"
     assert "RETROGRAD_BACKEND: reference runs whatever names no backend" in done.stdout
     done = run(USE, RETROGRAD_BACKEND="abacus")
-    assert "RETROGRAD_BACKEND is 'abacus', expected 'auto' or one of 'native', 'reference'" in done.stderr
+    assert "RETROGRAD_BACKEND is 'abacus', expected 'auto' or one of 'native', 'triton', 'reference'" in done.stderr

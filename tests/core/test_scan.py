@@ -336,7 +336,11 @@ def test_results_do_not_depend_on_the_number_of_threads(dtype: torch.dtype) -> N
         ({"h0": [0.0, 0.0, 0.0]}, TypeError, "h0 is list, expected a floating or complex torch.Tensor"),
         ({"h0": torch.ones(3, dtype=torch.int64)}, TypeError, "h0 is torch.int64, expected a floating or complex"),
         ({"u": torch.rand(4, 3, device="meta")}, ValueError, "u is on meta, A on cpu: move both to one device"),
-        ({"backend": "cuda"}, ValueError, "backend is 'cuda', expected 'auto' or one of 'native', 'reference'"),
+        (
+            {"backend": "cuda"},
+            ValueError,
+            "backend is 'cuda', expected 'auto' or one of 'native', 'triton', 'reference'",
+        ),
         (
             {"u": torch.rand(4, 3).half(), "A": rg.Dense(torch.rand(3, 3).half()), "backend": "native"},
             ValueError,

@@ -7,6 +7,7 @@ broken, the reference loop serves and :func:`retrograd.show_config` says why.
 from __future__ import annotations
 
 from retrograd.backends.reference import ReferenceBackend
+from retrograd.backends.triton.backend import TritonBackend
 from retrograd.core.backend import register, register_missing
 
 try:
@@ -17,4 +18,5 @@ except ImportError as error:
     register_missing("native", str(error))
 else:
     register(NativeBackend())
+register(TritonBackend())
 register(ReferenceBackend())

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
 
-from retrograd.core.backend import Spec, device_memory
+from retrograd.core.backend import BACKENDS, MISSING, Spec, device_memory
 from retrograd.core.loop import carry_dtype, loop_adjoint, loop_scan
 from retrograd.core.sequences import FORWARD, View, previous_states
 from retrograd.core.transition import Transition
 
 __all__ = ["ReferenceBackend"]
+
+
+# Steps above which a GPU that runs the loop is worth a warning.
+_LONG = 1000
+
+
+@cache
+def warn_of_the_loop(spec: Spec) -> None:
+    """Warn, once for equal specifications, that a GPU runs the loop, if its own kernels cannot serve."""
+    kernels = BACKENDS.get("triton")
+    reason = MISSING.get("triton") if kernels is None else kernels.why_not(spec)
+    if reason is not None:
+        warnings.warn(
+            f"a scan of more than {_LONG} steps on {spec.device} runs step by step, in the reference loop, because the "
+            f"triton backend cannot serve it: {reason}",
+            stacklevel=2,
+        )
 
 
 class ReferenceBackend:
@@ -28,6 +47,8 @@ class ReferenceBackend:
 
     def scan(self, A: Transition, u: Tensor, h0: Tensor, view: View = FORWARD, out: Tensor | None = None) -> Tensor:
         """Return h_t = A_t h_{t-1} + u_t for every t."""
+        if u.is_cuda and u.shape[1] > _LONG:
+            warn_of_the_loop(Spec.of(A, u, reverse=view.reverse))
         states = loop_scan(A, u, h0, view)
         return states if out is None else out.copy_(states)
 

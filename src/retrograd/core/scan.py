@@ -51,7 +51,8 @@ def scan(
             those at the borders of chunks, O(√T), each chunk being run again in the backward pass; a number of bytes
             for borders and one chunk; or ``"auto"``: all, unless they are larger than an eighth of the memory of u's
             device. Results differ by rounding at most. (Transformed, traced and forward-mode calls keep all.)
-        backend: ``"auto"`` or the name of one: ``"native"`` (C++ on the CPU), ``"reference"`` (the plain loop).
+        backend: ``"auto"`` or the name of one: ``"native"`` (C++ on the CPU), ``"triton"`` (a GPU) or ``"reference"``
+            (the plain loop).
 
     Returns:
         ``(states, final_state)``: ``(batch, time, width)``, where ``states[:, t]`` is the state after input t, and

@@ -1,0 +1,355 @@
+"""The GPU's kernels: values in Triton's interpreter where there is no GPU, all else on one.
+
+Results lie in memory full of NaN, and are held to the loop's own error bound. The laws of every backend are in
+tests/conformance.py.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+import retrograd as rg
+from kinds import Kind, on_its_own
+from oracle import Running, assert_close, loop_adjoint, loop_scan
+from retrograd.backends import reference
+from retrograd.backends.triton.backend import TritonBackend
+from retrograd.core.backend import Spec
+from retrograd.core.sequences import BACKWARD, FORWARD, Sequences
+from retrograd.core.steps import Steps
+
+DEVICE = os.environ.get("RETROGRAD_TEST_DEVICE", "cpu")
+BACKEND = TritonBackend(interpreted=DEVICE == "cpu")
+REASON = BACKEND.why_not(Spec(torch.device(DEVICE), torch.float32, "diagonal"))
+pytestmark = [
+    pytest.mark.skipif(REASON is not None, reason=str(REASON)),
+    # The interpreter is NumPy, which warns where a GPU gives inf or NaN.
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
+]
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+
+if REASON is None:
+    from retrograd.backends.triton import diagonal
+    from retrograd.backends.triton.configurations import Tiles, configuration
+
+    TILES = {
+        "a group": Tiles(1, 4, 16, 1, 1),
+        "groups": Tiles(4, 2, 16, 1, 2),
+        "chunks": Tiles(2, 2, 16, 1, 1, 8, 4, 8, 1),
+        "chunks of a group": Tiles(1, 4, 16, 1, 1, 8, 4, 8, 1),
+    }
+
+
+@pytest.fixture(autouse=True)
+def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fresh memory reads as NaN."""
+    fresh = torch.empty
+
+    def poisoned(*args: object, **kwargs: object) -> Tensor:
+        made = fresh(*args, **kwargs)
+        return made.fill_(torch.nan) if made.is_floating_point() or made.is_complex() else made
+
+    monkeypatch.setattr(torch, "empty", poisoned)
+    return
+
+
+def drawn(*shape: int, dtype: torch.dtype, seed: int) -> Tensor:
+    wide = torch.complex128 if dtype.is_complex else torch.float64
+    return torch.randn(shape, dtype=wide, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def on_device(*arrays: Tensor) -> list[Tensor]:
+    return [x.to(DEVICE) for x in arrays]
+
+
+def expand(A: Tensor, u: Tensor) -> Tensor:
+    return A.repeat_interleave(u.shape[0] // A.shape[0], 0).expand(u.shape[0], u.shape[1], *A.shape[2:])
+
+
+def eps(dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).eps
+
+
+# --- the diagonal ---
+
+
+def check_diagonal(
+    tile: str, dtype: torch.dtype, steps: str, groups: int, reverse: bool, kind: str, time: int = 13, width: int = 5
+) -> None:
+    use, batch = TILES[tile], 2
+    a = drawn(groups, 1 if steps == "invariant" else time, width, dtype=dtype, seed=1)
+    a = (a / (1 + a.abs())).to(dtype)
+    u, g = (drawn(batch, time, width, dtype=dtype, seed=s) for s in (2, 3))
+    view, full = BACKWARD if reverse else FORWARD, expand(a, u)
+    if kind == "whole":
+        h0, g_final = (drawn(batch, width, dtype=dtype, seed=s) for s in (4, 5))
+        want = loop_adjoint(full, u, h0, g, g_final, reverse)
+        want["states"] = loop_scan(full, u, h0, reverse)
+        codes = None
+    else:
+        reset = torch.zeros(batch, time, dtype=torch.bool)
+        reset[0, [2, 9]] = True
+        given = {"lengths": torch.tensor([time, 6]), "reset": reset}
+        h0, g_final = (drawn(batch, width, dtype=dtype, seed=s) for s in (4, 5))
+        found = Kind.of(given, batch, time)
+        want = on_its_own(full, u, h0, g, g_final, found, reverse)
+        u, g = (x.masked_fill(found.padding().unsqueeze(2), torch.nan) for x in (u, g))
+        codes = Steps(on_device(*Sequences(batch, time, **given, reverse=reverse).view("steps").tensors), reverse)
+    a, u, g, h0, g_final = on_device(a, u, g, h0, g_final)
+    states = diagonal.scan(a, u, h0, codes, view.reverse, use=use)
+    delta, d_h0, d_a = diagonal.adjoint(a, g, g_final, codes, view.reverse, states, h0, use=use)
+    for what, got in (("states", states), ("u", delta), ("h0", d_h0)):
+        assert_close(got.cpu(), want[what], eps(dtype), what)
+    # Half precision rounds what it stores, states among it, which the bound of d_a does not count.
+    by_group = want["A"].value.unflatten(0, (groups, -1)).sum(1)
+    by_group = by_group.sum(1, keepdim=True) if steps == "invariant" else by_group
+    torch.testing.assert_close(d_a.cpu().to(by_group.dtype), by_group, rtol=50 * eps(dtype), atol=50 * eps(dtype))
+
+
+SLICE = [
+    ("groups", torch.float32, "varying", 2, False, "whole"),
+    ("groups", torch.float32, "invariant", 1, True, "sequences"),
+    ("chunks", torch.float32, "varying", 1, True, "whole"),
+    ("chunks", torch.float64, "varying", 2, False, "sequences"),
+    ("a group", torch.bfloat16, "varying", 2, False, "whole"),
+    ("chunks of a group", torch.complex64, "invariant", 1, False, "whole"),
+    ("groups", torch.complex64, "varying", 2, True, "sequences"),
+]
+
+
+@pytest.mark.parametrize(("tile", "dtype", "steps", "groups", "reverse", "kind"), SLICE)
+def test_a_diagonal_is_the_loop(
+    tile: str, dtype: torch.dtype, steps: str, groups: int, reverse: bool, kind: str
+) -> None:
+    check_diagonal(tile, dtype, steps, groups, reverse, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tile", ["a group", "groups", "chunks", "chunks of a group"])
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64], ids=str
+)
+@pytest.mark.parametrize(("steps", "groups"), [("varying", 1), ("varying", 2), ("invariant", 1), ("invariant", 2)])
+@pytest.mark.parametrize("kind", ["whole", "sequences"])
+def test_every_diagonal_is_the_loop(tile: str, dtype: torch.dtype, steps: str, groups: int, kind: str) -> None:
+    for reverse in (False, True):
+        check_diagonal(tile, dtype, steps, groups, reverse, kind)
+        check_diagonal(tile, dtype, steps, groups, reverse, kind, time=16, width=16)
+
+
+def extremes() -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+    """Gates of which products leave the range where the loop does not; a, u, h0."""
+    shape = (1, 24, 16)
+    time = torch.arange(24)[None, :, None]
+    u, h0 = drawn(*shape, dtype=torch.float32, seed=0), drawn(1, 16, dtype=torch.float32, seed=1)
+    nothing, lost = torch.zeros(shape), u.clone()
+    lost[0, 5, 3], lost[0, 9, 2] = torch.nan, torch.inf
+    half = drawn(*shape, dtype=torch.float32, seed=2).sigmoid()
+    return {
+        "1e30, then 1e-30": (torch.where(time % 2 == 0, 1e30, 1e-30).expand(shape), u, h0),
+        "1e-30 twice, then 1e30 twice": (torch.where(time % 4 < 2, 1e-30, 1e30).expand(shape), u, h0),
+        "a large state fades": (torch.full(shape, 0.01), nothing, h0 * 1e30),
+        "gates of zero": (half.round(), u, h0),
+        "NaN and Inf": (half, lost, h0),
+        "tiny gates": (half * 1e-12, u, h0),
+        "growth": (torch.full(shape, 30.0), u, h0),
+        "1e20 and 1e-20 at random": (torch.where(half < 0.5, 1e20, 1e-20), u, h0),
+    }
+
+
+EXTREMES = list(extremes())
+
+
+@pytest.mark.parametrize("tile", ["groups", "chunks"])
+@pytest.mark.parametrize("name", EXTREMES)
+def test_products_that_leave_the_range_do_not_show(tile: str, name: str) -> None:
+    a, u, h0 = extremes()[name]
+    states = diagonal.scan(*on_device(a, u, h0), use=TILES[tile])
+    as_the_loop_where_finite(states, loop_scan(a, u, h0), float32_loop(a, u, h0, adjoint=False))
+    a, u = a.flip(1), u.flip(1)
+    delta, _, _ = diagonal.adjoint(*on_device(a, u, h0), use=TILES[tile])
+    as_the_loop_where_finite(delta, loop_adjoint(a, u, h0, u, h0)["u"], float32_loop(a, u, h0, adjoint=True))
+
+
+def float32_loop(a: Tensor, u: Tensor, h0: Tensor, adjoint: bool) -> Tensor:
+    """The states, or the gradients δ of them with u and h0 for g and g_final."""
+    x, found = h0, []
+    for t in range(u.shape[1])[:: -1 if adjoint else 1]:
+        found.append(u[:, t] + x if adjoint else a[:, t] * x + u[:, t])
+        x = a[:, t] * found[-1] if adjoint else found[-1]
+    return torch.stack(found[::-1] if adjoint else found, 1)
+
+
+def as_the_loop_where_finite(got: Tensor, want: Running, narrow: Tensor) -> None:
+    got, finite = got.cpu(), narrow.isfinite()
+    assert torch.equal(got.isfinite(), finite)
+    allowed = 8 * eps(torch.float32) * (want.error + want.value.abs() + torch.finfo(torch.float32).tiny)
+    assert ((got.double() - want.value).abs() <= allowed)[finite].all()
+
+
+def test_strides_of_every_kind() -> None:
+    a, u = drawn(2, 12, 6, dtype=torch.float32, seed=1).sigmoid(), drawn(2, 12, 6, dtype=torch.float32, seed=2)
+    h0 = drawn(2, 6, dtype=torch.float32, seed=3)
+    plain = BACKEND.scan(rg.Diagonal(a.to(DEVICE)), *on_device(u, h0))
+    wide = torch.cat([u, u], 2)[:, :, :6]
+    time_last = u.transpose(1, 2).contiguous().transpose(1, 2)
+    for strided in (wide, time_last, torch.cat([u, u])[::2][:2].copy_(u)):
+        assert torch.equal(BACKEND.scan(rg.Diagonal(a.to(DEVICE)), *on_device(strided, h0)), plain)
+    ones = torch.ones(1).expand(2, 12, 6)
+    got = BACKEND.adjoint(rg.Diagonal(a.to(DEVICE)), *on_device(ones, h0))
+    want = BACKEND.adjoint(rg.Diagonal(a.to(DEVICE)), *on_device(ones.contiguous(), h0))
+    assert torch.equal(got[0], want[0])
+
+
+def test_a_configuration_fits_its_shape() -> None:
+    assert configuration(8, 4096, 2048, torch.float32, False, False).length == 0
+    assert configuration(1, 65536, 64, torch.float32, False, False).length == 64
+    assert configuration(1, 1 << 20, 64, torch.float32, False, False).length > 64
+
+
+# --- the dense ---
+
+
+def check_dense(dtype: torch.dtype, steps: str, groups: int, reverse: bool, time: int, width: int) -> None:
+    batch, view = 2, BACKWARD if reverse else FORWARD
+    W = drawn(groups, 1 if steps == "invariant" else time, width, width, dtype=dtype, seed=1) * 0.6 / width**0.5
+    u, g = (drawn(batch, time, width, dtype=dtype, seed=s) for s in (2, 3))
+    h0, g_final = (drawn(batch, width, dtype=dtype, seed=s) for s in (4, 5))
+    full = expand(W, u)
+    want = loop_adjoint(full, u, h0, g, g_final, reverse)
+    A = rg.Dense(W.to(DEVICE))
+    u, g, h0, g_final = on_device(u, g, h0, g_final)
+    states = BACKEND.scan(A, u, h0, view)
+    assert_close(states.cpu(), loop_scan(full, u.cpu(), h0.cpu(), reverse), eps(dtype), "states")
+    delta, d_h0, d_A = BACKEND.adjoint(A, g, g_final, view, states, h0)
+    assert_close(delta.cpu(), want["u"], eps(dtype), "u")
+    assert_close(d_h0.cpu(), want["h0"], eps(dtype), "h0")
+    by_group = want["A"].value.unflatten(0, (groups, -1)).sum(1)
+    by_group = by_group.sum(1, keepdim=True) if steps == "invariant" else by_group
+    assert d_A is not None
+    atol = 50 * eps(dtype) * float(by_group.abs().max())
+    torch.testing.assert_close(d_A[0].cpu().to(by_group.dtype), by_group, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "steps", "groups", "reverse", "time", "width"),
+    [
+        (torch.float32, "invariant", 1, False, 37, 16),
+        (torch.float32, "invariant", 2, True, 64, 16),
+        (torch.float64, "invariant", 1, True, 35, 3),
+        (torch.float32, "varying", 2, False, 5, 3),
+        (torch.complex64, "varying", 1, True, 4, 3),
+    ],
+)
+def test_a_dense_is_the_loop(dtype: torch.dtype, steps: str, groups: int, reverse: bool, time: int, width: int) -> None:
+    check_dense(dtype, steps, groups, reverse, time, width)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64, torch.complex64], ids=str)
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("steps", "time", "width"), [("invariant", 70, 20), ("invariant", 33, 5), ("varying", 7, 18)])
+def test_every_dense_is_the_loop(
+    dtype: torch.dtype, groups: int, reverse: bool, steps: str, time: int, width: int
+) -> None:
+    check_dense(dtype, steps, groups, reverse, time, width)
+
+
+@pytest.mark.parametrize("fault", [torch.nan, torch.inf])
+def test_in_a_row_of_a_dense_only_what_follows_is_lost(fault: float) -> None:
+    W = drawn(16, 16, dtype=torch.float32, seed=1) * 0.2
+    u, h0 = drawn(2, 40, 16, dtype=torch.float32, seed=2), torch.zeros(2, 16)
+    clean = BACKEND.scan(rg.Dense(W.to(DEVICE)), *on_device(u, h0)).cpu()
+    u[1, 21, 4] = fault
+    states = BACKEND.scan(rg.Dense(W.to(DEVICE)), *on_device(u, h0)).cpu()
+    assert torch.equal(states[0], clean[0])
+    assert torch.equal(states[1, :21], clean[1, :21])
+    assert not states[1, 22:].isfinite().any()
+
+
+def test_powers_of_a_dense_that_leave_the_range_do_not_show() -> None:
+    W = torch.diag(torch.tensor([3.0, 1e-5] * 8))
+    h0 = torch.tensor([[0.0, 1e30] * 8])
+    u = torch.zeros(1, 160, 16)
+    states = BACKEND.scan(rg.Dense(W.to(DEVICE)), *on_device(u, h0)).cpu()
+    assert_close(states[:, :12], loop_scan(expand(W[None, None], u)[:, :12], u[:, :12], h0), eps(torch.float32))
+    assert states.isfinite().all()
+
+
+# --- what has nothing to do with values ---
+
+
+def test_importing_the_package_imports_no_triton() -> None:
+    code = "import sys, torch, retrograd as rg\n"
+    code += "rg.scan(rg.Diagonal(torch.ones(1)), torch.ones(2, 1)); print('triton' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_it_says_why_it_does_not_serve() -> None:
+    whole = Spec(torch.device("cpu"), torch.float32, "diagonal")
+    assert TritonBackend().why_not(whole) == "it runs on cuda devices, u is on cpu"
+    assert BACKEND.why_not(whole._replace(device=torch.device(DEVICE), structure="cyclic")) == (
+        "it has no kernel for cyclic transitions"
+    )
+
+
+@on_a_gpu
+@pytest.mark.parametrize("structure", ["diagonal", "dense"])
+@pytest.mark.parametrize("kind", ["whole", "lengths", "reset"])
+def test_a_cuda_graph_replays_with_new_values(structure: str, kind: str) -> None:
+    width, time = 32, 96
+    A = drawn(width, *([width] if structure == "dense" else []), dtype=torch.float32, seed=1).cuda() * 0.1
+    given: dict[str, Tensor] = {}
+    if kind == "lengths":
+        given["lengths"] = torch.tensor([time, 50], device="cuda")
+    if kind == "reset":
+        given["reset"] = (torch.arange(time) % 40 == 7).expand(2, time).contiguous().cuda()
+    x = torch.zeros(2, time, width, device="cuda")
+
+    def step() -> tuple[Tensor, ...]:
+        leaves = [leaf.detach().requires_grad_() for leaf in (A, x)]
+        transition = rg.Dense(leaves[0]) if structure == "dense" else rg.Diagonal(leaves[0])
+        states, final = rg.scan(transition, leaves[1], **given)
+        return states.detach(), *torch.autograd.grad((states**2).sum() + final.sum(), leaves)
+
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    for seed in (2, 3):
+        x.copy_(drawn(2, time, width, dtype=torch.float32, seed=seed))
+        graph.replay()
+        for got, want in zip(captured, step(), strict=True):
+            assert torch.equal(got, want)
+
+
+@on_a_gpu
+def test_the_same_bits_on_every_run() -> None:
+    a = drawn(8, 512, 96, dtype=torch.float32, seed=1).sigmoid().cuda()
+    u, h0 = drawn(8, 512, 96, dtype=torch.float32, seed=2).cuda(), torch.zeros(8, 96, device="cuda")
+    for A in (rg.Diagonal(a), rg.Diagonal(a[0, 0]), rg.Dense(a[0, :96] / 40)):
+        first, *rest = (
+            (states := BACKEND.scan(A, u, h0), *BACKEND.adjoint(A, u, h0, FORWARD, states, h0)[:2]) for _ in range(3)
+        )
+        for other in rest:
+            assert all(torch.equal(x, y) for x, y in zip(first, other, strict=True))
+
+
+def test_a_long_loop_on_a_gpu_says_once_why() -> None:
+    spec = Spec(torch.device("cuda:0"), torch.float32, "cyclic")
+    reference.warn_of_the_loop.cache_clear()
+    with pytest.warns(UserWarning, match="more than 1000 steps on cuda:0 .*: it has no kernel for cyclic transitions"):
+        reference.warn_of_the_loop(spec)
+    reference.warn_of_the_loop(spec)
