@@ -6,7 +6,7 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard native/*.?pp)
 
-.PHONY: demo test test-rest lint stub sanitize bench bench-table bench-estimators bench-insight accuracy contract gallery docs clean
+.PHONY: demo test test-rest lint stub sanitize bench bench-table bench-estimators bench-insight bench-gpu test-gpu accuracy contract gallery docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/retrograd fit sunspots --target sunspots --time year --test 1921 --horizon 22 --out runs/sunspots --overwrite
@@ -50,6 +50,15 @@ bench-estimators: $(VENV)/.installed
 
 bench-insight: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.insight $(ARGS)
+
+# On a machine with a GPU, in whatever environment has a torch for it: make bench-gpu GPU_PYTHON=python3
+GPU_PYTHON ?= $(BIN)/python
+bench-gpu:
+	PYTHONPATH=src $(GPU_PYTHON) -m benchmarks.gpu $(ARGS)
+
+# The laws of every backend, and what only a GPU can show.
+test-gpu:
+	RETROGRAD_TEST_DEVICE=cuda PYTHONPATH=src $(GPU_PYTHON) -m pytest -k triton tests/conformance.py tests/backends/test_triton.py
 
 accuracy: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.accuracy $(ARGS)

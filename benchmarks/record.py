@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from retrograd import _native
 from retrograd.files import write_whole
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +41,8 @@ def require_clean() -> None:
 
 def machine() -> dict[str, Any]:
     """Return what a figure depends on besides the case: the machine, the versions and the commit."""
+    from retrograd import _native  # not above: a GPU is measured without it
+
     cpu = platform.processor()
     for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
         if line.startswith("model name"):
