@@ -68,6 +68,13 @@ def test_chunks_give_the_gradients_of_the_whole(batch: tuple[int, ...], start: s
         assert_same(rg.bptt_chunked(**p, loss=loss if start == "loss" else None, memory=memory), whole)
 
 
+@pytest.mark.parametrize("wide", ["grad_final", "grad_states", "h0"])
+def test_one_argument_in_double_precision_makes_all_chunks_so(wide: str) -> None:
+    p = {name: array.astype(np.float32) for name, array in problem().items() if not name.endswith("out")}
+    p[wide] = np.random.default_rng(1).standard_normal((TIME, 3) if wide == "grad_states" else 3)
+    assert_same(rg.bptt_chunked(**p, memory=memory_of(40)), rg.bptt(**p))
+
+
 def test_a_memory_mapped_file(tmp_path: Path) -> None:
     p = problem()
     p["x"].tofile(tmp_path / "x.f64")

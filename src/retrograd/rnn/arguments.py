@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from retrograd.core.transition import Dense
 from retrograd.errors import require_shape
 from retrograd.rnn.loss import Loss
 
-__all__ = ["Arguments", "as_tensor", "require_one_start"]
+__all__ = ["Arguments", "as_tensor", "common_dtype", "dtype_of", "require_one_start"]
 
 # Each run of equal steps is one time-invariant scan; a mask with more changes than this becomes one time-varying scan.
 _MOST_RUNS = 32
@@ -44,6 +45,7 @@ class Arguments:
         closed: whether feedback is true at some step.
         outputs: the number of outputs, 0 without C.
         sizes: the shape of each weight, by its name as an argument.
+        dtype: of all of them: the common one of the arguments and ``dtype``, where that is given.
 
     Raises:
         TypeError: an argument is no array, or is neither floating nor complex.
@@ -60,7 +62,14 @@ class Arguments:
     grad_states: Tensor | None
     grad_final: Tensor | None
 
-    def __init__(self, given: dict[str, Any], starts: dict[str, Any], feedback: Any, loss: Loss | None) -> None:
+    def __init__(
+        self,
+        given: dict[str, Any],
+        starts: dict[str, Any],
+        feedback: Any,
+        loss: Loss | None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         for name in ("x", "weight_hh", "weight_ih"):
             if given[name] is None:
                 raise TypeError(f"{name} is None, expected an array")
@@ -73,6 +82,7 @@ class Arguments:
         self._numpy = not isinstance(given["x"], Tensor)
         self._dtypes = {name: array.dtype for name, array in arrays.items() if array is not None}
         self._check(arrays)
+        self.dtype = common_dtype(list(self._dtypes.values()) if dtype is None else [*self._dtypes.values(), dtype])
         self._bring_to_one_form(arrays)
         self._set_feedback(feedback)
 
@@ -120,11 +130,6 @@ class Arguments:
                 raise ValueError(f"{name} is on {array.device}, x on {x.device}: move both to one device")
 
     def _bring_to_one_form(self, arrays: _Arrays) -> None:
-        dtypes = list(self._dtypes.values())
-        self.dtype = dtypes[0]
-        for dtype in dtypes[1:]:
-            self.dtype = torch.promote_types(self.dtype, dtype)
-
         def ready(name: str, dims: int) -> Tensor | None:
             array = arrays[name]
             if array is None:
@@ -208,6 +213,16 @@ class Arguments:
             result = result.real
         result = result.to(dtype)
         return result.resolve_conj().numpy() if self._numpy else result
+
+
+def dtype_of(name: str, array: Any) -> torch.dtype:
+    """Return the dtype of :func:`as_tensor`, without reading an array that may be mapped from a file."""
+    return as_tensor(name, np.empty(0, array.dtype) if isinstance(array, np.ndarray) else array).dtype
+
+
+def common_dtype(dtypes: Sequence[torch.dtype]) -> torch.dtype:
+    """Return the dtype that all of these are promoted to."""
+    return reduce(torch.promote_types, dtypes)
 
 
 def require_one_start(loss: object, starts: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from retrograd.core.saving import chunk_steps, chunks
 from retrograd.errors import require_shape
-from retrograd.rnn.arguments import Arguments, require_one_start
+from retrograd.rnn.arguments import Arguments, common_dtype, dtype_of, require_one_start
 from retrograd.rnn.gradients import GradientTotals, gradient_fields
 from retrograd.rnn.source import ArraySource, IterableSource, Source
 from retrograd.rnn.steps import accumulate, forward, initialise, propagate, serving
@@ -149,7 +149,10 @@ class _Chunks:
         require_one_start(loss, starts)
         *batch, time, _ = source.shape
         first = Arguments({**given, "x": source.read(slice(0, 1))}, dict.fromkeys(starts), None, None)
-        itemsize = max(source.itemsize, first.dtype.itemsize)
+        # One dtype for all chunks, though the arrays that start the gradient come with some of them alone.
+        starting = (dtype_of(name, array) for name, array in starts.items() if array is not None)
+        self.dtype = common_dtype([first.dtype, *starting])
+        itemsize = max(source.itemsize, self.dtype.itemsize)
         steps = chunk_steps(memory, batch[0] if batch else 1, time, first.W_hh.shape[0], itemsize)
         self.slices = chunks(time, steps)
         self._source, self._starts, self._loss = source, starts, loss
@@ -175,7 +178,7 @@ class _Chunks:
         }
         feedback = self._feedback[steps] if isinstance(self._feedback, Tensor) else self._feedback
         loss = None if self._loss is None else partial(_loss_of_chunk, self._loss, steps)
-        return Arguments(given, starts, feedback, loss)
+        return Arguments(given, starts, feedback, loss, self.dtype)
 
 
 def _loss_of_chunk(loss: LossOfChunk, steps: slice, values: Tensor) -> Tensor:
