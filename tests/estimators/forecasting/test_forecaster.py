@@ -1,9 +1,7 @@
-"""The forecaster as its users meet it: arrays, tables, panels, intervals, updates, files, and messages."""
+"""The forecaster as its users meet it: arrays, tables, panels, intervals, updates, and messages."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,36 +9,12 @@ import pandas as pd
 import pytest
 from sklearn.exceptions import NotFittedError
 
+from estimators.forecasting.loads import CONFIGURATIONS, loads
 from retrograd.errors import InputError
 from retrograd.estimators.forecasting.estimator import Forecaster
 from retrograd.tables.read import read_table
 
 Array = np.ndarray[Any, Any]
-
-OLD = Path(__file__).parents[1] / "data" / "forecaster-v1"
-
-
-def loads(days: int = 40, series: int = 2, seed: int = 0) -> pd.DataFrame:
-    """Hourly series with a daily shape and an autoregressive rest."""
-    rng = np.random.default_rng(seed)
-    hours = np.arange(24 * days)
-    rest = np.zeros((len(hours), series))
-    for t in range(1, len(hours)):
-        rest[t] = 0.8 * rest[t - 1] + 0.3 * rng.normal(size=series)
-    values = 10 + np.sin(2 * np.pi * hours / 24)[:, None] * (1 + np.arange(series)) + rest
-    index = pd.date_range("2024-01-01", periods=len(hours), freq="h", name="date")
-    return pd.DataFrame(values, index=index, columns=[f"load{i}" for i in range(series)])
-
-
-CONFIGURATIONS: list[dict[str, Any]] = [
-    {"lags": 24},
-    {"lags": 24, "difference": None, "ridge": 0.001},
-    {"lags": 12, "difference": 24, "share": False},
-    {"lags": 24, "readout": "recursive", "difference": None, "calendar": ("hour",)},
-    {"lags": 12, "readout": "recursive", "difference": 24},
-    {"states": "diagonal", "hidden": 12, "calendar": ("hour*2", "weekday")},
-    {"states": "dense", "hidden": 8, "readout": "recursive", "epochs": 2, "ridge": 0.01},
-]
 
 
 @pytest.mark.parametrize("options", CONFIGURATIONS, ids=str)
@@ -340,78 +314,6 @@ def test_what_a_forecast_lacks_is_told() -> None:
         forecaster.backtest(y, X, start=2)
     with pytest.raises(InputError, match=r"y has 2 series, the forecaster was fitted to 1"):
         forecaster.backtest(loads(20, 2), X, start=20)
-
-
-# Files
-
-
-@pytest.mark.parametrize("options", CONFIGURATIONS, ids=str)
-@pytest.mark.parametrize("form", ["table", "series", "vector", "list", "panel"])
-def test_a_saved_forecaster_is_the_same_forecaster(options: dict[str, Any], form: str, tmp_path: Path) -> None:
-    y = loads(20)
-    if "calendar" in options and form in ("vector", "list"):
-        options = {name: value for name, value in options.items() if name != "calendar"}
-    old, new = {
-        "table": (y.iloc[:400], y.iloc[400:]),
-        "series": (y["load0"].iloc[:400], y["load0"].iloc[400:]),
-        "vector": (y["load0"].to_numpy()[:400], y["load0"].to_numpy()[400:]),
-        "list": ([y[name].to_numpy()[:400] for name in y], [y[name].to_numpy()[400:] for name in y]),
-        "panel": tuple(
-            pd.concat({i: part[[name]].set_axis(["load"], axis=1) for i, name in enumerate(y)}, names=["site", "date"])
-            for part in (y.iloc[:400], y.iloc[400:])
-        ),
-    }[form]
-    forecaster = Forecaster(**options).fit(old, fh=[1, 2, 7])
-    forecaster.save(tmp_path / "model")
-    assert {"model.safetensors", "config.json"} == {path.name for path in (tmp_path / "model").iterdir()}
-    again = Forecaster.load(tmp_path / "model")
-    assert again.get_params() == forecaster.get_params()
-    for _ in range(2):
-        one, other = forecaster.predict(), again.predict()
-        if form == "list":
-            one, other = np.concatenate(one), np.concatenate(other)
-        assert type(one) is type(other)
-        np.testing.assert_array_equal(one, other)
-        if isinstance(one, (pd.DataFrame, pd.Series)):
-            assert one.index.equals(other.index)
-        intervals = [model.predict_interval(coverage=[0.5, 0.9]).to_numpy() for model in (forecaster, again)]
-        np.testing.assert_array_equal(*intervals)
-        forecaster.update(new)
-        again.update(new)
-
-
-def test_a_folder_is_never_overwritten_unasked(tmp_path: Path) -> None:
-    forecaster = Forecaster(lags=3).fit(loads(5), fh=[1])
-    forecaster.save(tmp_path / "model")
-    with pytest.raises(InputError, match=r"model.safetensors exists: take another folder, or overwrite=True"):
-        forecaster.save(tmp_path / "model")
-    forecaster.save(tmp_path / "model", overwrite=True)
-    with pytest.raises(NotFittedError, match=r"not fitted"):
-        Forecaster().save(tmp_path / "other")
-
-
-def test_folders_that_hold_no_forecaster_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"is no finished run: config.json is missing"):
-        Forecaster.load(tmp_path)
-    Forecaster(lags=3).fit(loads(5), fh=[1]).save(tmp_path / "model")
-    path = tmp_path / "model" / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
-    with pytest.raises(InputError, match=r"has format 99, this version reads up to 2: install a newer"):
-        Forecaster.load(tmp_path / "model")
-    path.write_text("{")
-    with pytest.raises(InputError, match=r"is no model that can be read: JSONDecodeError"):
-        Forecaster.load(tmp_path / "model")
-
-
-def test_files_of_an_older_version_keep_loading() -> None:
-    """The folder was written by the first version, and what it forecast then stands beside it."""
-    forecaster = Forecaster.load(OLD)
-    expected = json.loads((OLD / "forecast.json").read_text())
-    predicted = forecaster.predict()
-    assert [str(time) for time in predicted.index] == expected["times"]
-    np.testing.assert_allclose(predicted.to_numpy(), expected["values"], rtol=1e-10)
-    forecaster.update(loads(20).iloc[400:])
-    np.testing.assert_allclose(forecaster.predict().to_numpy(), expected["updated"], rtol=1e-8)
 
 
 # The protocol
