@@ -6,33 +6,28 @@ that would lose a field, is refused in one line.
 
 from __future__ import annotations
 
-import bz2
 import csv
-import gzip
 import io
-import lzma
 import re
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pandas as pd
 
 from retrograd.errors import InputError, near_names
 from retrograd.tables.delimited import Layout, find_layout
+from retrograd.tables.packed import DAMAGED, PACKED, Counted, opened
 
 __all__ = ["SHIPPED", "Frame", "ReadOptions", "columns_of", "read_frame"]
 
 SHIPPED = {"sunspots": "sunspots.csv", "hair_dryer": "hair_dryer.csv"}
 
 _TEXT = (".csv", ".tsv", ".txt")
-_PACKED = (".gz", ".bz2", ".xz", ".zip")
 # The first bytes of files whose name may say otherwise.
 _MARKS = (
     (b"\x1f\x8b", ".gz"),
@@ -41,9 +36,8 @@ _MARKS = (
     (b"PK\x03\x04", ".zip"),
     (b"PAR1", ".parquet"),
 )
-# Bytes from which the layout of a text is told, rows of a piece of it, and bytes of text that are read at most.
-_HEAD, _PIECE, _MOST_BYTES = 1 << 18, 200_000, 4 << 30
-_DAMAGED = (ValueError, OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, KeyError, OverflowError)
+# Bytes from which the layout of a text is told, and rows of a piece of it.
+_HEAD, _PIECE = 1 << 18, 200_000
 
 
 @dataclass(frozen=True)
@@ -155,7 +149,7 @@ def _table_file(source: str) -> Iterator[tuple[Path, str]]:
             raise InputError(message, "encoding") from None
         except MemoryError:
             raise InputError(f"{source} does not fit in memory: name fewer columns, or split it") from None
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise InputError(f"{source} cannot be read as a table: {_first_line(error)}") from None
 
 
@@ -169,7 +163,7 @@ def _kind_of(path: Path, source: str) -> str:
         what = "a folder" if path.is_dir() else "no regular file"
         raise InputError(f"{source} is {what}, expected a table: .csv, .tsv, .txt, .parquet or .xlsx")
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
-    packed = suffixes[-1] if suffixes and suffixes[-1] in _PACKED else ""
+    packed = suffixes[-1] if suffixes and suffixes[-1] in PACKED else ""
     kind = (suffixes[-2] if len(suffixes) > 1 else "") if packed else (suffixes[-1] if suffixes else "")
     if kind not in (*_TEXT, ".parquet", ".xlsx") or (packed and kind not in _TEXT):
         hint = ": save it as .xlsx or .csv" if kind in (".xls", ".ods", ".xlsb", ".xlsm") else ""
@@ -234,9 +228,9 @@ def _read_text(
     wanted = _places(header, source, names)
     # Fields beyond the header would be dropped: pandas warns of them, unless the columns are chosen as it reads.
     pieces = []
-    with _opened(path) as file, warnings.catch_warnings():
+    with opened(path) as file, warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        counted = _Counted(file, path.stat().st_size, progress)
+        counted = Counted(file, path.stat().st_size, progress)
         try:
             for piece in pd.read_csv(
                 counted,
@@ -266,7 +260,7 @@ def _read_text(
 
 def _header(path: Path, source: str, options: ReadOptions) -> tuple[Layout, list[str]]:
     """Return how a text is written, and the names in its header."""
-    with _opened(path) as file:
+    with opened(path) as file:
         head = file.read(_HEAD)
     layout = find_layout(
         head,
@@ -308,50 +302,6 @@ def _without_empty_end(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-class _Counted(io.RawIOBase):
-    """Bytes of a text as they are read: counted, so that progress can be told and a bomb stops."""
-
-    def __init__(self, file: IO[bytes], size: int, progress: Callable[[float], None] | None) -> None:
-        self._file, self._size, self._progress = file, max(size, 1), progress
-        self._read = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._file.read(len(buffer))
-        buffer[: len(data)] = data
-        self._read += len(data)
-        if self._read > _MOST_BYTES:
-            raise InputError(f"the text is longer than {_MOST_BYTES >> 30} GiB unpacked: split it")
-        return len(data)
-
-    def report(self) -> None:
-        """Tell the part that has been read; of packed text, which unpacks to an unknown length, nothing."""
-        if self._progress is not None and self._read <= self._size:
-            self._progress(self._read / self._size)
-
-
-def _opened(path: Path) -> Any:
-    """Open a text, unpacked as its name says."""
-    openers: dict[str, Callable[[Any], Any]] = {
-        ".gz": gzip.GzipFile,
-        ".bz2": bz2.BZ2File,
-        ".xz": lzma.LZMAFile,
-        ".zip": _only_member,
-    }
-    opener = openers.get(path.suffixes[-1].lower())
-    return path.open("rb") if opener is None else opener(path)
-
-
-def _only_member(path: Path) -> IO[bytes]:
-    archive = zipfile.ZipFile(path)
-    members = [info for info in archive.infolist() if not info.is_dir()]
-    if len(members) != 1:
-        raise InputError(f"{path} holds {len(members)} files, expected one table: unpack it, and name one")
-    return archive.open(members[0])
-
-
 def _places(header: list[str], source: str, names: Sequence[str] | None) -> list[int]:
     """Return the places of the columns that are wanted; raise where a name is missing or comes twice."""
     for name in header:
@@ -375,7 +325,7 @@ def _named(frame: pd.DataFrame, header: list[str], source: str, names: Sequence[
 
 def _wrong_width(path: Path, source: str, layout: Layout, width: int) -> str | None:
     """Say which row of a text has more fields than its header."""
-    with _opened(path) as file:
+    with opened(path) as file:
         text = io.TextIOWrapper(file, encoding=layout.encoding, newline="")
         for _ in range(layout.skip_rows):
             text.readline()
