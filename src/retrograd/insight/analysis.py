@@ -7,7 +7,7 @@ from functools import cached_property
 
 from retrograd.insight.flow import Flow, Jacobians, flow, jacobians
 from retrograd.insight.lags import LagMap, lag_map
-from retrograd.insight.plots import Plots
+from retrograd.insight.plots import FlowPlots
 from retrograd.insight.spectrum import Spectrum
 from retrograd.insight.sweep import Sweep, require_sweep
 from retrograd.insight.truncation import Truncation, truncation
@@ -43,9 +43,9 @@ class Analysis:
         return str(self.verdict)
 
     @cached_property
-    def plot(self) -> Plots:
+    def plot(self) -> FlowPlots:
         """Matplotlib figures: ``plot.flow``, ``jacobians``, ``lag_map``, ``truncation``, ``spectrum``, ``memory``."""
-        return Plots(self.flow, self.jacobians, self.lag_map, self.truncation, self.spectrum, self.name)
+        return FlowPlots(self.flow, self.jacobians, self.lag_map, self.truncation, self.spectrum, self.name)
 
 
 def analyse(sweep: Sweep, needed: int | None = None, *, name: str = "W_hh") -> Analysis:

@@ -23,14 +23,14 @@ from retrograd.pictures.spectrum import modes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Plots"]
+__all__ = ["FlowPlots"]
 
 Array = np.ndarray[Any, Any]
 
 MOST_COLUMNS = 200
 
 
-class Plots:
+class FlowPlots:
     """Pictures of the parts of an :class:`retrograd.insight.Analysis`, each a new ``matplotlib.figure.Figure``.
 
     Figures are not shown: a notebook shows what a cell returns; elsewhere, ``figure.savefig(path)``.

@@ -21,7 +21,7 @@ from retrograd.estimators.identification.experiments import Experiments, are_sev
 from retrograd.estimators.identification.files import from_parts, parts_of
 from retrograd.estimators.identification.identified import Forecast, Identified, require_data
 from retrograd.estimators.identification.identify import identify
-from retrograd.estimators.identification.plots import Plots
+from retrograd.estimators.identification.plots import SystemPlots
 from retrograd.estimators.identification.recurrence import scan_of
 from retrograd.estimators.identification.sensitivity import initial_states
 from retrograd.estimators.identification.summary import Summary
@@ -300,9 +300,9 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         return Summary.of(self._found(), self.data_, self)
 
     @property
-    def plot(self) -> Plots:
+    def plot(self) -> SystemPlots:
         """Pictures, as matplotlib figures: ``plot.compare``, ``residuals``, ``poles``, ``bode``, ``step``, …."""
-        return Plots(self._found(), getattr(self, "_data", None))
+        return SystemPlots(self._found(), getattr(self, "_data", None))
 
     # --- take elsewhere ---
 

@@ -25,14 +25,14 @@ from retrograd.pictures.spectrum import eigenvalues
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Plots", "compare_models"]
+__all__ = ["SystemPlots", "compare_models"]
 
 Array = np.ndarray[Any, Any]
 
 COLORS = (VERMILLION, BLUE, GREEN, PURPLE)
 
 
-class Plots:
+class SystemPlots:
     """Pictures of a fitted :class:`retrograd.estimators.StateSpace`, each a new ``matplotlib.figure.Figure``.
 
     Figures are not shown: a notebook shows what a cell returns; elsewhere, ``figure.savefig(path)``.
