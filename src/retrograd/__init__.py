@@ -1,11 +1,10 @@
 """Exact gradients through time for linear recurrent networks."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from retrograd import nn
 from retrograd.backends.pool import empty_cache, memory_stats
-from retrograd.core.backend import show_config
+from retrograd.core.backend import package_version, show_config
 from retrograd.core.scan import scan
 from retrograd.core.transition import Dense, Diagonal
 from retrograd.rnn.bptt import bptt
@@ -35,10 +34,7 @@ __all__ = [
     "truncation_error",
 ]
 
-try:
-    __version__ = version("retrograd")  # pyproject.toml has it
-except PackageNotFoundError:  # sources that were never installed
-    __version__ = "0+unknown"
+__version__ = package_version()
 
 
 def __dir__() -> list[str]:

@@ -6,6 +6,8 @@ broken, the reference loop serves and :func:`retrograd.show_config` says why.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from retrograd.backends.reference import ReferenceBackend
 from retrograd.backends.triton.backend import TritonBackend
 from retrograd.core.backend import register, register_missing
@@ -15,7 +17,7 @@ try:
 except ImportError as error:
     if "RETROGRAD_" in str(error):  # the module is there, and refuses an environment variable
         raise
-    register_missing("native", str(error))
+    register_missing("native", str(error) if find_spec("retrograd._native") else "retrograd._native was not built")
 else:
     register(NativeBackend())
 register(TritonBackend())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import cache, lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
@@ -28,6 +28,7 @@ __all__ = [
     "Spec",
     "device_memory",
     "empty",
+    "package_version",
     "register",
     "register_missing",
     "select",
@@ -197,6 +198,14 @@ def device_memory(device: torch.device) -> int:
         return 1 << 33
 
 
+def package_version() -> str:
+    """Return the version that pyproject.toml has; of sources that were never installed, ``"0+unknown"``."""
+    try:
+        return version("retrograd")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
 def show_config() -> None:
     """Print what a report of a bug or of a time should say: versions, backends, instruction sets, threads, memory.
 
@@ -208,7 +217,7 @@ def show_config() -> None:
         backends
           native: serves...
     """
-    lines = [f"retrograd {version('retrograd')}, torch {torch.__version__}", "backends"]
+    lines = [f"retrograd {package_version()}, torch {torch.__version__}", "backends"]
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     for name, backend in BACKENDS.items():
         reasons = [backend.why_not(Spec(torch.device(d), torch.float32, "diagonal")) for d in devices]
