@@ -6,7 +6,7 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard native/*.?pp)
 
-.PHONY: demo test test-rest lint stub sanitize bench bench-table bench-estimators bench-insight bench-gpu test-gpu accuracy contract gallery docs clean
+.PHONY: demo test test-rest lint stub sanitize bench bench-table bench-estimators bench-forecast bench-insight bench-gpu test-gpu accuracy contract gallery docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/retrograd fit sunspots --target sunspots --time year --test 1921 --horizon 22 --out runs/sunspots --overwrite
@@ -47,6 +47,9 @@ bench: $(VENV)/.installed
 # JAX_SYSID=PYTHON compares with jax-sysid, in whatever environment has it.
 bench-estimators: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.estimators $(if $(JAX_SYSID),--jax-sysid $(JAX_SYSID)) $(ARGS)
+
+bench-forecast: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.forecast $(ARGS)
 
 bench-insight: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.insight $(ARGS)

@@ -13,9 +13,10 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 # Tutorials train models.
 TUTORIALS = [pytest.param(page, marks=pytest.mark.slow) for page in sorted((DOCS / "tutorials").glob("*.md"))]
+MORE = [DOCS / name for name in ("estimators.md", "forecast.md", "insight.md")]
 
 
-@pytest.mark.parametrize("page", [*TUTORIALS, DOCS / "estimators.md", DOCS / "insight.md"], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*TUTORIALS, *MORE], ids=lambda page: page.stem)
 def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
     assert blocks
