@@ -344,7 +344,9 @@ def _comparison(selection: Selection) -> str:
     if all(each.fitted.contender.is_naive for each in selection.chosen) or not naive or naive[0].error == 0:
         return f"{what}; nothing beats it"
     error = float(np.sqrt(((selection.observed - selection.forecasts) ** 2).mean()))
-    return f"{what}; RMSE {100 * (1 - error / naive[0].error):.0f} % below that of the best baseline, {naive[0].name}"
+    ratio = error / naive[0].error
+    side = "below" if ratio <= 1 else "above"
+    return f"{what}; RMSE {100 * abs(1 - ratio):.0f} % {side} that of the best baseline, {naive[0].name}"
 
 
 def _lines(said: dict[Any, str], several: bool) -> str:

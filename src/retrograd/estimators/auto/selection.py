@@ -20,7 +20,9 @@ Array = np.ndarray[Any, Any]
 _HORIZONS, _PART = 10, 0.34
 # How many of a kind are averaged, by which power of 1 / error they are weighted, and how many they are at most: where
 # fewer horizons than these judge, and where as many do.
-_BLOCKS, _FEW, _MANY_BLOCKS = 3, (1, 1, 6), (3, 4, 8)
+_BLOCKS, _FEW, _MANY_BLOCKS = 3, (1, 0, 6), (3, 4, 8)
+# A contender that errs so many times as much as the best one is not averaged.
+_WORST = 2.5
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ def _together(judged: Sequence[Judged], observed: Array, blocks: float) -> tuple
     """Return the best few contenders and the weights of their mean, or the best alone.
 
     Contenders that err alike add little to each other, so only the best of each kind are taken. Where few horizons
-    judge, their errors tell little: one of each kind, with nearly equal weights.
+    judge, their errors tell little: one of each kind, with equal weights. The last value, with drift or without, is
+    averaged with models only if it is the best: it knows nothing that they do not.
     """
     best = judged[0]
     if best.error == 0:
@@ -141,7 +144,8 @@ def _together(judged: Sequence[Judged], observed: Array, blocks: float) -> tuple
     chosen: list[Judged] = []
     for each in judged:
         alike = sum(other.fitted.contender.kin == each.fitted.contender.kin for other in chosen)
-        if alike < kin and len(chosen) < most:
+        plain = each.fitted.contender.is_naive and each.fitted.contender.difference == 1 and each is not best
+        if alike < kin and len(chosen) < most and each.error <= _WORST * best.error and not plain:
             chosen.append(each)
     weights = np.array([(best.error / each.error) ** power for each in chosen])
     weights /= weights.sum()
