@@ -61,7 +61,7 @@ bench-gpu:
 
 # The laws of every backend, and what only a GPU can show.
 test-gpu:
-	RETROGRAD_TEST_DEVICE=cuda PYTHONPATH=src $(GPU_PYTHON) -m pytest -k triton tests/conformance.py tests/backends/test_triton.py
+	RETROGRAD_TEST_DEVICE=cuda PYTHONPATH=src $(GPU_PYTHON) -m pytest -k triton tests/conformance.py tests/backends
 
 accuracy: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.accuracy $(ARGS)

@@ -36,11 +36,13 @@ def configuration(batch: int, time: int, width: int, dtype: torch.dtype, coded: 
     channels = batch * width
     size = dtype.itemsize
     if channels < _FEW and time >= 4 * _SHORTEST:
-        lanes = 64 if width >= 64 and size <= 4 else 32
         length = _SHORTEST
-        while length < _LONGEST and -(-channels // lanes) * (time // length) > 2 * _PROGRAMS:
+        while length < _LONGEST and -(-channels // 64) * (time // length) > 2 * _PROGRAMS:
             length *= 2
-        return Tiles(1, 4 if coded or size > 4 else 8, lanes, 1, 1, length)
+        if coded or size > 4:
+            return Tiles(1, 4, 32, 1, 1, length)
+        # Many short chunks wait for memory: they load further ahead.
+        return Tiles(1, 16, 32, 1, 1, length) if length == _SHORTEST else Tiles(1, 8, 64, 1, 1, length)
     if size > 4:  # float64, complex
         return Tiles(4, 4, 32, 2, 2) if channels >= _MANY else Tiles(8, 4, 16, 2, 2)
     if channels >= _MANY:
