@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.utils.dlpack import to_dlpack  # type: ignore[attr-defined]
 
 from retrograd import _native
-from retrograd.backends.pool import empty, memory_stats
+from retrograd.backends.pool import empty, empty_like, memory_stats
 from retrograd.core.backend import Spec, device_memory
 from retrograd.core.loop import carry_dtype
 from retrograd.core.segments import Segments
-from retrograd.core.sequences import FORWARD, Rows, View
+from retrograd.core.sequences import FORWARD, View
 from retrograd.core.transition import Diagonal, Transition
 
 __all__ = ["NativeBackend"]
@@ -49,17 +49,16 @@ class NativeBackend:
 
     def scan(self, A: Transition, u: Tensor, h0: Tensor, view: View = FORWARD, out: Tensor | None = None) -> Tensor:
         """Return h_t = A_t h_{t-1} + u_t for every t."""
-        (a,) = A.arrays
-        table = _table(view)
-        if table is None and out is None and isinstance(A, Diagonal) and _walks_time(a, u):
+        a, table, diagonal = A.normal(), _table(view), A.structure == "diagonal"
+        if table is None and out is None and diagonal and _walks_time(a, u):
             rows = self.scan(Diagonal(_rows(a, u)), _rows(u), h0.reshape(-1, 1), view)
             return _from_rows(rows, u)
         states = _with_padding(u, table, out)
         if states.numel():
-            written = _writable(states)
-            kernel = _native.diagonal_scan if isinstance(A, Diagonal) else _native.dense_scan
+            written = states if out is None else _writable(states)
+            kernel = _native.diagonal_scan if diagonal else _native.dense_scan
             kernel(
-                to_dlpack(_readable(a, A)),
+                to_dlpack(_readable(a)),
                 to_dlpack(_row(u)),
                 to_dlpack(_row(h0)),
                 to_dlpack(written),
@@ -82,11 +81,12 @@ class NativeBackend:
         out: tuple[Tensor | None, Sequence[Tensor] | None] = (None, None),
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...] | None]:
         """Return (δ, ∂L/∂h_0, ∂L/∂A)."""
-        delta_out, d_A_out = out[0], None if out[1] is None else out[1][0]
         saved = None if states is None or h0 is None else (states, h0)
-        delta, d_h0, d_A = self._adjoint(A, g, g_final, view, saved, delta_out, d_A_out)
-        if d_A is not None and d_A_out is not None and d_A is not d_A_out:
-            d_A = d_A_out.copy_(d_A)
+        if out[1] is None:
+            delta, d_h0, d_A = self._adjoint(A, g, g_final, view, saved, out[0])
+        else:
+            delta, d_h0, d_A = self._adjoint(A, g, g_final, view, saved, out[0], out[1][0])
+            d_A = d_A if d_A is None or d_A is out[1][0] else out[1][0].copy_(d_A)
         return delta, d_h0, None if d_A is None else (d_A,)
 
     def _adjoint(
@@ -100,7 +100,7 @@ class NativeBackend:
         d_A_out: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return (δ, ∂L/∂h_0, ∂L/∂A); saved are the states and h_0, for the last. It may lie elsewhere than d_A_out."""
-        (a,), table, diagonal = A.arrays, _table(view), isinstance(A, Diagonal)
+        a, table, diagonal = A.normal(), _table(view), A.structure == "diagonal"
         invariant = a.shape[1] == 1
         if not g.numel():
             nothing = torch.empty_like(g) if delta_out is None else delta_out
@@ -111,37 +111,25 @@ class NativeBackend:
             delta, d_h0, _ = self._adjoint(A, g, g_final, view, None, delta_out)
             return delta, d_h0, _large_gradient(a, delta, view, *saved)
         rows = g.shape[0] // a.shape[0]
-        if (
-            saved is not None
-            and diagonal
-            and not invariant
-            and table is not None
-            and a.dtype.itemsize == 2
-            and rows > 1
-        ):
-            # Summed here: the kernel would round after every row.
-            apart = Diagonal(a.repeat_interleave(rows, 0))
-            delta, d_h0, d_A = self._adjoint(apart, g, g_final, view, saved, delta_out)
-            assert d_A is not None
-            summed = d_A.view(-1, rows, *a.shape[1:]).sum(1, dtype=torch.float32)
-            return delta, d_h0, summed.to(a.dtype)
+        if saved is not None and table is not None and diagonal and not invariant and rows > 1 and a.itemsize == 2:
+            return self._adjoint_of_halves(a, rows, g, g_final, view, saved, delta_out)
         delta = _with_padding(g, table, delta_out)
         # What a table of segments leaves out, h0's rows that do not enter too, is zero.
-        d_h0 = (torch.empty if table is None else torch.zeros)(g_final.shape, dtype=g.dtype)
+        d_h0 = empty_like(g_final) if table is None else torch.zeros(g_final.shape, dtype=g.dtype)
         d_A = sums = None
         if saved is not None and invariant and diagonal:
             lines = g.shape[0] if table is None else table.shape[0]
             sums = (torch.empty if table is None else torch.zeros)(lines, g.shape[2], dtype=carry_dtype(g.dtype))
         elif saved is not None:
             usable = d_A_out is not None and not invariant and _writable(d_A_out) is d_A_out
-            d_A = d_A_out if usable else empty(a.shape, a)
+            d_A = d_A_out if usable else empty_like(a)
             assert d_A is not None
             if table is not None and (rows > 1 or _has_padding(g, table)):
                 d_A.zero_()
-        written = _writable(delta)
+        written = delta if delta_out is None else _writable(delta)
         kernel = _native.diagonal_adjoint if diagonal else _native.dense_adjoint
         kernel(
-            to_dlpack(_readable(a, A)),
+            to_dlpack(_readable(a)),
             to_dlpack(_row(g)),
             to_dlpack(_row(g_final)),
             to_dlpack(written),
@@ -160,10 +148,27 @@ class NativeBackend:
             d_A = _sum_by_group(sums, a, g.shape[0], table).to(a.dtype)
         return delta, d_h0, d_A
 
+    def _adjoint_of_halves(
+        self,
+        a: Tensor,
+        rows: int,
+        g: Tensor,
+        g_final: Tensor,
+        view: View,
+        saved: tuple[Tensor, Tensor],
+        delta_out: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the adjoint of 16-bit diagonals shared by rows: summed here, as the kernel would round every row."""
+        apart = Diagonal(a.repeat_interleave(rows, 0))
+        delta, d_h0, d_A = self._adjoint(apart, g, g_final, view, saved, delta_out)
+        assert d_A is not None
+        summed = d_A.view(-1, rows, *a.shape[1:]).sum(1, dtype=torch.float32)
+        return delta, d_h0, summed.to(a.dtype)
+
     def _adjoint_by_channel(
         self, a: Tensor, g: Tensor, g_final: Tensor, view: View, saved: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The adjoint of arrays whose steps lie side by side: every channel is a row."""
+        """Return the adjoint of arrays whose steps lie side by side: every channel is a row."""
         by_channel = None if saved is None else (_rows(saved[0]), saved[1].reshape(-1, 1))
         apart = Diagonal(_rows(a, g))
         delta, d_h0, d_A = self._adjoint(apart, _rows(g), g_final.reshape(-1, 1), view, by_channel)
@@ -231,10 +236,7 @@ class NativeBackend:
 
 def _table(view: View) -> Tensor | None:
     """Return the segments; None where every row is one sequence."""
-    if isinstance(view, Segments):
-        return view.table
-    assert isinstance(view, Rows)
-    return None
+    return view.table if isinstance(view, Segments) else None
 
 
 def _large_gradient(a: Tensor, delta: Tensor, view: View, states: Tensor, h0: Tensor) -> Tensor:
@@ -270,7 +272,7 @@ def _large_outer_sum(gradient: Tensor, factor: Tensor, before: Tensor | None, re
 
 def _with_padding(like: Tensor, segments: Tensor | None, out: Tensor | None = None) -> Tensor:
     """Return memory for a result of ``like``'s shape, ``out`` if given, zero where no segment is."""
-    result = empty(like.shape, like) if out is None else out
+    result = empty_like(like) if out is None else out
     if segments is not None and _has_padding(like, segments):
         result.zero_()
     return result
@@ -311,7 +313,9 @@ def _from_rows(x: Tensor, like: Tensor) -> Tensor:
 
 def _row(x: Tensor) -> Tensor:
     """Return x readable by the kernels: no pending conjugation or sign, unit stride in the last dimension."""
-    if x.is_neg() or (x.is_complex() and x.is_conj()):
+    if x.is_contiguous() and not x.is_neg() and not x.is_conj():
+        return x
+    if x.is_neg() or x.is_conj():
         x = x.detach().resolve_conj().resolve_neg()
     if x.stride(-1) == 1 or x.shape[-1] == 1:
         return x
@@ -322,10 +326,10 @@ def _row(x: Tensor) -> Tensor:
     return x.contiguous()
 
 
-def _readable(a: Tensor, A: Transition) -> Tensor:
+def _readable(a: Tensor) -> Tensor:
     """Return a transition's array readable by the kernels: a matrix row-major."""
     a = _row(a)
-    return a if isinstance(A, Diagonal) or a.stride(-2) == a.shape[-1] else a.contiguous()
+    return a if a.ndim == 3 or a.stride(-2) == a.shape[-1] else a.contiguous()
 
 
 def _writable(x: Tensor) -> Tensor:

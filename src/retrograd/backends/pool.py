@@ -19,7 +19,7 @@ try:
 except ImportError:  # torch's own allocation then serves; `retrograd.show_config` says why
     _native = None  # type: ignore[assignment]
 
-__all__ = ["empty", "empty_cache", "memory_stats"]
+__all__ = ["empty", "empty_cache", "empty_like", "memory_stats"]
 
 SMALLEST = 1 << 18
 
@@ -37,10 +37,14 @@ _KINDS = {
 def empty(shape: Sequence[int], like: Tensor) -> Tensor:
     """Return an uninitialised contiguous tensor of ``like``'s dtype and device."""
     dtype = like.dtype
-    plain = _native is None or like.device.type != "cpu" or dtype not in _KINDS
-    if plain or math.prod(shape) * dtype.itemsize < SMALLEST:
-        return torch.empty(shape, dtype=dtype, device=like.device)
+    if math.prod(shape) * dtype.itemsize < SMALLEST or _native is None or not like.is_cpu or dtype not in _KINDS:
+        return like.new_empty(shape)
     return _native.empty(list(shape), *_KINDS[dtype])
+
+
+def empty_like(x: Tensor) -> Tensor:
+    """Return an uninitialised contiguous tensor of x's shape, dtype and device."""
+    return torch.empty_like(x) if x.nbytes < SMALLEST and x.is_contiguous() else empty(x.shape, x)
 
 
 def empty_cache() -> None:

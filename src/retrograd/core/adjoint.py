@@ -33,8 +33,9 @@ from retrograd.core.transition import STRUCTURES, Transition
 __all__ = ["differentiable_adjoint", "differentiable_scan"]
 
 # What stands before the tensors in a Function's arguments: structure, kind of view, direction, backend, chunk.
-_CONSTANTS = 5
-_Constants = tuple[str, str, bool, str, int]
+_How = tuple[str, str, bool, str, int]
+# The same of an eager call: the transition, the view, backend, chunk, and whether a tracer may be active.
+_Given = tuple[Transition, View, str, int, bool]
 
 
 class _Scan(torch.autograd.Function):
@@ -43,41 +44,46 @@ class _Scan(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        structure: str, kind: str, reverse: bool, backend: str, chunk: int, u: Tensor, h0: Tensor, *tensors: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        A, view = _parts(structure, kind, reverse, tensors)
-        states = operators.scan(A, u, h0, view, backend)
+    def compute(A: Transition, view: View, backend: str, u: Tensor, h0: Tensor, watched: bool) -> Any:
+        states = operators.scan(A, u, h0, view, backend, watched)
         return states, view.last(states, h0)
 
     @staticmethod
+    def kept(how: _How, u: Tensor, h0: Tensor, output: Any) -> tuple[Tensor, ...]:
+        chunk = how[4]
+        return (h0, u, borders(output[0], chunk, how[2])) if chunk else (h0, output[0])
+
+    @staticmethod
+    def forward(how: _How, u: Tensor, h0: Tensor, *tensors: Tensor) -> Any:
+        return _Scan.compute(*_parts(how, tensors), how[3], u, h0, True)
+
+    @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        *ctx.constants, u, h0 = inputs[: _CONSTANTS + 2]
-        chunk, tensors = ctx.constants[-1], inputs[_CONSTANTS + 2 :]
-        _save(ctx, (h0, u, borders(output[0], chunk, ctx.constants[2])) if chunk else (h0, output[0]), tensors)
+        how, u, h0, *tensors = inputs
+        _save(ctx, how, _Scan.kept(how, u, h0, output), tensors)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor | None, g_final: Tensor | None) -> Any:
-        *rest, A, view = _saved(ctx, 3 if ctx.constants[-1] else 2)
-        h0, chunk, backend = rest[0], ctx.constants[-1], ctx.constants[3]
+        kept, A, view = _saved(ctx)
+        h0, (_, _, _, backend, chunk) = kept[0], ctx.how
         if g is None and g_final is None:
             return (None,) * len(ctx.needs_input_grad)
-        g = _zeros(rest[1]) if g is None else g
+        g = _zeros(kept[1]) if g is None else g
         g_final = torch.zeros_like(h0) if g_final is None else g_final
         d_A: Any = (None,) * len(A.tensors)
-        wanted = any(ctx.needs_input_grad[_CONSTANTS + 2 :])
+        wanted = True in ctx.needs_input_grad[3:]
         if is_differentiated():  # the gradient itself
             delta, d_h0 = differentiable_adjoint(A, g, g_final, view, backend)
             if wanted:
-                states = differentiable_scan(A, rest[1], h0, view, backend)[0] if chunk else rest[1]
+                states = differentiable_scan(A, kept[1], h0, view, backend)[0] if chunk else kept[1]
                 d_A = A.like_given(A.gradient(delta, view.previous(states, h0)))
         elif not wanted:
             delta, d_h0 = operators.adjoint(A, g, g_final, view, backend)
         elif chunk:
-            delta, d_h0, d_A = gradients_in_chunks(A, rest[1], h0, rest[2], g, g_final, view, backend, chunk)
+            delta, d_h0, d_A = gradients_in_chunks(A, kept[1], h0, kept[2], g, g_final, view, backend, chunk)
         else:
-            delta, d_h0, d_A = operators.gradients(A, g, g_final, rest[1], h0, view, backend)
-        return (*(None,) * _CONSTANTS, delta, d_h0, *d_A, *(None,) * len(view.tensors))
+            delta, d_h0, d_A = operators.gradients(A, g, g_final, kept[1], h0, view, backend)
+        return (None, delta, d_h0, *d_A, *(None,) * len(view.tensors))
 
 
 class _Adjoint(torch.autograd.Function):
@@ -86,55 +92,62 @@ class _Adjoint(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        structure: str, kind: str, reverse: bool, backend: str, chunk: int, g: Tensor, g_final: Tensor, *tensors: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        A, view = _parts(structure, kind, reverse, tensors)
+    def compute(A: Transition, view: View, backend: str, g: Tensor, g_final: Tensor, watched: bool) -> Any:
         return operators.adjoint(A, g, g_final, view, backend)
 
     @staticmethod
+    def kept(how: _How, g: Tensor, g_final: Tensor, output: Any) -> tuple[Tensor, ...]:
+        return g_final, output[0]
+
+    @staticmethod
+    def forward(how: _How, g: Tensor, g_final: Tensor, *tensors: Tensor) -> Any:
+        return _Adjoint.compute(*_parts(how, tensors), how[3], g, g_final, True)
+
+    @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        *ctx.constants, _, g_final = inputs[: _CONSTANTS + 2]
-        _save(ctx, (g_final, output[0]), inputs[_CONSTANTS + 2 :])
+        how, g, g_final, *tensors = inputs
+        _save(ctx, how, _Adjoint.kept(how, g, g_final, output), tensors)
 
     @staticmethod
     def backward(ctx: Any, gamma: Tensor | None, gamma_0: Tensor | None) -> Any:
-        g_final, delta, A, view = _saved(ctx, 2)
+        (g_final, delta), A, view = _saved(ctx)
         if gamma is None and gamma_0 is None:
             return (None,) * len(ctx.needs_input_grad)
         gamma = _zeros(delta) if gamma is None else gamma
         gamma_0 = torch.zeros_like(g_final) if gamma_0 is None else gamma_0
-        eta, eta_final = differentiable_scan(A, gamma, gamma_0, view, ctx.constants[3])
+        eta, eta_final = differentiable_scan(A, gamma, gamma_0, view, ctx.how[3])
         d_A: Any = (None,) * len(A.tensors)
-        if any(ctx.needs_input_grad[_CONSTANTS + 2 :]):
+        if True in ctx.needs_input_grad[3:]:
             d_A = A.like_given(A.gradient(delta, view.previous(eta, gamma_0)))
-        return (*(None,) * _CONSTANTS, eta, eta_final, *d_A, *(None,) * len(view.tensors))
+        return (None, eta, eta_final, *d_A, *(None,) * len(view.tensors))
 
 
 def _scan_jvp(ctx: Any, *tangents: Any) -> Any:
-    h0, states, A, view = _saved(ctx, 2)
-    u_dot, h0_dot, *A_dot = tangents[_CONSTANTS : _CONSTANTS + 2 + len(A.tensors)]
+    (h0, states), A, view = _saved(ctx)
+    u_dot, h0_dot, *A_dot = tangents[1 : 3 + len(A.tensors)]
     drive = _zeros(states) if u_dot is None else u_dot
+    through = None
     if any(x is not None for x in A_dot):
-        drive = drive + A.tangent_act(A_dot, view.previous(states, h0))
+        through = A.tangent_act(A_dot, view.previous(states, h0))
+    drive = drive if through is None else drive + through
     h0_dot = torch.zeros_like(h0) if h0_dot is None else h0_dot
-    return differentiable_scan(A, drive, h0_dot, view, ctx.constants[3])
+    return differentiable_scan(A, drive, h0_dot, view, ctx.how[3])
 
 
 def _adjoint_jvp(ctx: Any, *tangents: Any) -> Any:
-    g_final, delta, A, view = _saved(ctx, 2)
-    g_dot, g_final_dot, *A_dot = tangents[_CONSTANTS : _CONSTANTS + 2 + len(A.tensors)]
+    (g_final, delta), A, view = _saved(ctx)
+    g_dot, g_final_dot, *A_dot = tangents[1 : 3 + len(A.tensors)]
     drive = _zeros(delta) if g_dot is None else g_dot
     through = A.tangent_adjoint_act(A_dot, delta)  # Ȧ_t^H δ_t, which enters one step earlier
     if through is not None:
         drive = drive + view.following(through, g_final)
     g_final_dot = torch.zeros_like(g_final) if g_final_dot is None else g_final_dot
-    delta_dot, d_h0_dot = differentiable_adjoint(A, drive, g_final_dot, view, ctx.constants[3])
+    delta_dot, d_h0_dot = differentiable_adjoint(A, drive, g_final_dot, view, ctx.how[3])
     return delta_dot, d_h0_dot if through is None else d_h0_dot + view.first(through, g_final)
 
 
 def differentiable_scan(
-    A: Transition, u: Tensor, h0: Tensor, view: View, backend: str, chunk: int = 0
+    A: Transition, u: Tensor, h0: Tensor, view: View, backend: str, chunk: int = 0, watched: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Return (states, final states) of S on the named backend, differentiable to any order.
 
@@ -145,7 +158,11 @@ def differentiable_scan(
         view: which steps follow one another.
         backend: a name in ``BACKENDS``.
         chunk: steps between the states that are kept for the gradient; 0 keeps all.
+        watched: whether a tracer or a transformation may be active (:func:`retrograd.core.dispatch.is_watched`).
     """
+    if not watched:
+        states, final = _EAGER[_Scan].apply((A, view, backend, chunk, False), u, h0, *A.tensors, *view.tensors)
+        return states, final
     if forward_levels() > 1:  # torch's custom functions lose the outer tangent
         states = loop_scan(A, u, h0, view)
         return states, view.last(states, h0)
@@ -167,24 +184,26 @@ def differentiable_adjoint(
 # --- Functions and their arguments ---
 
 
-def _parts(structure: str, kind: str, reverse: bool, tensors: Any) -> tuple[Transition, View]:
+def _parts(how: _How, tensors: Any) -> tuple[Transition, View]:
     """Return the transition and the view whose tensors these are."""
-    of_A = STRUCTURES[structure]
-    count = len(of_A.ranks)
-    return of_A.of(tensors[:count]), view_of(kind, tensors[count:], reverse)
+    structure = STRUCTURES[how[0]]
+    count = len(structure.ranks)
+    return structure.of(tensors[:count]), view_of(how[1], tensors[count:], how[2])
 
 
-def _save(ctx: Any, results: tuple[Tensor, ...], tensors: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*results, *tensors)
-    ctx.save_for_forward(*results, *tensors)
+def _save(ctx: Any, how: _How, kept: tuple[Tensor, ...], tensors: Any) -> None:
+    ctx.how = how
+    ctx.save_for_backward(*kept, *tensors)
+    if forward_ad._current_level >= 0 or torch.compiler.is_compiling() or functorch_is_active():
+        ctx.save_for_forward(*kept, *tensors)
     ctx.set_materialize_grads(False)
 
 
-def _saved(ctx: Any, results: int) -> Any:
-    """Return what :func:`_save` was given: the results, the transition and the view."""
+def _saved(ctx: Any) -> tuple[tuple[Tensor, ...], Transition, View]:
+    """Return what :func:`_save` was given: what is kept, the transition and the view."""
+    count = 3 if ctx.how[4] else 2
     tensors = ctx.saved_tensors
-    structure, kind, reverse, *_ = ctx.constants
-    return *tensors[:results], *_parts(structure, kind, reverse, tensors[results:])
+    return tensors[:count], *_parts(ctx.how, tensors[count:])
 
 
 def _zeros(x: Tensor) -> Tensor:
@@ -192,22 +211,30 @@ def _zeros(x: Tensor) -> Tensor:
     return x.new_zeros(x.shape[-1]).expand(x.shape)
 
 
-def _eager(function: type[torch.autograd.Function], jvp: Any) -> type[torch.autograd.Function]:
-    """Return the rules of ``function`` as one without a separate setup, which is half as long a way to a small scan."""
+# Function.apply looks for torch.func's transformations, which eager calls have been asked about: its base does not.
+_Base: Any = getattr(torch.autograd.function, "_SingleLevelFunction", torch.autograd.Function)
 
-    class Eager(torch.autograd.Function):
+
+def _eager(function: Any, jvp: Any) -> Any:
+    """Return the rules of ``function`` as one without a separate setup, which is half as long a way to a small scan.
+
+    It is given the transition and the view themselves, beside their tensors.
+    """
+
+    class Eager(_Base):  # type: ignore[misc]
         @staticmethod
-        def forward(ctx: Any, *inputs: Any) -> Any:
-            output = function.forward(*inputs)
+        def forward(ctx: Any, given: _Given, x: Tensor, rows: Tensor, *tensors: Tensor) -> Any:
+            A, view, backend, chunk, watched = given
+            output = function.compute(A, view, backend, x, rows, watched)
             if forward_ad._current_level >= 0:
                 # torch wants tangents of a view laid out as the view; of a tensor of its own, in any layout.
                 output = tuple(x.clone() if x._is_view() else x for x in output)
-            function.setup_context(ctx, inputs, output)
+            how = A.structure, view.kind, view.reverse, backend, chunk
+            _save(ctx, how, function.kept(how, x, rows, output), tensors)
             return output
 
     Eager.__name__ = function.__name__.strip("_")
-    Eager.backward = staticmethod(function.backward)  # type: ignore[method-assign]
-    Eager.jvp = staticmethod(jvp)  # type: ignore[method-assign]
+    Eager.backward, Eager.jvp = staticmethod(function.backward), staticmethod(jvp)
     return Eager
 
 
@@ -221,7 +248,8 @@ _EAGER = {_Scan: _eager(_Scan, _scan_jvp), _Adjoint: _eager(_Adjoint, _adjoint_j
 
 
 def _apply(function: Any, A: Transition, view: View, backend: str, chunk: int, x: Tensor, rows: Tensor) -> Any:
-    args = A.structure, view.kind, view.reverse, backend, chunk, x, rows, *A.tensors, *view.tensors
-    if torch.compiler.is_compiling():
-        return function.apply(*args)
-    return (_WITH_JVP if functorch_is_active() else _EAGER)[function].apply(*args)
+    if torch.compiler.is_compiling() or functorch_is_active():
+        traced = function if torch.compiler.is_compiling() else _WITH_JVP[function]
+        how = A.structure, view.kind, view.reverse, backend, chunk
+        return traced.apply(how, x, rows, *A.tensors, *view.tensors)
+    return _EAGER[function].apply((A, view, backend, chunk, True), x, rows, *A.tensors, *view.tensors)

@@ -27,16 +27,15 @@ functorch_is_active: Callable[[], bool] = getattr(torch._C, "_are_functorch_tran
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def is_watched(*args: Any) -> bool:
+def is_watched(*tensors: Tensor) -> bool:
     """Say whether anybody has to see operators: a tracer, a transformation, a mode, a subclass of Tensor."""
     if torch.compiler.is_compiling() or _modes() or functorch_is_active():
         return True
     try:
-        for x in args:
-            if isinstance(x, Tensor):
-                if type(x) not in _PLAIN:
-                    return True
-                x.data_ptr()  # a batched tensor has none
+        for x in tensors:
+            if type(x) not in _PLAIN:
+                return True
+            x.data_ptr()  # a batched tensor has none
     except RuntimeError:
         return True
     return False

@@ -30,9 +30,9 @@ library.define(
 _ops = torch.ops.retrograd
 
 
-def scan(A: Transition, u: Tensor, h0: Tensor, view: View, backend: str) -> Tensor:
-    """Return the states of S."""
-    if is_watched(*A.tensors, u, h0):
+def scan(A: Transition, u: Tensor, h0: Tensor, view: View, backend: str, watched: bool = True) -> Tensor:
+    """Return the states of S. ``watched``: whether a tracer or a transformation may be active."""
+    if watched and is_watched(*A.tensors, u, h0):
         states: Tensor = _call("scan", A, (u, h0), view, backend)
         return states
     return BACKENDS[backend].scan(A, u, h0, view)
@@ -51,7 +51,7 @@ def gradients(
     A: Transition, g: Tensor, g_final: Tensor, states: Tensor, h0: Tensor, view: View, backend: str
 ) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
     """Return (δ, d_h0) of S* and ∂L/∂A."""
-    if is_watched(*A.tensors, g, g_final, states, h0):
+    if is_watched(*A.tensors, g, g_final):
         delta, d_h0, flat = _call("gradients", A, (g, g_final, states, h0), view, backend)
         parts = flat.split([x.numel() for x in A.tensors])
         return delta, d_h0, [part.view(x.shape) for part, x in zip(parts, A.tensors, strict=True)]

@@ -89,37 +89,42 @@ def scan(
     sequences = None
     if lengths is not None or packed or reset is not None:
         sequences = Sequences(u.shape[0], u.shape[1], lengths, cu_seqlens, reset, reverse)
-    _check(A, u, h0, sequences)
+    batch, time, width = u.shape
+    count, steps = batch if sequences is None else sequences.count, A.steps
+    _check(A, steps, u, h0, count)
     if h0 is None:
-        h0 = u.new_zeros(u.shape[0] if sequences is None else sequences.count, u.shape[2])
+        h0 = u.new_zeros(count, width)
     if not A.dtype == u.dtype == h0.dtype:
         dtype = torch.promote_types(torch.promote_types(A.dtype, u.dtype), h0.dtype)
         A, u, h0 = A.to(dtype), u.to(dtype), h0.to(dtype)
-    kernels = select(backend, Spec.of(A, u, sequences, reverse))
     view: View = BACKWARD if reverse else FORWARD
-    if sequences is not None:
+    if sequences is None:
+        kernels = select(backend, Spec(u.device, u.dtype, A.structure, steps == 1, "whole", False, reverse))
+    else:
+        kernels = select(backend, Spec.of(A, u, sequences, reverse))
         view = sequences.view(kernels.view, u.device)
-    chunk = _chunk(memory, A, u, h0, kernels)
-    if u.shape[1] == 0 or u.shape[0] == 0 or u.shape[2] == 0:
+    watched = is_watched(u, h0, *A.tensors)
+    chunk = 0 if watched or memory == "all" else _chunk(memory, A, u, kernels)
+    if time == 0 or batch == 0 or width == 0:
         # Nothing is computed, and every gradient is zero, not None.
         nothing = sum(x.flatten()[:0].sum() for x in (*A.tensors, u, h0))
         states, final = u + nothing, h0 + nothing
     else:
-        states, final = differentiable_scan(A, u, h0, view, kernels.name, chunk)
-    if observe.observers and not is_watched(*A.tensors, u, h0):
+        states, final = differentiable_scan(A, u, h0, view, kernels.name, chunk, watched)
+    if observe.observers and not watched:
         seen = observe.Seen(A, u, h0, states, final, sequences, reverse, kernels.name)
         for observer in observe.observers:
             observer(seen)
     return states if batched else states[0], final if batched or packed else final[0]
 
 
-def _chunk(memory: Memory, A: Transition, u: Tensor, h0: Tensor, backend: Backend) -> int:
+def _chunk(memory: Memory, A: Transition, u: Tensor, backend: Backend) -> int:
     """Return how many steps lie between the states that are kept for the gradient of A; 0 where all are.
 
     Inside a transformation of torch.func, in forward mode and in a traced graph all states are kept: there the
     transformation decides, and sizes may be symbols.
     """
-    if memory == "all" or is_watched(u, h0, *A.tensors) or (memory == "auto" and u.nbytes <= SMALL):
+    if memory == "auto" and u.nbytes <= SMALL:
         return 0
     available = backend.memory(u.device) if memory == "auto" else None
     steps = chunk_steps(memory, u.shape[0], u.shape[1], u.shape[2], u.element_size(), available)
@@ -128,18 +133,18 @@ def _chunk(memory: Memory, A: Transition, u: Tensor, h0: Tensor, backend: Backen
     return steps if torch.is_grad_enabled() and any(x.requires_grad for x in A.tensors) else 0
 
 
-def _check(A: Transition, u: Tensor, h0: Tensor | None, sequences: Sequences | None) -> None:
+def _check(A: Transition, steps: int, u: Tensor, h0: Tensor | None, count: int) -> None:
     batch, time, width = u.shape
+    groups = A.groups
     if A.width != width:
         raise ValueError(f"A has width {A.width}, u has {width}: they must be equal")
-    if A.steps not in (1, time):
-        raise ValueError(f"A has {A.steps} steps, u has {time}: A needs 1 or {time}")
-    if A.groups not in (1, batch):
-        raise ValueError(f"A has batch {A.groups}, u has {batch}: A needs 1 or {batch} (expand u if it is shared)")
+    if steps not in (1, time):
+        raise ValueError(f"A has {steps} steps, u has {time}: A needs 1 or {time}")
+    if groups not in (1, batch):
+        raise ValueError(f"A has batch {groups}, u has {batch}: A needs 1 or {batch} (expand u if it is shared)")
     if u.device != A.device:
         raise ValueError(f"u is on {u.device}, A on {A.device}: move both to one device")
     if h0 is not None:
         if h0.device != u.device:
             raise ValueError(f"h0 is on {h0.device}, A on {u.device}: move both to one device")
-        count = batch if sequences is None else sequences.count
         require_shape("h0", h0, ("sequences" if count != batch else "batch", "width"), (count, width))

@@ -56,7 +56,7 @@ class Rows:
 
     def last(self, states: Tensor, h0: Tensor) -> Tensor:
         """Return the last states."""
-        return states.select(1, 0 if self.reverse else -1).clone()
+        return torch.select_copy(states, 1, 0 if self.reverse else -1)
 
     def repeat(self, size: int, place: int, batch: int, starts: int) -> Rows:
         """Return the view of a batch become ``size`` batches: the same."""

@@ -80,29 +80,34 @@ class Transition(ABC):
     @property
     def arrays(self) -> tuple[Tensor, ...]:
         """The arrays in normal form, ``(groups, steps, ...)``: views of :attr:`tensors`."""
-        return tuple(
-            x if x.ndim == 2 + rank else x.view(*_ONES[: 2 + rank - x.ndim], *x.shape)
-            for x, rank in zip(self.tensors, self.ranks, strict=True)
-        )
+        return tuple([self._in_normal_form(i) for i in range(len(self.ranks))])
 
     def normal(self) -> Tensor:
         """Return the first array in normal form, ``(groups, steps, ...)``."""
-        return self.arrays[0]
+        return self._in_normal_form(0)
+
+    def _in_normal_form(self, i: int) -> Tensor:
+        x = self.tensors[i]
+        missing = 2 + self.ranks[i] - x.ndim
+        return x.view(*_ONES[:missing], *x.shape) if missing else x
 
     @property
     def groups(self) -> int:
         """How many parts of the batch have a transition of their own."""
-        return max(self._axis(-2, x, rank) for x, rank in zip(self.tensors, self.ranks, strict=True))
+        return self._size(-2)
 
     @property
     def steps(self) -> int:
         """1 for a time-invariant transition, else the time."""
-        return max(self._axis(-1, x, rank) for x, rank in zip(self.tensors, self.ranks, strict=True))
+        return self._size(-1)
 
-    @staticmethod
-    def _axis(axis: int, x: Tensor, rank: int) -> int:
-        at = x.ndim - rank + axis
-        return x.shape[at] if at >= 0 else 1
+    def _size(self, axis: int) -> int:
+        """Return the size of an axis that stands so far before those of the ranks: 1 unless an array has more."""
+        for x, rank in zip(self.tensors, self.ranks, strict=True):
+            at = x.ndim - rank + axis
+            if at >= 0 and x.shape[at] != 1:
+                return x.shape[at]
+        return 1
 
     @property
     def invariant(self) -> bool:
@@ -173,7 +178,7 @@ class Transition(ABC):
 
     def like_given(self, gradient: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return arrays in normal form in the shapes of :attr:`tensors`."""
-        return tuple(d if d.ndim == x.ndim else d.view(x.shape) for d, x in zip(gradient, self.tensors, strict=True))
+        return tuple([d if d.ndim == x.ndim else d.view(x.shape) for d, x in zip(gradient, self.tensors, strict=True)])
 
     def __repr__(self) -> str:
         x = self.tensors[0]
