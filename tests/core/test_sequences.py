@@ -87,21 +87,20 @@ def small(
     return call, (A.requires_grad_(), u.requires_grad_(), h0.requires_grad_())
 
 
+@pytest.mark.parametrize("fast", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
 @pytest.mark.parametrize("varying", [False, True])
 @each_structure
 @each_kind
 def test_gradcheck_in_both_modes_and_to_second_order(
-    kind: str, structure: str, varying: bool, dtype: torch.dtype, reverse: bool
+    kind: str, structure: str, varying: bool, dtype: torch.dtype, reverse: bool, fast: bool
 ) -> None:
+    """Along random directions; entry by entry where there is time."""
     call, arrays = small(kind, structure, dtype, reverse, varying)
-    assert torch.autograd.gradcheck(call, arrays, check_forward_ad=True, check_batched_grad=True)
-    # Complex numbers along random directions, a fifth of the time; every entry where they are real.
-    fast = dtype.is_complex
-    assert torch.autograd.gradgradcheck(
-        call, arrays, check_batched_grad=not fast, check_fwd_over_rev=True, fast_mode=fast
-    )
+    options = {"check_batched_grad": True, "fast_mode": fast}
+    assert torch.autograd.gradcheck(call, arrays, check_forward_ad=True, **options)
+    assert torch.autograd.gradgradcheck(call, arrays, check_fwd_over_rev=True, **options)
 
 
 @pytest.mark.parametrize("reverse", [False, True])

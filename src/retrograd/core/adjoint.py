@@ -247,9 +247,14 @@ _WITH_JVP: dict[type[torch.autograd.Function], Any] = {
 _EAGER = {_Scan: _eager(_Scan, _scan_jvp), _Adjoint: _eager(_Adjoint, _adjoint_jvp)}
 
 
+class _Leaf(tuple[Any, ...]):
+    """A tuple that torch.func counts as one argument, with one gradient, None."""
+
+
 def _apply(function: Any, A: Transition, view: View, backend: str, chunk: int, x: Tensor, rows: Tensor) -> Any:
-    if torch.compiler.is_compiling() or functorch_is_active():
-        traced = function if torch.compiler.is_compiling() else _WITH_JVP[function]
-        how = A.structure, view.kind, view.reverse, backend, chunk
-        return traced.apply(how, x, rows, *A.tensors, *view.tensors)
+    how = A.structure, view.kind, view.reverse, backend, chunk
+    if torch.compiler.is_compiling():
+        return function.apply(how, x, rows, *A.tensors, *view.tensors)
+    if functorch_is_active():
+        return _WITH_JVP[function].apply(_Leaf(how), x, rows, *A.tensors, *view.tensors)
     return _EAGER[function].apply((A, view, backend, chunk, True), x, rows, *A.tensors, *view.tensors)

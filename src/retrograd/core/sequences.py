@@ -56,7 +56,7 @@ class Rows:
 
     def last(self, states: Tensor, h0: Tensor) -> Tensor:
         """Return the last states."""
-        return torch.select_copy(states, 1, 0 if self.reverse else -1)
+        return states.select(1, 0 if self.reverse else -1).clone()
 
     def repeat(self, size: int, place: int, batch: int, starts: int) -> Rows:
         """Return the view of a batch become ``size`` batches: the same."""
