@@ -59,9 +59,10 @@ def step_sum(gradient: Tensor) -> Tensor:
 
 
 def _by_torch(*tensors: Tensor | None) -> bool:
-    if is_watched(*tensors) or forward_ad._current_level >= 0 or batched_gradient_level():
+    given = [x for x in tensors if x is not None]
+    if is_watched(*given) or forward_ad._current_level >= 0 or batched_gradient_level():
         return True
-    return torch.is_autocast_enabled(next(x for x in tensors if x is not None).device.type)
+    return torch.is_autocast_enabled(given[0].device.type)
 
 
 def _outer_sum(backend: str, gradient: Tensor, factor: Tensor) -> Tensor:
