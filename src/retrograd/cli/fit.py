@@ -22,6 +22,7 @@ OWN = {
     ),
     "state-space": ("order", "noise", "stable"),
     "forecaster": ("lags", "readout"),
+    "auto": (),
 }  # fmt: skip
 
 
@@ -40,7 +41,9 @@ def fit(
     fill: Annotated[str | None, typer.Option("--fill", help="Fill missing values: forward or linear.")] = None,
     model: Annotated[
         str,
-        typer.Option("--model", help="recurrent (trained by BPTT), state-space (identified) or forecaster (ridge)."),
+        typer.Option(
+            "--model", help="recurrent (trained by BPTT), state-space (identified), forecaster (ridge) or auto."
+        ),
     ] = "recurrent",
     hidden: Annotated[int, typer.Option("--hidden", help="Width of the state H.")] = 8,
     horizon: Annotated[
@@ -112,6 +115,12 @@ def fit(
 
         with run_folder(out, overwrite=overwrite):
             fit_forecaster(table, start, steps, out, title=title, test=test, lags=lags, readout=readout)
+        return
+    if model == "auto":
+        from retrograd.cli.fit_auto import fit_auto
+
+        with run_folder(out, overwrite=overwrite):
+            fit_auto(table, start, steps, out, title=title, test=test)
         return
     from retrograd.cli.fit_recurrent import fit_recurrent
     from retrograd.estimators import Recurrent

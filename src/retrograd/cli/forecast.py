@@ -82,6 +82,10 @@ def _forecast(run: Run, inputs: Array | None, horizon: int) -> tuple[Array, Arra
         from retrograd.cli.fit_forecaster import interval_of
 
         return interval_of(run.model, horizon, inputs, len(run.targets))
+    if run.kind == "auto":
+        from retrograd.cli.fit_auto import auto_interval_of
+
+        return auto_interval_of(run.model, horizon, inputs, run.axis.ahead(horizon))
     # The model's own state is that at the end of the training part; the run's is that at the end of the data.
     coming = run.model.forecast(horizon, inputs, state=run.state)
     return (coming, None, None) if run.kind == "recurrent" else (coming.mean, coming.lower, coming.upper)

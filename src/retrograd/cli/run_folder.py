@@ -35,7 +35,7 @@ Array = np.ndarray[Any, Any]
 # Of a recurrent training alone.
 CHECKPOINT_FILE, LIVE_FILE = "checkpoint.safetensors", "live.html"
 # Estimators by what `--model` calls them; each is imported where one is needed.
-KINDS = {"recurrent": "Recurrent", "state-space": "StateSpace", "forecaster": "Forecaster"}
+KINDS = {"recurrent": "Recurrent", "state-space": "StateSpace", "forecaster": "Forecaster", "auto": "AutoForecaster"}
 
 # Steps that a command forecasts or simulates at once, at most.
 MOST_STEPS = 1_000_000
@@ -103,7 +103,7 @@ def _run(folder: Path, saved: Saved) -> Run:
     arrays = {"future_inputs": future}
     shapes: dict[str, tuple[int, ...]] = {"future_inputs": (-1, len(inputs))}
     state = None
-    if saved.kind != "forecaster":
+    if saved.kind not in ("forecaster", "auto"):
         state = arrays["state"] = np.array(run["state"], dtype=np.float64)
         shapes["state"] = (model.order_,) if saved.kind == "state-space" else model.state_.shape
     require_arrays(arrays, shapes)
@@ -118,13 +118,16 @@ def _run(folder: Path, saved: Saved) -> Run:
 
 def _require_fit(kind: str, model: Any, targets: list[str], inputs: list[str]) -> None:
     """Check that a run's columns are those of its model."""
+    wanted: Any
+    given: Any = [targets, inputs]
     if kind == "forecaster":  # fitted to arrays, which have no names
-        wanted: Any = (len(model._columns), len(model._input_names))
-        given: Any = (len(targets), len(inputs))
+        wanted, given = (len(model._columns), len(model._input_names)), (len(targets), len(inputs))
+    elif kind == "auto":
+        wanted = [list(model._columns), model.input_names]
     else:
         named = model.network_ if kind == "recurrent" else model
         names = ("target_names", "input_names") if kind == "recurrent" else ("output_names_", "input_names_")
-        wanted, given = [list(getattr(named, name)) for name in names], [targets, inputs]
+        wanted = [list(getattr(named, name)) for name in names]
     if wanted != given:
         raise InputError("the columns of the run are not those of its model")
 

@@ -16,6 +16,7 @@ from retrograd.estimators.auto.baselines import Naive
 from retrograd.estimators.auto.contenders import Contender
 from retrograd.estimators.auto.intervals import Spread
 from retrograd.estimators.auto.selection import select
+from retrograd.estimators.model_files import write_model
 
 Array = np.ndarray[Any, Any]
 
@@ -83,6 +84,11 @@ def test_a_file_brings_it_back(fitted: AutoForecaster, tmp_path: Path) -> None:
     assert later.index[0] == pd.Timestamp("2023-07-01")
     with pytest.raises(InputError, match="exists"):
         fitted.save(tmp_path / "model")
+    saved = fitted.saved()
+    saved.arrays["series.0.weights"] = saved.arrays["series.0.weights"][:-1]
+    write_model(tmp_path / "broken", saved, overwrite=False)
+    with pytest.raises(InputError, match=r"series\.0\.weights"):
+        AutoForecaster.load(tmp_path / "broken")
 
 
 def test_an_update_with_new_rows_goes_on_from_them() -> None:

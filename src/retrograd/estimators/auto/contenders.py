@@ -25,7 +25,7 @@ from retrograd.estimators.forecasting.settings import Instance, Settings
 from retrograd.estimators.forecasting.states import Difference, Lags
 from retrograd.estimators.identification.estimator import StateSpace
 
-__all__ = ["Contender", "Fitted", "contenders"]
+__all__ = ["Contender", "Fitted", "contenders", "shapes_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -329,6 +329,28 @@ class _Innovations:
     def from_arrays(cls, arrays: dict[str, Array], contender: Contender) -> _Innovations:
         offset, lag, variance = arrays["rest"].tolist()
         return cls(arrays["A"], arrays["K"], arrays["C"], offset, arrays["x0"], int(lag), variance)
+
+
+def shapes_of(contender: Contender, arrays: dict[str, Array], steps: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that :meth:`Fitted.arrays` have of a contender fitted for ``steps`` horizons."""
+    if contender.family == "naive":
+        return {"repetition": (2,)}
+    if contender.family == "innovations":
+        order = len(arrays["C"])
+        return {"A": (order, order), "K": (order,), "C": (order,), "x0": (order,), "rest": (3,)}
+    maps, inputs = 1 if contender.recursive else steps, len(arrays["x_mean"])
+    lags = int(arrays["lags"].reshape(-1)[0])
+    features = lags if contender.difference is None else lags - (contender.difference == "last")
+    return {
+        "horizons": (maps,),
+        "lags": (1,),
+        "y": (2,),
+        "x_mean": (inputs,),
+        "x_scale": (inputs,),
+        "states": (features + (contender.difference is None), maps),
+        "inputs": (maps, inputs),
+        "ridge": (1,),
+    }
 
 
 def contenders(y: Array, found: Understanding, longest: int) -> list[Contender]:

@@ -30,7 +30,7 @@ from retrograd.estimators.forecasting.tables import (
     to_table,
     with_instances,
 )
-from retrograd.estimators.model_files import Saved, read_model, unreadable, write_model
+from retrograd.estimators.model_files import Saved, restored, write_model
 from retrograd.tables.align import by_name
 
 __all__ = ["AutoForecaster", "Member"]
@@ -212,7 +212,7 @@ class AutoForecaster(ForecasterBase):
             )
         ((_, _, instance),) = self._instances(table.set_axis(self._columns, axis=1), beside(X, table), {})
         first, stop = start - 1, len(instance.y) - int(steps[-1])
-        least = max(member.least for member in self._members)
+        least = self.least - 1
         if first < least or stop <= first:
             raise InputError(
                 f"start is {start}: it must be from {least + 1} (the rows that forecasts look back to) to {stop} (the "
@@ -224,6 +224,23 @@ class AutoForecaster(ForecasterBase):
             center = member.from_origins(series, instance.x, first, stop, steps)[::stride]
             found.append(center if alpha is None else member.spread.bound(center, alpha, places))
         return np.stack(found, axis=2)
+
+    @property
+    def least(self) -> int:
+        """The first row that can be predicted: the rows before it are those that forecasts look back to."""
+        return 1 + max(member.least for member in self._members)
+
+    @property
+    def steps(self) -> Array:
+        """The steps ahead that it was fitted for."""
+        self._check_is_fitted()
+        assert self._fh is not None
+        return np.array(self._fh.steps)
+
+    @property
+    def input_names(self) -> list[Any]:
+        """Names of the inputs known ahead."""
+        return list(self._input_names)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write the model to a folder: ``model.safetensors`` and ``config.json``, whole, no pickle.
@@ -240,11 +257,7 @@ class AutoForecaster(ForecasterBase):
         Raises:
             InputError: the folder holds no such forecaster, or a newer version wrote it.
         """
-        saved = read_model(Path(folder), (files.KIND,))
-        try:
-            return cls.from_saved(saved)
-        except (KeyError, TypeError, ValueError) as error:
-            raise unreadable(folder, error) from None
+        return restored(Path(folder), (files.KIND,), cls.from_saved)
 
     def saved(self) -> Saved:
         """Return what files hold of the forecaster."""

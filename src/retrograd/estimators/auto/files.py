@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from retrograd.estimators.auto.contenders import Contender, Fitted
+from retrograd.errors import InputError
+from retrograd.estimators.auto.contenders import Contender, Fitted, shapes_of
 from retrograd.estimators.forecasting.files import clock_record, clocks_of, plain
-from retrograd.estimators.model_files import Saved
+from retrograd.estimators.model_files import Saved, require_arrays
 
 __all__ = ["KIND", "clocks_of", "leaderboard_of", "members_of", "saved_of"]
 
 Array = np.ndarray[Any, Any]
 
-KIND = "auto-forecaster"
+KIND = "auto"
 _SCORES = ("RMSE", "MAE", "MASE", "sMAPE", "weight")
 
 
@@ -61,6 +62,7 @@ def saved_of(forecaster: Any) -> Saved:
 
 def members_of(saved: Saved) -> list[tuple[Any, ...]]:
     """Return y, x, fits, weights and the parts of the spread of every series."""
+    _require(saved)
     found = []
     for number, member in enumerate(saved.config["members"]):
         at, fits = f"series.{number}", []
@@ -73,6 +75,26 @@ def members_of(saved: Saved) -> list[tuple[Any, ...]]:
         )
         found.append((y, x, fits, weights, (errors, deviation, member["logs"], member["conformal"])))
     return found
+
+
+def _require(saved: Saved) -> None:
+    """Raise InputError unless there are exactly the arrays that the configuration tells of, of fitting shapes."""
+    config = saved.config
+    steps, inputs = len(config["fh"]), len(config["input_names"])
+    if len(config["members"]) != len(config["columns"]) * len(config["instances"]):
+        raise InputError("its series are not as many as its columns and instances")
+    shapes: dict[str, tuple[int, ...]] = {"leaderboard": (len(config["leaderboard"]), len(_SCORES))}
+    whole = []
+    for number, member in enumerate(config["members"]):
+        at = f"series.{number}"
+        rows = len(saved.arrays[f"{at}.y"])
+        shapes |= {f"{at}.y": (rows,), f"{at}.x": (rows, inputs), f"{at}.weights": (len(member["contenders"]),)}
+        shapes |= {f"{at}.errors": (-1, steps), f"{at}.deviation": (steps,)}
+        for place, (recipe, names) in enumerate(zip(member["contenders"], member["arrays"], strict=True)):
+            known = shapes_of(Contender(**recipe), {n: saved.arrays[f"{at}.fit.{place}.{n}"] for n in names}, steps)
+            shapes |= {f"{at}.fit.{place}.{name}": shape for name, shape in known.items()}
+            whole += [f"{at}.fit.{place}.{name}" for name in ("lags", "horizons") if name in known]
+    require_arrays(saved.arrays, shapes, *whole)
 
 
 def leaderboard_of(saved: Saved) -> pd.DataFrame:
