@@ -170,16 +170,16 @@ def test_memory_and_chunks_given_to_bptt_are_deprecated() -> None:
     p = problem()
     whole = rg.bptt(**p)
     for memory in ("all", "auto"):
-        with pytest.warns(DeprecationWarning, match="bptt: memory='.*' is deprecated: it holds every state"):
+        with pytest.warns(FutureWarning, match="bptt: memory='.*' is deprecated: it holds every state"):
             got: Any = rg.bptt(**p, memory=memory)
         np.testing.assert_array_equal(got.states, whole.states)
-    with pytest.warns(DeprecationWarning, match="bptt: memory=1440 is deprecated: use bptt_chunked"):
+    with pytest.warns(FutureWarning, match="bptt: memory=1440 is deprecated: use bptt_chunked"):
         got = rg.bptt(**p, memory=memory_of(60))
     assert_same(got, whole)
     for chunks in (iter([p["x"]]), [p["x"][:100], p["x"][100:]]):
-        with pytest.warns(DeprecationWarning, match="bptt: an iterable of chunks as x is deprecated: use bptt_chunked"):
+        with pytest.warns(FutureWarning, match="bptt: an iterable of chunks as x is deprecated: use bptt_chunked"):
             got = rg.bptt(**{**p, "x": chunks})
         assert_same(got, whole)
     message = "contributions were asked for with bounded memory"
-    with pytest.warns(DeprecationWarning, match="use bptt_chunked"), pytest.raises(ValueError, match=message):
+    with pytest.warns(FutureWarning, match="use bptt_chunked"), pytest.raises(ValueError, match=message):
         rg.bptt(**p, memory="sqrt", contributions=True)

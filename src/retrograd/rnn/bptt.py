@@ -206,4 +206,4 @@ def _warn_of_chunks(memory: Memory | None, whole: bool) -> None:
         if whole and memory in ("all", "auto")
         else "use bptt_chunked, whose loss is called as loss(values, steps) and which returns totals over all steps"
     )
-    warnings.warn(f"bptt: {what} is deprecated: {instead}", DeprecationWarning, stacklevel=4)
+    warnings.warn(f"bptt: {what} is deprecated: {instead}", FutureWarning, stacklevel=4)
