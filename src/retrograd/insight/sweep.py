@@ -1,4 +1,4 @@
-"""One run forward and one back: the numbers that every question of :mod:`retrograd.insight` is asked of.
+"""A sweep: one run forward and one back. Its numbers answer every question of :mod:`retrograd.insight`.
 
     h_t = A_t h_{t-1} + u_t          δ_T = g_T,  δ_{t-1} = g_{t-1} + A_t^H δ_t          G = Σ_t δ_t h_{t-1}^H
 

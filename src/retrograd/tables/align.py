@@ -1,6 +1,6 @@
-"""Columns by name and rows by time: what a table calls something is never taken by its place.
+"""Match the columns of tables by name and their rows by time.
 
-Where there are no names or times (arrays, lists), places are all there is, and lengths have to be equal.
+Arrays and lists have no names and no times: they are matched by place, and their lengths must be equal.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def by_time(argument: str, values: Any, times: pd.Index | None, other: str) -> A
         return values
     index = values.index
     if _counts(index) and _counts(times):
-        return values  # rows that are numbered alone: their number is checked by who needs as many
+        return values  # numbered 0, 1, 2, ...: the caller checks how many there are
     if not index.is_unique:
         raise InputError(f"{argument} has more than one row at {index[index.duplicated()][0]}: leave one row a time")
     places = index.get_indexer(times) if _comparable(index, times) else None
@@ -113,7 +113,7 @@ def rows_ahead(argument: str, values: Any, times: pd.Index | None, count: int) -
 
 
 def _counts(index: pd.Index) -> bool:
-    """Return whether rows are numbered 0, 1, 2, ... alone."""
+    """Return whether an index is 0, 1, 2, ..., and so says no more than the place."""
     return isinstance(index, pd.RangeIndex) and index.start == 0 and index.step == 1
 
 

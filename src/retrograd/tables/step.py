@@ -21,7 +21,7 @@ __all__ = ["Step", "lacking"]
 
 Array = np.ndarray[Any, Any]
 
-# A month's end, whatever its length, as the day of a month.
+# The day of a month that stands for its last one, whatever its length.
 _END = 31
 # Spacings that differ by less than this part of a step are rounded stamps of one spacing.
 _JITTER = 0.05
