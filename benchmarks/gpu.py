@@ -1,6 +1,6 @@
 """Measure the scan on a GPU: ours, peers and the physical limit in one run; print the table and write the results.
 
-python -m benchmarks.gpu [--only TEXT] [--out FILE] [--dry-run]
+python -m benchmarks.gpu [--only TEXT] [--out FILE] [--dry-run | --table]
 
 Times are device events' medians of forward + backward at the seam (no autograd), replayed from a CUDA graph; "eager" is
 the same, launched from Python, on the clock. A share is the time that the limit allows over the time taken. The limit
@@ -35,6 +35,8 @@ from retrograd.files import write_whole
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 DIAGONAL = [(8, 4096, 2048), (8, 4096, 512), (64, 256, 128), (1, 65536, 64), (1, 1048576, 64)]
 DENSE = [(32, 8192, 256), (32, 1024, 256), (8, 65536, 64), (1, 16384, 256)]
+PAGE = Path(__file__).parent.parent / "docs" / "gpu.md"
+BEGIN, END = "<!-- bench: made by `python -m benchmarks.gpu --table` -->", "<!-- bench end -->"
 # Steps of the loop that are timed; a longer one takes proportionally longer.
 LOOP_STEPS = 256
 
@@ -220,11 +222,44 @@ def commit() -> str:
     return said or record.git("rev-parse", "--short", "HEAD") + ("-dirty" if record.changes() else "")
 
 
+def markdown(results: dict[str, Any]) -> str:
+    """Return the table of docs/gpu.md."""
+    rows = [
+        "| forward + backward | ms | from Python, ms | share of the limit | reference loop, ms | jax, ms |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+
+    def number(x: Any) -> str:
+        return f"{x:,.3g}" if isinstance(x, float) and x < 1000 else f"{x:,.0f}" if isinstance(x, float) else "–"
+
+    for name, case in results["cases"].items():
+        jax = case.get("peers", {}).get("jax associative_scan")
+        given = (case["retrograd"], case["retrograd, eager"], case["share"], case.get("reference loop"), jax)
+        rows.append(f"| {name} | " + " | ".join(map(number, given)) + " |")
+    machine, limit = results["machine"], results["machine"]["limits"]
+    note = (
+        f"{machine['gpu']}, torch {machine['torch']}, Triton {machine['triton']}, commit {machine['commit']}; medians. "
+        f"Limits of the same run: copy {limit['copy TB/s']:.2f} TB/s, float32 product {limit['gemm TFLOP/s']:.1f} "
+        "TFLOP/s."
+    )
+    return "\n".join([*rows, "", note])
+
+
+def write_table(results: dict[str, Any]) -> None:
+    page = PAGE.read_text()
+    before, after = page.split(BEGIN)[0], page.split(END)[1]
+    PAGE.write_text(f"{before}{BEGIN}\n{markdown(results)}\n{END}{after}")
+
+
 def main() -> None:
     options = record.parser(__doc__)
+    options.add_argument("--table", action="store_true", help="write docs/gpu.md's table from the result file alone")
     options.add_argument("--only", default="", help="cases whose name holds this text")
     options.add_argument("--out", type=Path, default=RESULTS)
     chosen = options.parse_args()
+    if chosen.table:
+        write_table(json.loads(chosen.out.read_text()))
+        return
     if not torch.cuda.is_available():
         raise SystemExit("this machine has no GPU that torch can use")
     if not chosen.dry_run and not os.environ.get("RETROGRAD_COMMIT"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import record
+from benchmarks import gpu, record
 from benchmarks.run import interleaved, too_slow
 
 
@@ -65,3 +65,8 @@ def test_a_contender_that_takes_far_too_long_is_a_dash() -> None:
     times, failures = interleaved(calls, budget=0.0, longest=0.1)
     assert list(times) == ["retrograd", "quick"]
     assert failures == {"endless": "TimeoutError: a call takes more than 0.1 s"}
+
+
+def test_the_page_about_gpus_has_the_figures_of_the_result_file() -> None:
+    results = json.loads(gpu.RESULTS.read_text())
+    assert gpu.markdown(results) in gpu.PAGE.read_text()
