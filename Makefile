@@ -6,7 +6,7 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard native/*.?pp)
 
-.PHONY: demo test test-rest lint stub sanitize bench bench-table bench-estimators bench-forecast bench-insight bench-gpu test-gpu accuracy contract gallery docs clean
+.PHONY: demo test test-rest fuzz lint stub sanitize bench bench-table bench-estimators bench-forecast bench-insight bench-gpu test-gpu accuracy contract gallery docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/retrograd fit sunspots --target sunspots --time year --test 1921 --horizon 22 --out runs/sunspots --overwrite
@@ -19,6 +19,12 @@ test: $(VENV)/.installed
 # All that `make test` leaves out, and every test with drawn inputs again with many more of them.
 test-rest: $(VENV)/.installed
 	$(PYTEST) -m "slow or hypothesis" --hypothesis-profile=thorough
+
+# Tables, run folders and archives that nobody thought of, CASES of them from number FIRST on; the counts are printed.
+CASES ?= 5000
+FIRST ?= 0
+fuzz: $(VENV)/.installed
+	cd tests && ../$(BIN)/python -m cli.fuzz $(CASES) $(FIRST)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

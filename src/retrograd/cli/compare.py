@@ -11,7 +11,7 @@ import numpy as np
 import typer
 
 from retrograd.cli.options import Reading, reads_tables
-from retrograd.cli.run_folder import require_new_file, write_new
+from retrograd.cli.outputs import require_new_file, write_new
 from retrograd.errors import InputError, require_whole
 from retrograd.tables.read import Table, read_table
 from retrograd.tables.time_axis import drawn_times

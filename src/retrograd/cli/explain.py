@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrograd.cli.grad import read_arrays
-from retrograd.cli.run_folder import require_new_file, write_new
+from retrograd.cli.outputs import require_new_file, write_new
 from retrograd.errors import InputError, require_choice
 
 if TYPE_CHECKING:

@@ -25,6 +25,12 @@ OWN = {
     "auto": (),
 }  # fmt: skip
 
+_RECURRENT, _STATE_SPACE, _FORECASTER = (
+    "Recurrent model (--model recurrent)",
+    "State-space model (--model state-space)",
+    "Forecaster (--model forecaster)",
+)
+
 
 @reads_tables
 def fit(
@@ -45,7 +51,7 @@ def fit(
             "--model", help="recurrent (trained by BPTT), state-space (identified), forecaster (ridge) or auto."
         ),
     ] = "recurrent",
-    hidden: Annotated[int, typer.Option("--hidden", help="Width of the state H.")] = 8,
+    hidden: Annotated[int, typer.Option("--hidden", rich_help_panel=_RECURRENT, help="Width of the state H.")] = 8,
     horizon: Annotated[
         int | None,
         typer.Option("--horizon", help="Steps to forecast. Default: 10; with --inputs, as far as they are known."),
@@ -53,34 +59,66 @@ def fit(
     test: Annotated[
         str, typer.Option("--test", help="Held-out end: a fraction (0.2), or the date or number it starts at. 0: none.")
     ] = "0.2",
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Default: 600; lbfgs 20, sgd 1000.")] = None,
-    optimizer: Annotated[str, typer.Option("--optimizer", help="sgd, adam, adamw or lbfgs.")] = "adam",
-    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate. Default: 0.01; lbfgs 1, sgd 0.02.")] = None,
-    clip: Annotated[float | None, typer.Option("--clip", help="Cut the gradient's norm to this.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", rich_help_panel=_RECURRENT, help="Default: 600; lbfgs 20, sgd 1000.")
+    ] = None,
+    optimizer: Annotated[
+        str, typer.Option("--optimizer", rich_help_panel=_RECURRENT, help="sgd, adam, adamw or lbfgs.")
+    ] = "adam",
+    lr: Annotated[
+        float | None,
+        typer.Option("--lr", rich_help_panel=_RECURRENT, help="Learning rate. Default: 0.01; lbfgs 1, sgd 0.02."),
+    ] = None,
+    clip: Annotated[
+        float | None, typer.Option("--clip", rich_help_panel=_RECURRENT, help="Cut the gradient's norm to this.")
+    ] = None,
     closed_loop: Annotated[
-        bool, typer.Option("--closed-loop", help="Train on free runs of --horizon steps instead of single steps.")
+        bool,
+        typer.Option(
+            "--closed-loop",
+            rich_help_panel=_RECURRENT,
+            help="Train on free runs of --horizon steps instead of single steps.",
+        ),
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the starting weights.")] = 0,
-    order: Annotated[str, typer.Option("--order", help="state-space: number of states, or auto.")] = "auto",
+    seed: Annotated[int, typer.Option("--seed", rich_help_panel=_RECURRENT, help="Seed of the starting weights.")] = 0,
+    order: Annotated[
+        str, typer.Option("--order", rich_help_panel=_STATE_SPACE, help="number of states, or auto.")
+    ] = "auto",
     noise: Annotated[
-        str, typer.Option("--noise", help="state-space: output-error (fits the free run) or innovations (one step).")
+        str,
+        typer.Option(
+            "--noise", rich_help_panel=_STATE_SPACE, help="output-error (fits the free run) or innovations (one step)."
+        ),
     ] = "output-error",
     stable: Annotated[
-        bool, typer.Option("--stable/--no-stable", help="state-space: keep the poles inside the unit circle.")
+        bool,
+        typer.Option(
+            "--stable/--no-stable", rich_help_panel=_STATE_SPACE, help="keep the poles inside the unit circle."
+        ),
     ] = True,
-    lags: Annotated[int | None, typer.Option("--lags", help="forecaster: length of the look-back.")] = None,
+    lags: Annotated[
+        int | None, typer.Option("--lags", rich_help_panel=_FORECASTER, help="length of the look-back.")
+    ] = None,
     readout: Annotated[
-        str, typer.Option("--readout", help="forecaster: direct (all steps at once) or recursive.")
+        str, typer.Option("--readout", rich_help_panel=_FORECASTER, help="direct (all steps at once) or recursive.")
     ] = "direct",
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option("--device", rich_help_panel=_RECURRENT, help="cpu or cuda.")] = "cpu",
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder. Default: runs/NAME.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the training in the run folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", rich_help_panel=_RECURRENT, help="Continue the training in the run folder.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the run folder.")] = False,
     live: Annotated[
-        bool, typer.Option("--live", help="Write live.html into the run folder: a page that follows the training.")
+        bool,
+        typer.Option(
+            "--live",
+            rich_help_panel=_RECURRENT,
+            help="Write live.html into the run folder: a page that follows the training.",
+        ),
     ] = False,
     log_dir: Annotated[
-        Path | None, typer.Option("--log-dir", metavar="DIR", help="Log the training for TensorBoard.")
+        Path | None,
+        typer.Option("--log-dir", rich_help_panel=_RECURRENT, metavar="DIR", help="Log the training for TensorBoard."),
     ] = None,
 ) -> None:
     """Fit a linear recurrent model to a time series; forecast and report.

@@ -117,7 +117,7 @@ def _require_log(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--log-dir {folder} is a file, expected a folder")
     if find_spec("tensorboard") is None:
-        raise InputError("--log-dir needs tensorboard: pip install 'retrograd[tensorboard]'")
+        raise InputError("--log-dir needs tensorboard: pip install tensorboard")
 
 
 def _summary_writer(folder: Path, trainer: Trainer) -> Any:

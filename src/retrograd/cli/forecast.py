@@ -9,8 +9,9 @@ import numpy as np
 import typer
 
 from retrograd.cli.options import Reading, reads_tables
+from retrograd.cli.outputs import require_new_file, write_new
 from retrograd.cli.results import csv, forecast_columns
-from retrograd.cli.run_folder import MOST_STEPS, Run, read_run, require_new_file, write_new
+from retrograd.cli.run_folder import MOST_STEPS, Run, read_run
 from retrograd.errors import InputError, require_whole
 from retrograd.tables import read_inputs
 

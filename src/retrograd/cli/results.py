@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrograd.cli.run_folder import CHECKPOINT_FILE, LIVE_FILE
+from retrograd.errors import InputError
 from retrograd.estimators.evaluation import compare
 from retrograd.estimators.model_files import OLD_RUN_FILE, Saved, add_model
 from retrograd.files import replaced_together, write_whole
@@ -129,7 +131,13 @@ def write_results(out: Path, results: Results) -> None:
         write_whole(new / "forecast.csv", csv(table.time_label, ahead, columns))
         _write_report(new / "report.html", results, ahead, metrics)
         add_model(new, results.saved)
-    _show(out, results, metrics)
+        # Last, as a closed or full pipe is an error, after which the folder must be what it was.
+        try:
+            _show(out, results, metrics)
+            sys.stdout.flush()
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(f"standard output cannot be written: {reason}; {out} stays what it was") from None
 
 
 def _write_report(path: Path, results: Results, ahead: Any, metrics: dict[str, dict[str, float]]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from retrograd.errors import InputError, require_whole
 from retrograd.estimators.model_files import Saved, require_arrays, require_names, restored
-from retrograd.files import sole_writer, write_whole
+from retrograd.files import sole_writer
 from retrograd.tables.read import Table
 from retrograd.tables.time_axis import TimeAxis
 
@@ -24,10 +24,8 @@ __all__ = [
     "MOST_STEPS",
     "Run",
     "read_run",
-    "require_new_file",
     "run_folder",
     "saved_run",
-    "write_new",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -148,19 +146,3 @@ def run_folder(
         if any(out.iterdir()) and not (overwrite or resume):
             raise InputError(f"--out {out} is not empty: {hint}")
         yield
-
-
-def require_new_file(out: Path, *, overwrite: bool) -> None:
-    """Refuse a file that cannot be, or that is there and may not be replaced."""
-    if out.is_dir() or not out.parent.is_dir():
-        raise InputError(f"--out {out} is a folder or lies in none, expected a file in a folder that exists")
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} exists: use --overwrite to replace it, or --out to name another")
-
-
-def write_new(out: Path, content: bytes) -> None:
-    """Write a file, whole."""
-    try:
-        write_whole(out, content)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror or error}") from None

@@ -121,6 +121,7 @@ def model_of(saved: Saved, settings: Settings) -> ForecastModel:
 
 def _require(tensors: dict[str, Array], config: dict[str, Any], settings: Settings, states: Lags | Linear) -> None:
     """Check every array, beside the states' own, by the settings, the columns and the instances."""
+    _require_names(config)
     N, C, E, K = len(config["instances"]), len(config["columns"]), len(tensors["x_mean"]), len(tensors["horizons"])
     D = states.width + settings.intercept
     shapes: dict[str, tuple[int, ...]] = {
@@ -151,6 +152,21 @@ def _require(tensors: dict[str, Array], config: dict[str, Any], settings: Settin
         raise InputError(
             f"there are {len(config['groups'])} groups of series, expected {1 if settings.share else N * C}"
         )
+
+
+def _require_names(config: dict[str, Any]) -> None:
+    """Check that an instance has a name for every level of the index but the last, its times."""
+    keys = [each["key"] for each in config["instances"]]
+    parts = [key if isinstance(key, list) else [] if key is None else [key] for key in keys]
+    names = [config["columns_name"], *config["columns"], *config["index_names"], *config["input_names"]]
+    names += [name for part in parts for name in part]
+    if not all(name is None or isinstance(name, (str, int, float)) for name in names):
+        raise InputError("a name is neither text nor a number")
+    levels = {len(part) for part in parts}
+    if levels != {len(config["index_names"]) - 1}:
+        raise InputError("the instances do not fit the levels of the index")
+    if len({str(key) for key in keys}) < len(keys):
+        raise InputError("two instances have the same name")
 
 
 def clocks_of(config: dict[str, Any]) -> dict[Any, Clock]:

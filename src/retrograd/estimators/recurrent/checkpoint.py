@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retrograd.errors import InputError
-from retrograd.files import write_whole
+from retrograd.errors import InputError, shortened
+from retrograd.files import digest_of, write_whole
 
 __all__ = ["load", "save"]
 
@@ -28,7 +28,7 @@ def save(path: Path, state: Any) -> None:
 
     tensors: dict[str, Tensor] = {}
     text = json.dumps(_pack(state, tensors))
-    write_whole(path, dump(tensors, metadata={"state": text}))
+    write_whole(path, dump(tensors, metadata={"state": text, "digest": _digest(text, tensors)}))
 
 
 def load(path: Path) -> Any:
@@ -37,14 +37,28 @@ def load(path: Path) -> Any:
     Raises:
         InputError: the file is none of those.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
+
+    from retrograd.estimators.model_files import UNREADABLE
 
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-            return _unpack(json.loads(file.metadata()["state"]), tensors)
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise InputError(f"checkpoint {path} cannot be read: {error}") from None
+            metadata = file.metadata()
+        if metadata["digest"] != _digest(metadata["state"], tensors):
+            raise ValueError("it was changed after it was written")
+        return _unpack(json.loads(metadata["state"]), tensors)
+    except UNREADABLE as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InputError(f"checkpoint {path} cannot be read: {shortened(reason, 300)}") from None
+
+
+def _digest(text: str, tensors: dict[str, Tensor]) -> str:
+    """Return the digest of all that a file holds."""
+    parts = [text.encode()]
+    for name, tensor in sorted(tensors.items()):
+        parts += [f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), tensor.numpy().tobytes()]
+    return digest_of(b"".join(parts))
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -65,6 +65,8 @@ class Checkpoint:
         if not self.path.is_file():
             raise InputError(f"resume: there is no {self.path} to continue from", "resume")
         state = checkpoint.load(self.path)
+        if not isinstance(state, dict) or set(state) != {"belongs", "training"}:
+            raise InputError(f"resume: {self.path} holds no training", "resume")
         for name, now in self._belongs.items():
             before = state["belongs"].get(name)
             if name == "data" and before != now:
@@ -78,8 +80,26 @@ class Checkpoint:
             raise InputError(
                 f"resume: epochs is {epochs}, the training in {self.path} has {done} behind it", "resume", "epochs"
             )
+        _require_fit(self.path, trainer, state["training"])
         trainer.restore(state["training"])
         self._written = time.monotonic()
+
+
+def _require_fit(path: Path, trainer: Trainer, state: dict[str, Any]) -> None:
+    """Refuse weights that are not those of a trainer in name, shape, type or finiteness."""
+    fresh = trainer.state()
+    for part in ("weights", "best"):
+        given, expected = state.get(part, {}), fresh["weights"]
+        if set(given) != set(expected):
+            raise InputError(f"resume: {path} has the {part} {', '.join(sorted(given))}, expected others", "resume")
+        for name, weight in expected.items():
+            if given[name].shape != weight.shape or given[name].dtype != weight.dtype:
+                raise InputError(
+                    f"resume: {name} in {path} has shape {tuple(given[name].shape)}, expected {tuple(weight.shape)}",
+                    "resume",
+                )
+            if not bool(given[name].isfinite().all()):
+                raise InputError(f"resume: {name} in {path} is not finite", "resume")
 
 
 def train(
