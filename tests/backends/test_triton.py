@@ -211,6 +211,8 @@ def test_a_configuration_fits_its_shape() -> None:
     assert configuration(8, 4096, 2048, torch.float32, False, False).length == 0
     assert configuration(1, 65536, 64, torch.float32, False, False).length == 64
     assert configuration(1, 1 << 20, 64, torch.float32, False, False).length > 64
+    long = 1 << 28
+    assert long / configuration(1, long, 8, torch.float32, True, True).length < 65536
 
 
 # --- the dense ---

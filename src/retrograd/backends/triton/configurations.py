@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["Tiles", "configuration"]
+__all__ = ["GRID", "Tiles", "configuration"]
+
+# Programs along all but a grid's first axis, at most.
+GRID = 65535
 
 
 class Tiles(NamedTuple):
@@ -37,7 +40,9 @@ def configuration(batch: int, time: int, width: int, dtype: torch.dtype, coded: 
     size = dtype.itemsize
     if channels < _FEW and time >= 4 * _SHORTEST:
         length = _SHORTEST
-        while length < _LONGEST and -(-channels // 64) * (time // length) > 2 * _PROGRAMS:
+        while time // length >= GRID or (
+            length < _LONGEST and -(-channels // 64) * (time // length) > 2 * _PROGRAMS
+        ):  # fmt: skip
             length *= 2
         if coded or size > 4:
             return Tiles(1, 4, 32, 1, 1, length)

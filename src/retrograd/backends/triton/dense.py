@@ -55,7 +55,7 @@ def scan(
         x[:, first] += _rows_product(W, start)
     else:
         cut = codes.before != -1
-        _enter(x, codes, codes.before, codes.starts, _sequences_product(W, start, codes))
+        _enter(x, codes.before, _sequences_product(W, start, codes))
     fell = _recur(W, x, cut, reverse)
     if x is not states:
         states.copy_(x)
@@ -93,7 +93,7 @@ def adjoint(
             x[:, 0 if reverse else -1] += final
         else:
             cut = codes.after != -1
-            _enter(x, codes, codes.after, codes.ends, final)
+            _enter(x, codes.after, final)
         fell = _recur(M, x, cut, not reverse)
         if codes is None:
             d_h0.copy_(_rows_product(M, x[:, -1 if reverse else 0]))
@@ -135,9 +135,8 @@ def _sequences_product(M: Tensor, x: Tensor, codes: Steps) -> Tensor:
     return (M[group] @ x.unsqueeze(-1)).squeeze(-1)
 
 
-def _enter(x: Tensor, codes: Steps, code: Tensor, where: Tensor, rows: Tensor) -> None:
+def _enter(x: Tensor, code: Tensor, rows: Tensor) -> None:
     """Add row k to x where code says that row k stands before; padding becomes 0."""
-    _batch, _time, _width = x.shape
     begins = (code >= 0).unsqueeze(-1)
     entering = rows[code.clamp(min=0).long()]
     torch.where(begins, x + entering, x, out=x)
@@ -150,11 +149,11 @@ def _recur(M: Tensor, x: Tensor, cut: Tensor | None, down: bool) -> Tensor:
     At a cut M y_{i-1} is left out. M is (groups, H, H), x contiguous. Returns whether a group's powers fell below the
     range of numbers: (groups,).
     """
-    batch, time, _width = x.shape
+    time = x.shape[1]
     seen = None
     if cut is not None:
         seen = cut.flip(1).cumsum(1, dtype=torch.int32).flip(1) if down else cut.cumsum(1, dtype=torch.int32)
-    if time < _LONG or batch >= _ENOUGH:
+    if not _is_cut(x):
         for position in range(1, time):
             _combine(M, x, seen, 1, position, time, down)
         return torch.zeros(M.shape[0], dtype=torch.bool, device=x.device)
@@ -172,6 +171,11 @@ def _recur(M: Tensor, x: Tensor, cut: Tensor | None, down: bool) -> Tensor:
     return _fell(powers)
 
 
+def _is_cut(x: Tensor) -> bool:
+    """Return whether the time of x (batch, time, H) is cut, or walked step by step."""
+    return x.shape[1] >= _LONG and x.shape[0] < _ENOUGH
+
+
 def _combine(M: Tensor, x: Tensor, seen: Tensor | None, back: int, first: int, step: int, down: bool) -> None:
     """Add M x_{i - back} to x_i at the positions first, first + step, .. of the walk; none where a cut lies between."""
     batch, time, width = x.shape
@@ -180,7 +184,7 @@ def _combine(M: Tensor, x: Tensor, seen: Tensor | None, back: int, first: int, s
     count = (time - 1 - first) // step + 1
     if down:  # positions count from the last step; in memory's order the last of them comes first
         first, back = time - 1 - first - (count - 1) * step, -back
-    if x.dtype == torch.float32 and width >= _WIDE and time >= _LONG:
+    if x.dtype == torch.float32 and width >= _WIDE and _is_cut(x):
         tf32 = x.is_cuda and torch.backends.cuda.matmul.allow_tf32
         add_products(x, M, seen, count, first, step, back, "tf32" if tf32 else "tf32x3")
         return
@@ -272,9 +276,9 @@ def _mend(
     below the range is off by the smallest normal number at most, which shows where a state is that much smaller than
     the largest.
     """
-    batch, time, _width = x.shape
-    if time < _LONG or batch >= _ENOUGH:
+    if not _is_cut(x):
         return
+    batch, time, _ = x.shape
     step = 8 if codes is None else 1
     first = (time - 1) % step if up else 0
     steps = triton.cdiv(time - first, step)

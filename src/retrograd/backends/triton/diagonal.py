@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from retrograd.backends.triton.carries import carries
-from retrograd.backends.triton.configurations import Tiles, configuration
+from retrograd.backends.triton.configurations import GRID, Tiles, configuration
 from retrograd.backends.triton.tiles import tiles
 from retrograd.core.steps import EMPTY, Steps
 
@@ -205,6 +205,6 @@ def _launch(
 
 def _across(batch: int, width: int, lanes: int) -> tuple[bool, tuple[int, int], bool]:
     """Return whether lanes run over rows and channels, the grid over them, and whether they come out even."""
-    if width < lanes:
+    if width < lanes or batch > GRID:
         return True, (triton.cdiv(batch * width, lanes), 1), batch * width % lanes == 0
     return False, (triton.cdiv(width, lanes), batch), width % lanes == 0

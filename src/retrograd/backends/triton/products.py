@@ -12,6 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from retrograd.backends.triton.configurations import GRID
+
 __all__ = ["add_products", "outer_sum_kernel", "sum_of_outer_products"]
 
 
@@ -93,10 +95,12 @@ def outer_sum_kernel(
     without CODES it is row b of FIRST at the row's end. SHIFT 0: f of the step itself.
     """
     tiles_n = tl.cdiv(N, BN)
-    m = (tl.program_id(0) // tiles_n) * BM + tl.arange(0, BM)
-    n = (tl.program_id(0) % tiles_n) * BN + tl.arange(0, BN)
+    tiles = tl.cdiv(M, BM) * tiles_n
+    tile = tl.program_id(0) % tiles
+    m = (tile // tiles_n) * BM + tl.arange(0, BM)
+    n = (tile % tiles_n) * BN + tl.arange(0, BN)
     piece = tl.program_id(1)
-    b = tl.program_id(2).to(tl.int64)
+    b = (tl.program_id(0) // tiles).to(tl.int64)
     k = tl.arange(0, BK)
     acc = tl.zeros([BM, BN], tl.float32)
     for start in range(0, L, BK):
@@ -143,11 +147,13 @@ def sum_of_outer_products(
     length = 1024
     while length > 128 and batch * triton.cdiv(time, length) * tiles < 264:
         length //= 2
+    while triton.cdiv(time, length) > GRID:
+        length *= 2
     pieces = triton.cdiv(time, length)
     sums = torch.empty(batch, pieces, M, N, dtype=torch.float32, device=delta.device)
     delta, factor = (x if x.stride(2) == 1 else x.contiguous() for x in (delta, factor))
     first = None if first is None else first.contiguous()
-    outer_sum_kernel[(tiles, pieces, batch)](
+    outer_sum_kernel[(tiles * batch, pieces)](
         delta, factor, first, codes, sums, time, M, N, length, pieces,
         delta.stride(0), delta.stride(1), factor.stride(0), factor.stride(1), 0 if first is None else first.stride(0),
         BM=BM, BN=BN, BK=BK, SHIFT=shift, PRECISION="tf32x3", num_warps=warps, num_stages=stages,
