@@ -131,15 +131,15 @@ def test_what_repeats_exactly_is_repeated() -> None:
 
 
 def test_several_series_and_a_panel_are_each_their_own() -> None:
-    y = pd.DataFrame({"a": months(seed=1), "b": months(seed=2)})
-    forecaster = AutoForecaster().fit(y[:120], fh=[1, 6])
-    alone = AutoForecaster().fit(y["b"][:120], fh=[1, 6])
+    y = pd.DataFrame({"a": np.resize([1.0, 3.0], 60), "b": months(rows=60, seed=2)})
+    forecaster = AutoForecaster().fit(y[:48], fh=[1, 6])
+    alone = AutoForecaster().fit(y["b"][:48], fh=[1, 6])
     pd.testing.assert_series_equal(forecaster.predict()["b"], alone.predict(), check_names=False)
     interval = forecaster.predict_interval()["b"].to_numpy()
     np.testing.assert_allclose(interval, alone.predict_interval()["b"].to_numpy())
     assert forecaster.leaderboard_.loc["b"].equals(alone.leaderboard_)
     assert len(forecaster.understood_.splitlines()) == 2
-    panel = AutoForecaster().fit([y["b"].to_numpy()[:120]], fh=[1, 6]).predict()
+    panel = AutoForecaster().fit([y["b"].to_numpy()[:48]], fh=[1, 6]).predict()
     np.testing.assert_allclose(np.ravel(panel[0]), alone.predict())
 
 
