@@ -58,7 +58,7 @@ class NativeBackend:
             written = states if out is None else _writable(states)
             kernel = _native.diagonal_scan if diagonal else _native.dense_scan
             kernel(
-                to_dlpack(_readable(a)),
+                to_dlpack(_readable(a, diagonal)),
                 to_dlpack(_row(u)),
                 to_dlpack(_row(h0)),
                 to_dlpack(written),
@@ -129,7 +129,7 @@ class NativeBackend:
         written = delta if delta_out is None else _writable(delta)
         kernel = _native.diagonal_adjoint if diagonal else _native.dense_adjoint
         kernel(
-            to_dlpack(_readable(a)),
+            to_dlpack(_readable(a, diagonal)),
             to_dlpack(_row(g)),
             to_dlpack(_row(g_final)),
             to_dlpack(written),
@@ -326,10 +326,10 @@ def _row(x: Tensor) -> Tensor:
     return x.contiguous()
 
 
-def _readable(a: Tensor) -> Tensor:
+def _readable(a: Tensor, diagonal: bool) -> Tensor:
     """Return a transition's array readable by the kernels: a matrix row-major."""
     a = _row(a)
-    return a if a.ndim == 3 or a.stride(-2) == a.shape[-1] else a.contiguous()
+    return a if diagonal or a.stride(-2) == a.shape[-1] else a.contiguous()
 
 
 def _writable(x: Tensor) -> Tensor:

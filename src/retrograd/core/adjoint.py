@@ -17,7 +17,7 @@ t-1 is the step before within a sequence: their *view* (`core/sequences.py`) say
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -32,8 +32,13 @@ from retrograd.core.transition import STRUCTURES, Transition
 
 __all__ = ["differentiable_adjoint", "differentiable_scan"]
 
-# What stands before the tensors in a Function's arguments: structure, kind of view, direction, backend, chunk.
+# What stands before the tensors in a Function's arguments.
 _How = tuple[str, str, bool, str, int]
+_STRUCTURE: Final = 0
+_KIND: Final = 1  # of view
+_REVERSE: Final = 2
+_BACKEND: Final = 3
+_CHUNK: Final = 4  # steps between the states that are kept; 0: all are
 # The same of an eager call: the transition, the view, backend, chunk, and whether a tracer may be active.
 _Given = tuple[Transition, View, str, int, bool]
 
@@ -50,12 +55,12 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def kept(how: _How, u: Tensor, h0: Tensor, output: Any) -> tuple[Tensor, ...]:
-        chunk = how[4]
-        return (h0, u, borders(output[0], chunk, how[2])) if chunk else (h0, output[0])
+        chunk = how[_CHUNK]
+        return (h0, u, borders(output[0], chunk, how[_REVERSE])) if chunk else (h0, output[0])
 
     @staticmethod
     def forward(how: _How, u: Tensor, h0: Tensor, *tensors: Tensor) -> Any:
-        return _Scan.compute(*_parts(how, tensors), how[3], u, h0, True)
+        return _Scan.compute(*_parts(how, tensors), how[_BACKEND], u, h0, True)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -65,7 +70,7 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor | None, g_final: Tensor | None) -> Any:
         kept, A, view = _saved(ctx)
-        h0, (_, _, _, backend, chunk) = kept[0], ctx.how
+        h0, backend, chunk = kept[0], ctx.how[_BACKEND], ctx.how[_CHUNK]
         if g is None and g_final is None:
             return (None,) * len(ctx.needs_input_grad)
         g = _zeros(kept[1]) if g is None else g
@@ -101,7 +106,7 @@ class _Adjoint(torch.autograd.Function):
 
     @staticmethod
     def forward(how: _How, g: Tensor, g_final: Tensor, *tensors: Tensor) -> Any:
-        return _Adjoint.compute(*_parts(how, tensors), how[3], g, g_final, True)
+        return _Adjoint.compute(*_parts(how, tensors), how[_BACKEND], g, g_final, True)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -115,7 +120,7 @@ class _Adjoint(torch.autograd.Function):
             return (None,) * len(ctx.needs_input_grad)
         gamma = _zeros(delta) if gamma is None else gamma
         gamma_0 = torch.zeros_like(g_final) if gamma_0 is None else gamma_0
-        eta, eta_final = differentiable_scan(A, gamma, gamma_0, view, ctx.how[3])
+        eta, eta_final = differentiable_scan(A, gamma, gamma_0, view, ctx.how[_BACKEND])
         d_A: Any = (None,) * len(A.tensors)
         if True in ctx.needs_input_grad[3:]:
             d_A = A.like_given(A.gradient(delta, view.previous(eta, gamma_0)))
@@ -131,7 +136,7 @@ def _scan_jvp(ctx: Any, *tangents: Any) -> Any:
         through = A.tangent_act(A_dot, view.previous(states, h0))
     drive = drive if through is None else drive + through
     h0_dot = torch.zeros_like(h0) if h0_dot is None else h0_dot
-    return differentiable_scan(A, drive, h0_dot, view, ctx.how[3])
+    return differentiable_scan(A, drive, h0_dot, view, ctx.how[_BACKEND])
 
 
 def _adjoint_jvp(ctx: Any, *tangents: Any) -> Any:
@@ -142,7 +147,7 @@ def _adjoint_jvp(ctx: Any, *tangents: Any) -> Any:
     if through is not None:
         drive = drive + view.following(through, g_final)
     g_final_dot = torch.zeros_like(g_final) if g_final_dot is None else g_final_dot
-    delta_dot, d_h0_dot = differentiable_adjoint(A, drive, g_final_dot, view, ctx.how[3])
+    delta_dot, d_h0_dot = differentiable_adjoint(A, drive, g_final_dot, view, ctx.how[_BACKEND])
     return delta_dot, d_h0_dot if through is None else d_h0_dot + view.first(through, g_final)
 
 
@@ -186,9 +191,9 @@ def differentiable_adjoint(
 
 def _parts(how: _How, tensors: Any) -> tuple[Transition, View]:
     """Return the transition and the view whose tensors these are."""
-    structure = STRUCTURES[how[0]]
+    structure = STRUCTURES[how[_STRUCTURE]]
     count = len(structure.ranks)
-    return structure.of(tensors[:count]), view_of(how[1], tensors[count:], how[2])
+    return structure.of(tensors[:count]), view_of(how[_KIND], tensors[count:], how[_REVERSE])
 
 
 def _save(ctx: Any, how: _How, kept: tuple[Tensor, ...], tensors: Any) -> None:
@@ -201,7 +206,7 @@ def _save(ctx: Any, how: _How, kept: tuple[Tensor, ...], tensors: Any) -> None:
 
 def _saved(ctx: Any) -> tuple[tuple[Tensor, ...], Transition, View]:
     """Return what :func:`_save` was given: what is kept, the transition and the view."""
-    count = 3 if ctx.how[4] else 2
+    count = 3 if ctx.how[_CHUNK] else 2
     tensors = ctx.saved_tensors
     return tensors[:count], *_parts(ctx.how, tensors[count:])
 
@@ -221,21 +226,18 @@ def _eager(function: Any, jvp: Any) -> Any:
     It is given the transition and the view themselves, beside their tensors.
     """
 
-    class Eager(_Base):  # type: ignore[misc]
-        @staticmethod
-        def forward(ctx: Any, given: _Given, x: Tensor, rows: Tensor, *tensors: Tensor) -> Any:
-            A, view, backend, chunk, watched = given
-            output = function.compute(A, view, backend, x, rows, watched)
-            if forward_ad._current_level >= 0:
-                # torch wants tangents of a view laid out as the view; of a tensor of its own, in any layout.
-                output = tuple(x.clone() if x._is_view() else x for x in output)
-            how = A.structure, view.kind, view.reverse, backend, chunk
-            _save(ctx, how, function.kept(how, x, rows, output), tensors)
-            return output
+    def forward(ctx: Any, given: _Given, x: Tensor, rows: Tensor, *tensors: Tensor) -> Any:
+        A, view, backend, chunk, watched = given
+        output = function.compute(A, view, backend, x, rows, watched)
+        if forward_ad._current_level >= 0:
+            # torch wants tangents of a view laid out as the view; of a tensor of its own, in any layout.
+            output = tuple(x.clone() if x._is_view() else x for x in output)
+        how = A.structure, view.kind, view.reverse, backend, chunk
+        _save(ctx, how, function.kept(how, x, rows, output), tensors)
+        return output
 
-    Eager.__name__ = function.__name__.strip("_")
-    Eager.backward, Eager.jvp = staticmethod(function.backward), staticmethod(jvp)
-    return Eager
+    rules = {"forward": forward, "backward": function.backward, "jvp": jvp}
+    return type(function.__name__.strip("_"), (_Base,), {name: staticmethod(rule) for name, rule in rules.items()})
 
 
 # Dynamo refuses a Function with a forward rule of its own: it gets the plain ones; functorch (vmap, jvp, grad) their

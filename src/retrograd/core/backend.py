@@ -47,7 +47,6 @@ class Spec(NamedTuple):
         sequences: ``"whole"``, ``"padded"`` or ``"packed"``.
         reset: whether steps may be cut off from the ones before them.
         reverse: the direction.
-        wanted: ``"gradient"``, the scan, its adjoint and the gradients of A and of weights; or ``"states"`` alone.
     """
 
     device: torch.device
@@ -57,7 +56,6 @@ class Spec(NamedTuple):
     sequences: str = "whole"
     reset: bool = False
     reverse: bool = False
-    wanted: str = "gradient"
 
     @classmethod
     def of(cls, A: Transition, u: Tensor, sequences: Sequences | None = None, reverse: bool = False) -> Spec:
