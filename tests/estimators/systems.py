@@ -34,14 +34,24 @@ def random_system(
 
 
 def loop(system: System, U: list[Array], Y: list[Array]) -> Array:
-    """Predict one step ahead, one step at a time: the definition itself. NaN in Y is a missing output."""
+    """Predict one step ahead, one step at a time: the definition itself. NaN in Y is a missing output (Kalman 1960)."""
+    S = np.eye(len(system.C)) if system.root is None else system.root @ system.root.T
     predicted = []
-    for x, inputs, outputs in zip(system.x0, U, Y, strict=True):
+    for first, inputs, outputs in zip(system.x0, U, Y, strict=True):
+        x, P = first, np.zeros_like(system.A)
         for u, y in zip(inputs, outputs, strict=True):
             expected = system.C @ x + system.D @ u + system.offset
-            innovation = np.where(np.isnan(y), 0.0, y - expected)
             predicted.append(expected)
-            x = system.A @ x + system.B @ u + system.K @ innovation
+            seen = ~np.isnan(y)
+            if seen.all() and not P.any():
+                x = system.A @ x + system.B @ u + system.K @ (y - expected)
+                continue
+            C = system.C[seen]
+            of_error = C @ P @ C.T + S[np.ix_(seen, seen)]
+            cross = system.A @ P @ C.T + (system.K @ S)[:, seen]
+            gain = cross @ np.linalg.inv(of_error)
+            x = system.A @ x + system.B @ u + gain @ (y - expected)[seen]
+            P = system.A @ P @ system.A.T + system.K @ S @ system.K.T - gain @ cross.T
     return np.array(predicted)
 
 

@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from retrograd.errors import InputError, require_whole
 from retrograd.estimators.identification.experiments import Experiments, are_several, read_experiments
 from retrograd.estimators.identification.files import from_parts, parts_of
-from retrograd.estimators.identification.identified import Forecast, Identified, require_data
+from retrograd.estimators.identification.identified import Forecast, Identified, Smoothed, require_data
 from retrograd.estimators.identification.identify import identify
 from retrograd.estimators.identification.plots import SystemPlots
 from retrograd.estimators.identification.recurrence import scan_of
@@ -234,7 +234,8 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         """Forecast the steps after the data of the fit (the last experiment), or after other data.
 
         The interval holds the innovations to come, Σ_j Ψ_j S Ψ_jᵀ with Ψ_0 = 1 and Ψ_j = C A^{j-1} K, taken for
-        Gaussian; it does not hold what is not known about the parameters.
+        Gaussian, and what missing outputs leave unknown of the state; it does not hold what is not known about the
+        parameters.
 
         Args:
             horizon: steps.
@@ -250,9 +251,11 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             axis = found.read(U, Y).time_axis
         elif state is None:
             axis = found.axis
+        covariance = None
         if state is None:
             state = self.final_state_ if Y is None else self.state_after(U, Y)
-        return found.forecast(horizon, U_future, state, level, axis)
+            covariance = found.final_covariance if Y is None else found.covariance_after(found.read(U, Y))
+        return found.forecast(horizon, U_future, state, level, axis, covariance)
 
     def state_after(self, U: Any, Y: Any, x0: Any = None) -> Array:
         """Return the state at the first step after the data, ``(n,)`` (after the last experiment of a list).
@@ -265,6 +268,24 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         found = self._found()
         return found.state_after(found.read(U, Y), x0)
 
+    def smooth(self, U: Any, Y: Any, *, level: float = 0.95) -> Smoothed:
+        """Return what all outputs, before and after, say of every step: missing outputs with intervals, and states.
+
+        Args:
+            U: inputs; None for none.
+            Y: outputs, NaN where missing. Of several experiments the rows lie end to end.
+            level: probability of the intervals.
+
+        Examples:
+            >>> y = np.sin(np.arange(60.0)) + 0.01 * np.random.default_rng(0).standard_normal(60)
+            >>> model = StateSpace(order=2, noise="innovations").fit(None, y)
+            >>> y[30] = np.nan
+            >>> round(model.smooth(None, y).mean[30, 0], 1) == round(np.sin(30.0), 1)
+            True
+        """
+        found = self._found()
+        return found.smooth(found.read(U, Y), level)
+
     def forecast_variance(self, horizon: int) -> Array:
         """Return the variance of each output's forecast error, 1 to ``horizon`` steps ahead: ``(horizon, p)``."""
         return self._found().forecast_variance(horizon)
@@ -272,7 +293,7 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     def log_likelihood(self, U: Any = None, Y: Any = None) -> float:
         """Return the Gaussian log-likelihood of data (those of the fit by default), given initial states.
 
-        Exact for output error, missing outputs included, and for innovations where no output is missing.
+        Exact, missing outputs included: a Kalman filter's.
         """
         found = self._found()
         if Y is None:

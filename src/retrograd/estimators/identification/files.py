@@ -8,7 +8,7 @@ import numpy as np
 
 from retrograd.errors import InputError
 from retrograd.estimators.identification.identified import Identified
-from retrograd.estimators.identification.system import System
+from retrograd.estimators.identification.system import System, root_of
 from retrograd.estimators.model_files import require_arrays, require_names
 from retrograd.tables.time_axis import TimeAxis
 
@@ -27,6 +27,8 @@ def parts_of(found: Identified) -> tuple[dict[str, Array], dict[str, Any]]:
         "final_state": found.final_state,
         "singular_values": found.singular_values,
     }
+    if found.final_covariance is not None:
+        arrays["final_covariance"] = found.final_covariance
     return arrays, {
         "inputs": list(found.input_names),
         "outputs": list(found.output_names),
@@ -50,15 +52,18 @@ def from_parts(arrays: dict[str, Array], config: dict[str, Any], sample_time: fl
         "A": (n, n), "B": (n, m), "C": (p, n), "D": (p, m), "K": (n, p), "offset": (p,), "x0": (-1, n),
         "innovation_covariance": (p, p), "final_state": (n,), "singular_values": (-1,),
     }  # fmt: skip
+    if "final_covariance" in arrays:
+        shapes["final_covariance"] = (n, n)
     require_arrays(arrays, shapes)
     if not (n and p and len(arrays["x0"])):
         raise InputError(f"a system of {n} states and {p} outputs, fitted to {len(arrays['x0'])} experiments, is none")
     return Identified(
-        system=System(**{name: arrays[name] for name in MATRICES}),
+        system=System(**{name: arrays[name] for name in MATRICES}, root=root_of(arrays["innovation_covariance"])),
         input_names=tuple(config["inputs"]),
         output_names=tuple(config["outputs"]),
         innovation_covariance=arrays["innovation_covariance"],
         final_state=arrays["final_state"],
+        final_covariance=arrays.get("final_covariance"),
         singular_values=arrays["singular_values"],
         order_criteria={order: (aic, bic) for order, aic, bic in config["order_criteria"]},
         history=[(value, float("nan") if held is None else held) for value, held in config["history"]],

@@ -7,17 +7,26 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from retrograd.errors import InputError, require_number, require_whole
 from retrograd.estimators.identification.analysis import fit_percent
 from retrograd.estimators.identification.experiments import Experiments, are_several, read_experiments
+from retrograd.estimators.identification.kalman import deviance, filter_of, smoothed
 from retrograd.estimators.identification.prediction_error import Criterion
 from retrograd.estimators.identification.sensitivity import initial_states
-from retrograd.estimators.identification.system import System, final_state, predict, predict_ahead
+from retrograd.estimators.identification.system import (
+    System,
+    final_state,
+    predict,
+    predict_ahead,
+    root_of,
+    tensors,
+)
 from retrograd.tables.align import rows_ahead
 from retrograd.tables.time_axis import TimeAxis
 
-__all__ = ["Forecast", "Identified", "require_data"]
+__all__ = ["Forecast", "Identified", "Smoothed", "require_data"]
 
 Array = np.ndarray[Any, Any]
 
@@ -42,6 +51,25 @@ class Forecast:
 
 
 @dataclass(frozen=True)
+class Smoothed:
+    """What all outputs, before and after, say of every step.
+
+    Attributes:
+        mean: the outputs ``(N, p)``: as they are where observed, expected where missing.
+        lower: lower end of the interval of each; the output itself where it was observed.
+        upper: its upper end.
+        states: expected states ``(N, n)``.
+        level: the interval's probability.
+    """
+
+    mean: Any
+    lower: Any
+    upper: Any
+    states: Array
+    level: float
+
+
+@dataclass(frozen=True)
 class Identified:
     """An identified system, in the data's own units, with how it was found.
 
@@ -58,6 +86,7 @@ class Identified:
         stop_reason: why the refinement stopped, in words.
         sample_time: time from step to step, in the user's unit.
         axis: the end of the last experiment's time axis; None where it had none.
+        final_covariance: of the state after the last experiment, ``(n, n)``; None where no output was missing.
     """
 
     system: System
@@ -72,6 +101,7 @@ class Identified:
     stop_reason: str
     sample_time: float = 1.0
     axis: TimeAxis | None = None
+    final_covariance: Array | None = None
 
     @property
     def poles(self) -> Array:
@@ -132,7 +162,15 @@ class Identified:
         started = self.started(data, np.zeros(self.system.order) if x0 is None else x0)
         return self.like(U, predict(started.free_running(), data)[1])
 
-    def forecast(self, horizon: int, U_future: Any, state: Any, level: float, axis: TimeAxis | None = None) -> Forecast:
+    def forecast(
+        self,
+        horizon: int,
+        U_future: Any,
+        state: Any,
+        level: float,
+        axis: TimeAxis | None = None,
+        covariance: Array | None = None,
+    ) -> Forecast:
         """Go on from a state at the end of ``axis``; see :meth:`retrograd.estimators.StateSpace.forecast`."""
         from scipy.stats import norm
 
@@ -145,19 +183,41 @@ class Identified:
             mean = self.simulate(None, state, steps=horizon)
         else:
             mean = self.simulate(rows_ahead("U_future", U_future, time, horizon), state)
-        spread = norm.ppf(0.5 + level / 2) * np.sqrt(self.forecast_variance(horizon))
+        spread = norm.ppf(0.5 + level / 2) * np.sqrt(self.forecast_variance(horizon, covariance))
         return Forecast(mean, mean - spread, mean + spread, level, time)
 
-    def forecast_variance(self, horizon: int) -> Array:
-        """Return the variance of each output's forecast error, 1 to ``horizon`` steps ahead: ``(horizon, p)``."""
+    def forecast_variance(self, horizon: int, covariance: Array | None = None) -> Array:
+        """Return the variance of each output's forecast error, 1 to ``horizon`` steps ahead: ``(horizon, p)``.
+
+        Args:
+            horizon: steps.
+            covariance: of the state to go on from, ``(n, n)``; None: it is known.
+        """
         S, system = self.innovation_covariance, self.system
-        through, total, result = system.K, S.copy(), np.empty((horizon, len(S)))
+        P = np.zeros_like(system.A) if covariance is None else covariance
+        result = np.empty((horizon, len(S)))
         for step in range(horizon):
-            result[step] = np.diag(total)
-            psi = system.C @ through
-            total = total + psi @ S @ psi.T
-            through = system.A @ through
+            result[step] = np.diag(system.C @ P @ system.C.T + S)
+            P = system.A @ P @ system.A.T + system.K @ S @ system.K.T
         return result
+
+    def covariance_after(self, data: Experiments) -> Array | None:
+        """Return the covariance of the state after the last experiment; None where no output is missing."""
+        return None if data.complete else filter_of(tensors(self.system), data).final.numpy()[-1]
+
+    def smooth(self, data: Experiments, level: float) -> Smoothed:
+        """Return states and outputs given all outputs; see :meth:`retrograd.estimators.StateSpace.smooth`."""
+        from scipy.stats import norm
+
+        level = require_number("level", level, above=0, below=1)
+        system = initial_states(self.system, data)
+        x, predicted = predict(system, data)
+        e = np.where(data.observed, data.outputs - predicted, 0.0)
+        states, outputs, covariance = smoothed(system, data, filter_of(tensors(system), data), x, e)
+        variance = np.where(data.observed, 0.0, np.diagonal(covariance, axis1=1, axis2=2).clip(min=0.0))
+        mean = np.where(data.observed, data.outputs, outputs)
+        spread = norm.ppf(0.5 + level / 2) * np.sqrt(variance)
+        return Smoothed(mean, mean - spread, mean + spread, states, level)
 
     def state_after(self, data: Experiments, x0: Any = None) -> Array:
         """Return the state at the first step after the last experiment, ``(n,)``."""
@@ -166,17 +226,12 @@ class Identified:
 
     def log_likelihood(self, system: System, data: Experiments, burn_in: int = 0) -> float:
         """Return the Gaussian log-likelihood of data, of which the first ``burn_in`` steps do not count."""
-        criterion = Criterion(data, 0.0, burn_in)
-        e = criterion.residuals(predict(system, data)[1])
-        total = 0.0
-        # Missing outputs leave the marginal of those that are there.
-        for pattern in np.unique(criterion.counted, axis=0):
-            if pattern.any():
-                rows = e[(criterion.counted == pattern).all(axis=1)][:, pattern]
-                S = self.innovation_covariance[np.ix_(pattern, pattern)]
-                quadratic = np.einsum("ti,ij,tj->", rows, np.linalg.inv(S), rows)
-                total -= 0.5 * (len(rows) * np.linalg.slogdet(2 * np.pi * S)[1] + quadratic)
-        return float(total)
+        counted = Criterion(data, 0.0, burn_in).counted
+        parts = tensors(replace(system, root=root_of(self.innovation_covariance)))
+        filtered = filter_of(parts, data)
+        e = torch.from_numpy(data.outputs - predict(system, data)[1])
+        total = float(deviance(e, filtered.covariance, counted))
+        return -0.5 * (total + float(counted.sum()) * float(np.log(2 * np.pi)))
 
     def like(self, given: Any, values: Array) -> Any:
         """Return ``values (N, p)`` as the caller's kind: a DataFrame with the index of ``given`` where it has one."""

@@ -14,10 +14,18 @@ from threadpoolctl import threadpool_limits
 from retrograd.errors import InputError, require_choice, require_number, require_whole
 from retrograd.estimators.identification.experiments import Experiments
 from retrograd.estimators.identification.identified import Identified
+from retrograd.estimators.identification.kalman import filter_of
 from retrograd.estimators.identification.prediction_error import Criterion, Fit, Refinement
 from retrograd.estimators.identification.sensitivity import initial_states
 from retrograd.estimators.identification.starts import extended, start_systems, subspace_of
-from retrograd.estimators.identification.system import Layout, final_state, predict, with_unit_states
+from retrograd.estimators.identification.system import (
+    Layout,
+    final_state,
+    predict,
+    root_of,
+    tensors,
+    with_unit_states,
+)
 
 __all__ = ["NOISES", "OPTIMIZERS", "STARTS_OF_STATE", "Settings", "identify", "layout_of"]
 
@@ -113,12 +121,19 @@ def _identify(data: Experiments, settings: Settings) -> Identified:
     # Each output pays for its share of the parameters with degrees of freedom.
     counted = criterion.counted.sum(axis=0).mean()
     free = max(counted - layout_of(settings, order, data).count() / data.outputs.shape[1], 1.0)
+    if system.root is None:
+        covariance = criterion.covariance(criterion.residuals(predicted))
+    else:
+        covariance = system.root @ system.root.T
+    covariance = np.asarray(covariance * counted / free)
+    system = replace(system, root=root_of(covariance))
     return Identified(
         system=system,
         input_names=data.input_names,
         output_names=data.output_names,
-        innovation_covariance=criterion.covariance(criterion.residuals(predicted)) * counted / free,
+        innovation_covariance=covariance,
         final_state=final_state(system, data, states)[-1],
+        final_covariance=None if data.complete else filter_of(tensors(system), data).final.numpy()[-1],
         singular_values=subspace_of(scaled, order).singular_values,
         order_criteria=criteria,
         history=fit.history,
@@ -209,7 +224,7 @@ def _spread(values: Array, there: Array) -> Array:
 def _refinement(settings: Settings, layout: Layout, data: Experiments) -> Refinement:
     return Refinement(
         Criterion(data, settings.ridge, settings.burn_in),
-        layout,
+        replace(layout, free_root=layout.innovations and not data.complete),
         radius=STABLE_RADIUS if settings.stability else None,
         iterations=settings.max_iter,
         tolerance=settings.tol,
@@ -259,7 +274,8 @@ def _best_fit(data: Experiments, settings: Settings, order: int) -> Fit:
     starts = start_systems(train, layout, settings.starts, stable=settings.stability, seed=settings.random_state)
     fits = [refinement.run(start, optimizer) for start in starts]
     best = min(fits, key=lambda fit: fit.judged)
-    if layout.innovations and order > 1 and held_out is None and train.outputs.size * order <= LITTLE_WORK:
+    little = data.complete and train.outputs.size * order <= LITTLE_WORK
+    if layout.innovations and order > 1 and held_out is None and little:
         below = _best_fit(data, settings, order - 1)
         # Written so that a fit that is not a number loses.
         if not best.value <= below.value:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from retrograd.estimators.identification.bounds import (
     drawn_in,
@@ -31,13 +32,16 @@ from retrograd.estimators.identification.bounds import (
     modes_at,
 )
 from retrograd.estimators.identification.experiments import Experiments
+from retrograd.estimators.identification.kalman import deviance, filter_of
 from retrograd.estimators.identification.sensitivity import initial_states, jacobian
-from retrograd.estimators.identification.system import Layout, System, predict, predict_tensors, unpack
+from retrograd.estimators.identification.system import Layout, System, predict, predict_tensors, tensors, unpack
 
 __all__ = ["Criterion", "Fit", "Refinement"]
 
 Array = np.ndarray[Any, Any]
 
+# What is zero where it is not free.
+FIXED = ("B", "K", "C", "D", "offset", "x0")
 # Residual variances, in units of the outputs' own, below which a fit counts as perfect: log det S stays finite.
 LEAST_VARIANCE = 1e-24
 # Of the residuals' mean variance: what every direction of S is given beside its own.
@@ -153,12 +157,15 @@ class Refinement:
     def __post_init__(self) -> None:
         self._penalised = np.zeros(sum(int(np.prod(shape)) for shape in self.layout.shapes().values()))
         for name, at in self.layout.slices().items():
-            self._penalised[at] = name not in ("offset", "x0")
+            self._penalised[at] = name not in ("offset", "x0", "root")
         self._steps = max(int(self.criterion.counted.any(axis=1).sum()), 1)
 
     def run(self, start: System, optimizer: str) -> Fit:
         """Refine by ``"lm"``, ``"lbfgs"`` or ``"adam"``."""
         start = self._inside(start)
+        if self.layout.free_root and start.root is None:
+            e = self.criterion.residuals(predict(start, self.criterion.data)[1])
+            start = replace(start, root=np.linalg.cholesky(_widened(self.criterion.covariance(e))))
         self._history: list[tuple[float, float]] = []
         self._best: tuple[float, System] = (float("inf"), start)
         self._since = 0
@@ -205,6 +212,8 @@ class Refinement:
         return system, False, f"{self.iterations} iterations were not enough"
 
     def _normal_equations(self, system: System, theta: Array) -> tuple[Array, Array]:
+        if self.layout.free_root:
+            return self._across_gaps(system, theta)
         _, predicted, J = jacobian(system, self.layout, self.criterion.data)
         e = self.criterion.residuals(predicted)
         whiten = np.linalg.cholesky(self.criterion.weight(e)).T
@@ -216,6 +225,22 @@ class Refinement:
         # Of −½ log(1 − λ²) near the circle the second derivative is twice the first one's square.
         hessian = J.T @ J + np.diag(ridge) + 2 * np.outer(prior, prior)
         return hessian, ridge * theta - J.T @ white + prior
+
+    def _across_gaps(self, system: System, theta: Array) -> tuple[Array, Array]:
+        """The same with outputs missing: the exact gradient, and a Gauss-Newton matrix of gains taken as they are."""
+        J = jacobian(system, self.layout, self.criterion.data)[2] * self.criterion.counted.T[:, :, None]
+        half = np.linalg.inv(np.linalg.cholesky(filter_of(tensors(system), self.criterion.data).covariance.numpy()))
+        J = np.einsum("tqr,rti->qti", half, J).reshape(-1, len(theta))
+        prior = self._forgetting_gradient(system)
+        ridge = self.criterion.ridge * self.criterion.counted.sum() * self._penalised
+        hessian = J.T @ J + np.diag(ridge) + 2 * np.outer(prior, prior)
+        # Of S = R Rᵀ: with X = R^{-1} dR the information is tr((X + Xᵀ)²) / 2 a step.
+        p, at = len(system.C), self.layout.slices()["root"]
+        inverse: Array = np.linalg.inv(theta[at].reshape(p, p))
+        of_R = np.einsum("ik,jl->ijkl", inverse, np.eye(p)).reshape(p, p, p * p)
+        both = ((of_R + of_R.transpose(1, 0, 2)) / 2**0.5).reshape(p * p, p * p)
+        hessian[at, at] += self.criterion.counted.sum() / p * both.T @ both
+        return hessian, self._value_and_gradient(theta)[1] * self._steps
 
     # --- first-order methods: the gradient is one scan and its adjoint ---
 
@@ -266,21 +291,28 @@ class Refinement:
         """Return V per step and its gradient, A drawn in to the radius first; a wall where V is not finite."""
         free = torch.from_numpy(np.array(theta)).requires_grad_()
         zero = unpack(self.layout, np.zeros_like(theta))
-        parts = {name: torch.from_numpy(getattr(zero, name)) for name in ("B", "K", "C", "D", "offset", "x0")}
+        parts = {name: torch.from_numpy(getattr(zero, name)) for name in FIXED}
         for (name, shape), at in zip(self.layout.shapes().items(), self.layout.slices().values(), strict=True):
             parts[name] = free[at].view(shape)
         if self.radius is not None:
             parts["A"] = drawn_in_tensor(parts["A"], self.radius)
-        _, predicted = predict_tensors(parts, self.criterion.data)
-        e = self.criterion.residuals(predicted.detach().numpy())
-        value = self.criterion.value(e, theta, self._penalised)
+        if self.layout.free_root:
+            likelihood = across_gaps(parts, self.criterion)
+            value = float(likelihood.detach()) + self._ridge(theta)
+        else:
+            _, predicted = predict_tensors(parts, self.criterion.data)
+            e = self.criterion.residuals(predicted.detach().numpy())
+            value = self.criterion.value(e, theta, self._penalised)
         if self.layout.innovations:
             A, K, C = (parts[name] for name in ("A", "K", "C"))
             F = (A - K @ C).detach().numpy()
             value += forgetting(F)
         if not np.isfinite(value):
             return 1e10, np.zeros_like(theta)
-        ends, slopes = [predicted], [torch.from_numpy(-e @ self.criterion.weight(e))]
+        if self.layout.free_root:
+            ends, slopes = [likelihood], [torch.ones((), dtype=torch.float64)]
+        else:
+            ends, slopes = [predicted], [torch.from_numpy(-e @ self.criterion.weight(e))]
         if self.layout.innovations:
             ends, slopes = [*ends, A - K @ C], [*slopes, torch.from_numpy(forgetting_gradient(F))]
         (slope,) = torch.autograd.grad(ends, free, slopes)
@@ -295,10 +327,17 @@ class Refinement:
         prior = forgetting(system.A - system.K @ system.C) if self.layout.innovations else 0.0
         if not np.isfinite(prior):
             return prior
+        if self.layout.free_root:
+            with torch.no_grad():
+                value = float(across_gaps(tensors(system), self.criterion)) + self._ridge(theta) + prior
+            return value if np.isfinite(value) else float("inf")
         predicted = predict(system, self.criterion.data)[1]
         with np.errstate(over="ignore", invalid="ignore"):
             e = self.criterion.residuals(predicted)
         return self.criterion.value(e, theta, self._penalised) + prior
+
+    def _ridge(self, theta: Array) -> float:
+        return float(0.5 * self.criterion.ridge * self.criterion.counted.sum() * (self._penalised * theta**2).sum())
 
     def _forgetting_gradient(self, system: System) -> Array:
         """Return the prior's gradient in θ."""
@@ -345,6 +384,18 @@ class Refinement:
         if self.report is not None:
             self.report(number, value / self._steps, held_out)
         return self.validation is not None and self._since >= self.patience
+
+
+def across_gaps(parts: dict[str, Tensor], criterion: Criterion) -> Tensor:
+    """Return V with a Kalman filter across gaps, ½ Σ_t log det S_t + e_tᵀ S_t^{-1} e_t − (outputs that count at t).
+
+    Where nothing is missing and S is the residuals' covariance it is the V above.
+    """
+    data = criterion.data
+    filtered = filter_of(parts, data)
+    e = torch.from_numpy(data.outputs) - predict_tensors(parts, data, filtered.gain)[1]
+    counted = criterion.counted
+    return 0.5 * (deviance(e, filtered.covariance, counted) - float(counted.sum()))
 
 
 def _step(hessian: Array, gradient: Array, walls: Array) -> Array:

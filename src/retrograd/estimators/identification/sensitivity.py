@@ -22,6 +22,7 @@ import torch
 
 from retrograd.core.transition import Dense
 from retrograd.estimators.identification.experiments import Experiments
+from retrograd.estimators.identification.kalman import filter_of
 from retrograd.estimators.identification.system import (
     Layout,
     System,
@@ -93,20 +94,24 @@ def _of_constant(system: System, layout: Layout, data: Experiments, x: Array, e:
 
 
 def _of_masked(system: System, layout: Layout, data: Experiments, x: Array, e: Array) -> Array:
-    """The general case, Ã_t varying with what is observed: one scan row for every parameter."""
+    """The general case, Ã_t varying with what is observed: one scan row for every parameter.
+
+    Gains across gaps are taken as they are: columns of A, C and K are near, all others exact.
+    """
     n, p, steps, u = layout.order, layout.outputs, len(x), data.inputs
     at = layout.slices()
     count = sum(int(np.prod(shape)) for shape in layout.shapes().values())
     drive, direct = np.zeros((count, steps, n)), np.zeros((p, steps, count))
     first = np.zeros((count, len(data.lengths), n))
     eye = np.eye(n)
+    gain = filter_of(tensors(system), data).gain.numpy()
     for name, signal in (("A", x), ("B", u), ("K", e)):
         # Parameter (i, j) sends signal j into state i.
         drive[at[name]] = np.einsum("ik,tj->ijtk", eye, signal).reshape(-1, steps, n)
     for name, signal in (("C", x), ("D", u), ("offset", np.ones((steps, 1)))):
         if name not in at or signal.shape[1] == 0:
             continue
-        back = -np.einsum("kq,tq,tj->qjtk", system.K, data.observed.astype(float), signal)
+        back = -np.einsum("tkq,tj->qjtk", gain, signal)
         drive[at[name]] = back.reshape(-1, steps, n)
         direct[:, :, at[name]] = np.einsum("lq,tj->ltqj", np.eye(p), signal).reshape(p, steps, -1)
     if layout.free_x0:
@@ -134,6 +139,11 @@ def initial_states(system: System, data: Experiments) -> System:
     _, predicted = predict(blank, data)
     residual = np.where(data.observed, data.outputs - predicted, 0.0)
     columns = of_start(blank, data) * data.observed.T[:, :, None]
+    if system.K.any() and not data.complete:
+        # Steps count by how well they are foretold.
+        half = np.linalg.inv(np.linalg.cholesky(filter_of(tensors(system), data).covariance.numpy()))
+        residual = (half @ residual[:, :, None])[..., 0]
+        columns = np.einsum("tqr,rti->qti", half, columns)
     x0 = blank.x0.copy()
     for number, (rows, error) in enumerate(
         zip(data.split(columns.transpose(1, 0, 2)), data.split(residual), strict=True)

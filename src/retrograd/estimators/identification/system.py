@@ -4,10 +4,10 @@
 
 With e_t put in, the predictor is again a linear recurrence, x_{t+1} = Ã_t x_t + d_t, with
 
-    Ã_t = A − K M_t C          d_t = B u_t + K M_t (y_t − D u_t − offset)
+    Ã_t = A − K C          d_t = B u_t + K (y_t − D u_t − offset)
 
-where M_t has a 1 for every output that is observed at t and a 0 for every missing one (whose innovation is taken for 0,
-its mean). K = 0 is the free run.
+Where outputs are missing a Kalman filter's gain G_t takes the place of K, with a zero for every missing output
+(:mod:`retrograd.estimators.identification.kalman`). K = 0 is the free run.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from retrograd.core.scan import scan
 from retrograd.core.sequences import previous_states
 from retrograd.core.transition import Dense
 from retrograd.estimators.identification.experiments import Experiments
+from retrograd.estimators.identification.kalman import filter_of
 
 __all__ = [
     "Layout",
@@ -32,6 +33,7 @@ __all__ = [
     "predict_ahead",
     "predict_tensors",
     "recurrence",
+    "root_of",
     "states_before",
     "tensors",
     "unpack",
@@ -53,6 +55,7 @@ class System:
         K: ``(n, p)``; zeros for an output-error model.
         offset: ``(p,)``.
         x0: the state at the first step of each experiment, ``(E, n)``.
+        root: R ``(p, p)``, R Rᵀ being the covariance of e_t, of which gains across gaps know the shape; None: 1.
     """
 
     A: Array
@@ -62,6 +65,7 @@ class System:
     K: Array
     offset: Array
     x0: Array
+    root: Array | None = None
 
     @property
     def order(self) -> int:
@@ -87,6 +91,7 @@ class System:
             D=self.D * output_scale[:, None] / input_scale,
             K=self.K / output_scale,
             offset=self.offset * output_scale,
+            root=None if self.root is None else self.root * output_scale[:, None],
         )
 
     def free_running(self) -> System:
@@ -115,6 +120,7 @@ class Layout:
         innovations: whether K is free (zero otherwise).
         free_x0: whether each experiment's x0 is free (zero otherwise).
         free_offset: whether the offset is free (zero otherwise).
+        free_root: whether the innovations' covariance is free beside the rest, as it is across gaps (else none).
     """
 
     order: int
@@ -125,6 +131,7 @@ class Layout:
     innovations: bool = False
     free_x0: bool = True
     free_offset: bool = True
+    free_root: bool = False
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the free parameters' shapes, in their order in θ."""
@@ -139,6 +146,8 @@ class Layout:
             shapes["offset"] = (p,)
         if self.free_x0:
             shapes["x0"] = (self.experiments, n)
+        if self.free_root:
+            shapes["root"] = (p, p)
         return shapes
 
     def slices(self) -> dict[str, slice]:
@@ -155,7 +164,8 @@ class Layout:
 
     def count(self) -> int:
         """Return the number of parameters that the input-output behaviour depends on: n² fewer than free entries."""
-        return sum(int(np.prod(shape)) for shape in self.shapes().values()) - self.order**2
+        free = sum(int(np.prod(shape)) for name, shape in self.shapes().items() if name != "root")
+        return free - self.order**2
 
 
 def unpack(layout: Layout, theta: Array) -> System:
@@ -203,14 +213,25 @@ def predict_ahead(system: System, data: Experiments, k: int) -> Array:
 
 def tensors(system: System) -> dict[str, Tensor]:
     """Return the matrices as tensors, by their names."""
-    return {field.name: torch.from_numpy(np.ascontiguousarray(getattr(system, field.name))) for field in fields(system)}
+    arrays = {field.name: getattr(system, field.name) for field in fields(system)}
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items() if array is not None}
 
 
-def predict_tensors(parts: dict[str, Tensor], data: Experiments) -> tuple[Tensor, Tensor]:
-    """Do as :func:`predict`, differentiably in the matrices."""
-    transition, drive = recurrence(parts, data)
+def predict_tensors(parts: dict[str, Tensor], data: Experiments, gain: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Do as :func:`predict`, differentiably in the matrices; with the gains of a filter where they are at hand."""
+    transition, drive = recurrence(parts, data, gain)
     x = states_before(transition, drive[None], data, parts["x0"])[0]
     return x, x @ parts["C"].mT + torch.from_numpy(data.inputs) @ parts["D"].mT + parts["offset"]
+
+
+def root_of(covariance: Array) -> Array:
+    """Return R with R Rᵀ the covariance ``(p, p)``, which may be singular.
+
+    >>> root_of(np.array([[4.0]]))
+    array([[2.]])
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T)
 
 
 def final_state(system: System, data: Experiments, states: Array) -> Array:
@@ -219,7 +240,8 @@ def final_state(system: System, data: Experiments, states: Array) -> Array:
     x, u, seen = states[last], data.inputs[last], data.observed[last]
     predicted = x @ system.C.T + u @ system.D.T + system.offset
     innovation = np.where(seen, data.outputs[last] - predicted, 0.0)
-    return np.asarray(x @ system.A.T + u @ system.B.T + innovation @ system.K.T)
+    gain = system.K if data.complete else filter_of(tensors(system), data).gain.numpy()[last]
+    return np.asarray(x @ system.A.T + u @ system.B.T + (gain @ innovation[:, :, None])[..., 0])
 
 
 def with_unit_states(system: System, data: Experiments) -> System:
@@ -239,7 +261,7 @@ def with_unit_states(system: System, data: Experiments) -> System:
     return system.transformed(T * np.where(signs == 0, 1, signs)[:, None])
 
 
-def recurrence(parts: dict[str, Tensor], data: Experiments) -> tuple[Dense, Tensor]:
+def recurrence(parts: dict[str, Tensor], data: Experiments, gain: Tensor | None = None) -> tuple[Dense, Tensor]:
     """Return Ã and d_t ``(N, n)`` of the predictor."""
     A, K, C = parts["A"], parts["K"], parts["C"]
     u = torch.from_numpy(data.inputs)
@@ -250,7 +272,8 @@ def recurrence(parts: dict[str, Tensor], data: Experiments) -> tuple[Dense, Tens
     known = torch.where(seen, torch.from_numpy(data.outputs) - u @ parts["D"].mT - parts["offset"], 0.0)
     if data.complete:
         return Dense(A - K @ C), drive + known @ K.mT
-    return Dense(A - (K * seen[:, None].double()) @ C), drive + known @ K.mT
+    gain = filter_of(parts, data).gain if gain is None else gain
+    return Dense(A - gain @ C), drive + (gain @ known[:, :, None])[..., 0]
 
 
 def states_before(transition: Dense, drive: Tensor, data: Experiments, x0: Tensor | None) -> Tensor:
