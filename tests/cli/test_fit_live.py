@@ -138,7 +138,7 @@ def test_a_log_that_cannot_be_is_refused_before_any_file_is_touched(
     ran = retrograd(*FIT, "--log-dir", "logs")
     assert (ran.code, ran.err) == (
         2,
-        "retrograd: --log-dir needs tensorboard: pip install 'retrograd[tensorboard]'\n",
+        "retrograd: --log-dir needs tensorboard: pip install tensorboard\n",
     )
     assert not Path("runs").exists()
     assert not Path("logs").exists()
