@@ -27,18 +27,21 @@ from retrograd.core import operators
 from retrograd.core.dispatch import forward_levels, functorch_is_active, is_differentiated
 from retrograd.core.loop import loop_adjoint, loop_scan
 from retrograd.core.saving import borders, gradients_in_chunks
-from retrograd.core.sequences import View, view_of
+from retrograd.core.sequences import TENSORS, View, view_of
 from retrograd.core.transition import STRUCTURES, Transition
 
 __all__ = ["differentiable_adjoint", "differentiable_scan"]
 
-# What stands before the tensors in a Function's arguments.
+# What a Function is given beside the tensors. A tracer is given it as one string (:func:`_written`).
 _How = tuple[str, str, bool, str, int]
 _STRUCTURE: Final = 0
 _KIND: Final = 1  # of view
 _REVERSE: Final = 2
 _BACKEND: Final = 3
 _CHUNK: Final = 4  # steps between the states that are kept; 0: all are
+# Traced Functions have a parameter for each tensor of A and of the view: Dynamo of torch 2.6 counts parameters.
+_Slot = Tensor | None
+_EMPTY = (None,) * 6
 # The same of an eager call: the transition, the view, backend, chunk, and whether a tracer may be active.
 _Given = tuple[Transition, View, str, int, bool]
 
@@ -59,13 +62,17 @@ class _Scan(torch.autograd.Function):
         return (h0, u, borders(output[0], chunk, how[_REVERSE])) if chunk else (h0, output[0])
 
     @staticmethod
-    def forward(how: _How, u: Tensor, h0: Tensor, *tensors: Tensor) -> Any:
-        return _Scan.compute(*_parts(how, tensors), how[_BACKEND], u, h0, True)
+    def forward(
+        names: str, u: Tensor, h0: Tensor, t0: _Slot, t1: _Slot, t2: _Slot, t3: _Slot, t4: _Slot, t5: _Slot
+    ) -> Any:
+        how = _read(names)
+        return _Scan.compute(*_parts(how, (t0, t1, t2, t3, t4, t5)), how[_BACKEND], u, h0, True)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        how, u, h0, *tensors = inputs
-        _save(ctx, how, _Scan.kept(how, u, h0, output), tensors)
+        names, u, h0, *tensors = inputs
+        how = _read(names)
+        _save(ctx, how, _Scan.kept(how, u, h0, output), [x for x in tensors if x is not None])
 
     @staticmethod
     def backward(ctx: Any, g: Tensor | None, g_final: Tensor | None) -> Any:
@@ -88,7 +95,7 @@ class _Scan(torch.autograd.Function):
             delta, d_h0, d_A = gradients_in_chunks(A, kept[1], h0, kept[2], g, g_final, view, backend, chunk)
         else:
             delta, d_h0, d_A = operators.gradients(A, g, g_final, kept[1], h0, view, backend)
-        return (None, delta, d_h0, *d_A, *(None,) * len(view.tensors))
+        return (None, delta, d_h0, *d_A, *(None,) * (len(ctx.needs_input_grad) - 3 - len(d_A)))
 
 
 class _Adjoint(torch.autograd.Function):
@@ -105,13 +112,17 @@ class _Adjoint(torch.autograd.Function):
         return g_final, output[0]
 
     @staticmethod
-    def forward(how: _How, g: Tensor, g_final: Tensor, *tensors: Tensor) -> Any:
-        return _Adjoint.compute(*_parts(how, tensors), how[_BACKEND], g, g_final, True)
+    def forward(
+        names: str, g: Tensor, g_final: Tensor, t0: _Slot, t1: _Slot, t2: _Slot, t3: _Slot, t4: _Slot, t5: _Slot
+    ) -> Any:
+        how = _read(names)
+        return _Adjoint.compute(*_parts(how, (t0, t1, t2, t3, t4, t5)), how[_BACKEND], g, g_final, True)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        how, g, g_final, *tensors = inputs
-        _save(ctx, how, _Adjoint.kept(how, g, g_final, output), tensors)
+        names, g, g_final, *tensors = inputs
+        how = _read(names)
+        _save(ctx, how, _Adjoint.kept(how, g, g_final, output), [x for x in tensors if x is not None])
 
     @staticmethod
     def backward(ctx: Any, gamma: Tensor | None, gamma_0: Tensor | None) -> Any:
@@ -124,7 +135,7 @@ class _Adjoint(torch.autograd.Function):
         d_A: Any = (None,) * len(A.tensors)
         if True in ctx.needs_input_grad[3:]:
             d_A = A.like_given(A.gradient(delta, view.previous(eta, gamma_0)))
-        return (None, eta, eta_final, *d_A, *(None,) * len(view.tensors))
+        return (None, eta, eta_final, *d_A, *(None,) * (len(ctx.needs_input_grad) - 3 - len(d_A)))
 
 
 def _scan_jvp(ctx: Any, *tangents: Any) -> Any:
@@ -189,11 +200,21 @@ def differentiable_adjoint(
 # --- Functions and their arguments ---
 
 
+def _written(A: Transition, view: View, backend: str) -> str:
+    """Return the constants as one string, the only kind of argument that every tracer passes on as it is."""
+    return f"{A.structure} {view.kind} {'reverse' if view.reverse else 'forward'} {backend}"
+
+
+def _read(names: str) -> _How:
+    structure, kind, direction, backend = names.split()
+    return structure, kind, direction == "reverse", backend, 0
+
+
 def _parts(how: _How, tensors: Any) -> tuple[Transition, View]:
-    """Return the transition and the view whose tensors these are."""
-    structure = STRUCTURES[how[_STRUCTURE]]
+    """Return the transition and the view whose tensors these are; behind them may be empty slots."""
+    structure, kind = STRUCTURES[how[_STRUCTURE]], how[_KIND]
     count = len(structure.ranks)
-    return structure.of(tensors[:count]), view_of(how[_KIND], tensors[count:], how[_REVERSE])
+    return structure.of(tensors[:count]), view_of(kind, tensors[count : count + TENSORS[kind]], how[_REVERSE])
 
 
 def _save(ctx: Any, how: _How, kept: tuple[Tensor, ...], tensors: Any) -> None:
@@ -249,14 +270,9 @@ _WITH_JVP: dict[type[torch.autograd.Function], Any] = {
 _EAGER = {_Scan: _eager(_Scan, _scan_jvp), _Adjoint: _eager(_Adjoint, _adjoint_jvp)}
 
 
-class _Leaf(tuple[Any, ...]):
-    """A tuple that torch.func counts as one argument, with one gradient, None."""
-
-
 def _apply(function: Any, A: Transition, view: View, backend: str, chunk: int, x: Tensor, rows: Tensor) -> Any:
-    how = A.structure, view.kind, view.reverse, backend, chunk
-    if torch.compiler.is_compiling():
-        return function.apply(how, x, rows, *A.tensors, *view.tensors)
-    if functorch_is_active():
-        return _WITH_JVP[function].apply(_Leaf(how), x, rows, *A.tensors, *view.tensors)
+    if torch.compiler.is_compiling() or functorch_is_active():
+        traced = function if torch.compiler.is_compiling() else _WITH_JVP[function]
+        slots = (*A.tensors, *view.tensors, *_EMPTY[len(A.tensors) + len(view.tensors) :])
+        return traced.apply(_written(A, view, backend), x, rows, *slots)
     return _EAGER[function].apply((A, view, backend, chunk, True), x, rows, *A.tensors, *view.tensors)

@@ -53,14 +53,14 @@ def loop_adjoint(A: Transition, g: Tensor, g_final: Tensor, view: View) -> tuple
             delta = g[:, t] + into
         else:
             before, after = steps.before[:, t], steps.after[:, t]
-            ended = g_final.to(carry).index_select(0, after.clamp(min=0)) if len(g_final) else into
+            ended = g_final.to(carry).index_select(0, after.clamp(min=0).long()) if len(g_final) else into
             x = _where(after == NEIGHBOUR, into, _where(after >= 0, ended, 0))
             delta = _where(after != PADDING, g[:, t] + x, 0)
             arrays = _kept(arrays, before >= NEIGHBOUR)
         deltas.append(delta)
         into = wide.apply_adjoint(arrays, delta)
         if steps is not None and len(g_final):
-            d_h0 = d_h0.index_add(0, before.clamp(min=0), _where(before >= 0, into, 0))
+            d_h0 = d_h0.index_add(0, before.clamp(min=0).long(), _where(before >= 0, into, 0))
     delta = torch.stack(deltas if view.reverse else deltas[::-1], dim=1)
     return delta, (into if steps is None else d_h0).to(g.dtype)
 
@@ -77,7 +77,7 @@ def _entering(h0: Tensor, u: Tensor) -> Tensor:
 
 def _selected(arrays: list[Tensor], before: Tensor, h: Tensor, h0: Tensor) -> tuple[list[Tensor], Tensor]:
     """Return a step's arrays, zero where they are not applied, and the states that they meet."""
-    entering = h0.index_select(0, before.clamp(min=0)) if len(h0) else h
+    entering = h0.index_select(0, before.clamp(min=0).long()) if len(h0) else h
     x = _where(before == NEIGHBOUR, h, _where(before >= 0, entering, 0))
     return _kept(arrays, before >= NEIGHBOUR), x
 

@@ -23,7 +23,7 @@ from retrograd.core.segments import Segments
 from retrograd.core.steps import Steps
 from retrograd.errors import require_shape
 
-__all__ = ["BACKWARD", "FORWARD", "Rows", "Sequences", "View", "previous_states", "view_of"]
+__all__ = ["BACKWARD", "FORWARD", "TENSORS", "Rows", "Sequences", "View", "previous_states", "view_of"]
 
 _INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 
@@ -65,6 +65,10 @@ class Rows:
 
 FORWARD, BACKWARD = Rows(False), Rows(True)
 View = Rows | Segments | Steps
+
+
+# How many tensors a view of each kind has.
+TENSORS = {"whole": 0, "segments": 1, "steps": 4}
 
 
 def view_of(kind: str, tensors: Sequence[Tensor], reverse: bool) -> View:
