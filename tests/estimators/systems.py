@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from retrograd.estimators.identification.system import System
+from retrograd.estimators.identification.matrices import System
 
 Array = np.ndarray[Any, Any]
 

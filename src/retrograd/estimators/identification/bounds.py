@@ -20,7 +20,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from retrograd.estimators.identification.system import System
+from retrograd.estimators.identification.matrices import System
 
 __all__ = ["drawn_in", "drawn_in_tensor", "forgetting", "forgetting_gradient", "modes_at", "with_forgetting_gain"]
 

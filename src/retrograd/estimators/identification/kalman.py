@@ -15,16 +15,14 @@ steps on: the recursion runs over gaps and the steps in which they are forgotten
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from retrograd.estimators.identification.experiments import Experiments
-
-if TYPE_CHECKING:
-    from retrograd.estimators.identification.system import System
+from retrograd.estimators.identification.matrices import System
 
 __all__ = ["Filter", "deviance", "filter_of", "smoothed"]
 
