@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 import retrograd as rg
-from retrograd.core.backend import BACKENDS
 from retrograd.core.linear import linear, step_sum
+from serving import SERVING
 
 # (rows, inputs, outputs): each kernel, with tails; shapes that torch's own product splits by threads.
 SHAPES = [(1, 1, 1), (7, 64, 64), (65, 3, 33), (100, 33, 17), (1000, 256, 100), (70, 9, 1), (130, 300, 2), (9, 5, 0)]
@@ -55,7 +55,7 @@ def test_values_are_the_product_and_bits_do_not_depend_on_threads(
     wide = torch.promote_types(dtype, torch.float64)
     eps = torch.finfo(dtype).eps
     for w, b in ((weight, bias), (weight.mT.contiguous().mT, None), (weight.expand(2, *weight.shape)[0], bias)):
-        for backend in BACKENDS:
+        for backend in SERVING:
             got, want = linear(x, w, b, backend), F.linear(x.to(wide), w.to(wide), None if b is None else b.to(wide))
             scale = F.linear(x.abs().double(), w.abs().double()) + (0 if b is None else b.abs().double())
             assert bool(((got.to(wide) - want).abs() <= 2 * (inputs + 2) * eps * scale).all())
@@ -72,7 +72,7 @@ def test_a_row_does_not_depend_on_the_rows_beside_it() -> None:
     assert torch.equal(hurt[:, 6:], whole[:, 6:])
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", SERVING)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 def test_derivatives_of_every_order(dtype: torch.dtype, backend: str) -> None:
     x = torch.randn(2, 4, 3, dtype=dtype, requires_grad=True)

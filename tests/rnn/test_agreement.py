@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 import retrograd as rg
-from retrograd.core.backend import BACKENDS
 from retrograd.errors import InputError
 from retrograd.rnn.agreement import PARAMETERS, QUANTITIES, Row, _error, agreement
+from serving import SERVING
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -31,7 +31,7 @@ def test_every_loop_way_backend_and_quantity_is_compared() -> None:
     assert sum(loop.startswith("mixed") for loop in loops) == 2
     for loop in loops:
         for way in ("bptt", "autograd"):
-            for backend in BACKENDS:
+            for backend in SERVING:
                 found = {row.quantity for row in rows if row.loop == loop and row.method == f"{way}, {backend}"}
                 assert found == set(QUANTITIES)
         differences = {row.quantity for row in rows if row.loop == loop and row.method == "finite differences"}
@@ -60,7 +60,7 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 def test_a_wrong_result_is_rejected(quantity: str, change: str) -> None:
     rows = agreement(time=9, hidden=4, batch=3, gradient=wrong(quantity, CHANGES[change]))
     failed = {(row.quantity, row.method) for row in rows if not row.passed}
-    assert {(quantity, f"bptt, {backend}") for backend in BACKENDS} <= failed
+    assert {(quantity, f"bptt, {backend}") for backend in SERVING} <= failed
     assert {found for found, _ in failed} == {quantity}
     # Nothing is wrong with autograd, and it must not be said to be.
     assert not any(method.startswith("autograd") for _, method in failed)

@@ -9,10 +9,11 @@ from statsmodels.tsa.statespace.kalman_smoother import KalmanSmoother
 
 from estimators.systems import random_system, simulated
 from retrograd.estimators import StateSpace
+from retrograd.estimators.identification.criterion import Criterion
 from retrograd.estimators.identification.experiments import Experiments, read_experiments
 from retrograd.estimators.identification.identified import Identified
 from retrograd.estimators.identification.kalman import filter_of
-from retrograd.estimators.identification.prediction_error import Criterion, Refinement
+from retrograd.estimators.identification.prediction_error import Refinement
 from retrograd.estimators.identification.sensitivity import initial_states
 from retrograd.estimators.identification.system import Layout, System, final_state, predict, tensors
 

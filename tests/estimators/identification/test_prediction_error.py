@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from estimators.systems import random_system, simulated
+from retrograd.estimators.identification.criterion import Criterion
 from retrograd.estimators.identification.experiments import read_experiments
-from retrograd.estimators.identification.prediction_error import Criterion, Refinement
+from retrograd.estimators.identification.prediction_error import Refinement
 from retrograd.estimators.identification.starts import start_systems
 from retrograd.estimators.identification.system import Layout, predict
 

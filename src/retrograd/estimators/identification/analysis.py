@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from retrograd.estimators.identification.criterion import Criterion
 from retrograd.estimators.identification.experiments import Experiments
-from retrograd.estimators.identification.prediction_error import Criterion
 from retrograd.estimators.identification.sensitivity import jacobian
 from retrograd.estimators.identification.system import Layout, System
 

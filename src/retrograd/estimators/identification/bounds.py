@@ -68,7 +68,7 @@ def modes_at(A: Array, radius: float) -> Array:
 def forgetting(F: Array) -> float:
     """Return P(F), infinite at the unit circle and beyond it.
 
-    >>> round(forgetting(np.array([[0.6]])), 6) == round(-0.5 * np.log(1 - 0.36), 6)
+    >>> bool(round(forgetting(np.array([[0.6]])), 6) == round(-0.5 * np.log(1 - 0.36), 6))
     True
     """
     values = np.linalg.eigvals(F)

@@ -280,7 +280,7 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             >>> y = np.sin(np.arange(60.0)) + 0.01 * np.random.default_rng(0).standard_normal(60)
             >>> model = StateSpace(order=2, noise="innovations").fit(None, y)
             >>> y[30] = np.nan
-            >>> round(model.smooth(None, y).mean[30, 0], 1) == round(np.sin(30.0), 1)
+            >>> bool(round(model.smooth(None, y).mean[30, 0], 1) == round(np.sin(30.0), 1))
             True
         """
         found = self._found()

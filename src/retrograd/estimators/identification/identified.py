@@ -11,9 +11,9 @@ import torch
 
 from retrograd.errors import InputError, require_number, require_whole
 from retrograd.estimators.identification.analysis import fit_percent
+from retrograd.estimators.identification.criterion import Criterion
 from retrograd.estimators.identification.experiments import Experiments, are_several, read_experiments
 from retrograd.estimators.identification.kalman import deviance, filter_of, smoothed
-from retrograd.estimators.identification.prediction_error import Criterion
 from retrograd.estimators.identification.sensitivity import initial_states
 from retrograd.estimators.identification.system import (
     System,

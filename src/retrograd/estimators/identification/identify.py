@@ -12,10 +12,11 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from retrograd.errors import InputError, require_choice, require_number, require_whole
+from retrograd.estimators.identification.criterion import Criterion
 from retrograd.estimators.identification.experiments import Experiments
 from retrograd.estimators.identification.identified import Identified
 from retrograd.estimators.identification.kalman import filter_of
-from retrograd.estimators.identification.prediction_error import Criterion, Fit, Refinement
+from retrograd.estimators.identification.prediction_error import Fit, Refinement
 from retrograd.estimators.identification.sensitivity import initial_states
 from retrograd.estimators.identification.starts import extended, start_systems, subspace_of
 from retrograd.estimators.identification.system import (

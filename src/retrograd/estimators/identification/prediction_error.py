@@ -17,7 +17,7 @@ n² directions of θ change nothing, and damping alone keeps the steps away from
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from retrograd.estimators.identification.bounds import (
     forgetting_gradient,
     modes_at,
 )
+from retrograd.estimators.identification.criterion import Criterion, widened
 from retrograd.estimators.identification.experiments import Experiments
 from retrograd.estimators.identification.kalman import deviance, filter_of
 from retrograd.estimators.identification.sensitivity import initial_states, jacobian
@@ -42,71 +43,6 @@ Array = np.ndarray[Any, Any]
 
 # What is zero where it is not free.
 FIXED = ("B", "K", "C", "D", "offset", "x0")
-# Residual variances, in units of the outputs' own, below which a fit counts as perfect: log det S stays finite.
-LEAST_VARIANCE = 1e-24
-# Of the residuals' mean variance: what every direction of S is given beside its own.
-WIDENING = 1e-8
-# And above which it counts as none.
-MOST_VARIANCE = 1e8
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """V(θ) over some experiments, with the first ``burn_in`` steps of each and all missing outputs left out.
-
-    Attributes:
-        data: the experiments.
-        ridge: of the mean square: ``ridge · N · ‖θ‖² / 2`` is added over A, B, C, D, K.
-        burn_in: steps.
-    """
-
-    data: Experiments
-    ridge: float = 0.0
-    burn_in: int = 0
-    counted: Array = field(init=False)
-
-    def __post_init__(self) -> None:
-        counted = self.data.observed.copy()
-        for start in self.data.starts:
-            counted[start : start + self.burn_in] = False
-        object.__setattr__(self, "counted", counted)
-
-    def residuals(self, predicted: Array) -> Array:
-        """Return e ``(N, p)``, 0 where it does not count."""
-        return np.where(self.counted, self.data.outputs - predicted, 0.0)
-
-    def covariance(self, residuals: Array) -> Array:
-        """Return S ``(p, p)``: diagonal where outputs are missing one by one."""
-        rows = self.counted.all(axis=1)
-        if (self.counted.any(axis=1) == rows).all():
-            return np.asarray(residuals.T @ residuals / max(rows.sum(), 1))
-        return np.diag((residuals**2).sum(axis=0) / np.maximum(self.counted.sum(axis=0), 1))
-
-    def value(self, residuals: Array, theta: Array, penalised: Array) -> float:
-        """Return V, infinite where a run goes off."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            S = _widened(self.covariance(residuals))
-        # Where a run goes off, its residuals are of rank one to rounding, and their determinant says nothing.
-        if not (np.trace(S) < MOST_VARIANCE):
-            return float("inf")
-        counts = self.counted.sum(axis=0)
-        log = np.linalg.slogdet(S)[1] * counts[0] if (counts == counts[0]).all() else float(counts @ np.log(np.diag(S)))
-        return float(0.5 * log + 0.5 * self.ridge * counts.sum() * (penalised * theta**2).sum())
-
-    def weight(self, residuals: Array) -> Array:
-        """Return M ``(p, p)``, the inverse of the widened S and its trace's part: ∂V/∂θ = −Σ_t (∂ŷ_t/∂θ)ᵀ M e_t."""
-        inverse = np.linalg.inv(_widened(self.covariance(residuals)))
-        return np.asarray(inverse + WIDENING * np.trace(inverse) / len(inverse) * np.eye(len(inverse)))
-
-
-def _widened(S: Array) -> Array:
-    """Return S with no direction of next to no variance.
-
-    A determinant rewards without end one combination of the outputs whose residuals vanish, whatever the others do:
-    where data have no noise, that is where it would lead.
-    """
-    p = len(S)
-    return np.asarray(S + (WIDENING * np.trace(S) / p + LEAST_VARIANCE) * np.eye(p))
 
 
 @dataclass(frozen=True)
@@ -165,7 +101,7 @@ class Refinement:
         start = self._inside(start)
         if self.layout.free_root and start.root is None:
             e = self.criterion.residuals(predict(start, self.criterion.data)[1])
-            start = replace(start, root=np.linalg.cholesky(_widened(self.criterion.covariance(e))))
+            start = replace(start, root=np.linalg.cholesky(widened(self.criterion.covariance(e))))
         self._history: list[tuple[float, float]] = []
         self._best: tuple[float, System] = (float("inf"), start)
         self._since = 0

@@ -9,8 +9,8 @@ import numpy as np
 
 from retrograd.errors import InputError
 from retrograd.estimators.identification.bounds import drawn_in, with_forgetting_gain
+from retrograd.estimators.identification.criterion import Criterion
 from retrograd.estimators.identification.experiments import Experiments
-from retrograd.estimators.identification.prediction_error import Criterion
 from retrograd.estimators.identification.sensitivity import jacobian, least_squares, linear_part
 from retrograd.estimators.identification.subspace import Subspace
 from retrograd.estimators.identification.system import Layout, System, predict, with_unit_states

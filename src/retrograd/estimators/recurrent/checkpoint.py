@@ -28,7 +28,9 @@ def save(path: Path, state: Any) -> None:
 
     tensors: dict[str, Tensor] = {}
     text = json.dumps(_pack(state, tensors))
-    write_whole(path, dump(tensors, metadata={"state": text, "digest": _digest(text, tensors)}))
+    # One entry: safetensors writes several in an order of its own, which is another on every run.
+    both = json.dumps({"state": text, "digest": _digest(text, tensors)})
+    write_whole(path, dump(tensors, metadata={"checkpoint": both}))
 
 
 def load(path: Path) -> Any:
@@ -44,7 +46,7 @@ def load(path: Path) -> Any:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-            metadata = file.metadata()
+            metadata = json.loads(file.metadata()["checkpoint"])
         if metadata["digest"] != _digest(metadata["state"], tensors):
             raise ValueError("it was changed after it was written")
         return _unpack(json.loads(metadata["state"]), tensors)
