@@ -376,6 +376,7 @@ def main() -> None:
     cases, first = (int(text) for text in (*sys.argv[1:], *("5000", "0")[len(sys.argv) - 1 :]))
     broken = []
     with fuzzing() as fuzz, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         for number in range(first, first + cases):
             try:
                 fuzz.case(number)
@@ -386,7 +387,7 @@ def main() -> None:
         for kind, count in sorted(fuzz.counts.items()):
             print(f"{kind}: {count}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{cases} cases, {len(broken)} broken, at most {peak:.2f} GB")
+    print(f"{cases} cases, {len(broken)} broken, at most {peak:.2f} GB", flush=True)
     os._exit(1 if broken else 0)
 
 
