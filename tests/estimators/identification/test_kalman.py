@@ -154,18 +154,3 @@ def test_what_is_missing_at_the_end_widens_the_forecast() -> None:
     assert ((after.upper - after.lower) > 1.3 * (whole.upper - whole.lower)).all()
     again = StateSpace(order=1, noise="innovations").fit(None, gone)
     assert np.allclose(again.forecast(3).upper, again.forecast(3, Y=gone).upper, rtol=1e-2)
-
-
-@pytest.mark.slow
-def test_95_percent_intervals_hold_right_after_a_gap() -> None:
-    random, inside = np.random.default_rng(0), []
-    for number in range(200):
-        system = random_system(number, order=2, inputs=1, outputs=1, gain=0.5)
-        u, y, _ = simulated(system, 410, 0.5, seed=number)
-        for start in random.integers(0, 390, 8):
-            y[start : start + 10][: 400 - start] = np.nan
-        y[400 - 1 - number % 5 : 400] = np.nan
-        model = StateSpace(order=2, noise="innovations", max_iter=30).fit(u[:400], y[:400])
-        coming = model.forecast(10, u[400:])
-        inside.append(((coming.lower <= y[400:]) & (y[400:] <= coming.upper)).mean())
-    assert 0.93 <= np.mean(inside) <= 0.97
