@@ -49,8 +49,7 @@ def test_forecasts_beat_the_baselines_and_have_the_next_times(fitted: AutoForeca
 
 def test_it_says_what_it_understood_and_chose(fitted: AutoForecaster) -> None:
     assert fitted.understood_ == (
-        "120 rows, 2013-01-01 to 2022-12-01, every month, on day 1 of the month; season 12; a trend; grows with its "
-        "level: logs"
+        "120 monthly rows, 2013-01 to 2022-12; season 12; a trend; grows with its level: logs"
     )
     assert "below that of the best baseline, seasonal naive (12)" in fitted.chosen_
     table = fitted.leaderboard_
@@ -218,3 +217,29 @@ def test_conformal_intervals_hold_the_part_they_say() -> None:
     for level in (0.8, 0.95):
         covered = (np.abs(new) <= spread.reach(level, np.array([0, 1]))).mean(axis=0)
         np.testing.assert_allclose(covered, level, atol=0.03)
+
+
+def test_what_is_asked_for_is_what_competes() -> None:
+    y, told = months()[:96], []
+    forecaster = AutoForecaster(12, "log", 12, told.append).fit(y, fh=[1, 6])
+    names = set(forecaster.leaderboard_.index) - {"chosen"}
+    assert forecaster.understood_.endswith("logs, as asked")
+    models = {name for name in names if "naive" not in name and name not in ("last value", "drift", "AR")}
+    assert models
+    assert all("less the value 12 before" in name and name.endswith("logs") for name in models)
+    assert told == sorted(told)
+    assert 0 <= told[0] < told[-1] < 1
+    plain = AutoForecaster(transform=None, difference="last").fit(y, fh=[1, 6])
+    assert not any("logs" in name or "less the value" in name for name in plain.leaderboard_.index)
+    with pytest.raises(InputError, match="difference is 7, expected 'auto', 'last', None or 12"):
+        AutoForecaster(difference=7).fit(y, fh=[1])
+    with pytest.raises(InputError, match="transform is 'log', but 'sales' is -1 at its lowest"):
+        AutoForecaster(transform="log").fit(y.where(y > y.min(), -1.0), fh=[1])
+
+
+def test_errors_by_step_make_up_those_of_all(fitted: AutoForecaster, tmp_path: Path) -> None:
+    by_step = fitted.leaderboard_by_step_
+    assert list(by_step.columns) == list(range(1, 13))
+    np.testing.assert_allclose(np.sqrt((by_step**2).mean(axis=1)), fitted.leaderboard_["RMSE"])
+    fitted.save(tmp_path / "model")
+    pd.testing.assert_frame_equal(AutoForecaster.load(tmp_path / "model").leaderboard_by_step_, by_step)

@@ -5,7 +5,7 @@ Tables, dates and files are here; what happens to one series is in the files bes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from retrograd.errors import InputError, require_whole
+from retrograd.errors import InputError, require_choice, require_whole
 from retrograd.estimators.auto import files
-from retrograd.estimators.auto.contenders import Fitted, contenders
+from retrograd.estimators.auto.contenders import Contender, Fitted, contenders
 from retrograd.estimators.auto.intervals import Spread
-from retrograd.estimators.auto.selection import Selection, scores, select
+from retrograd.estimators.auto.leaderboard import by_step, comparison, leaderboard, lines
+from retrograd.estimators.auto.selection import Selection, select
 from retrograd.estimators.auto.understanding import understand
 from retrograd.estimators.forecasting.protocol import ForecasterBase, Horizon
 from retrograd.estimators.forecasting.tables import (
@@ -91,11 +92,16 @@ class AutoForecaster(ForecasterBase):
 
     Args:
         season: ``"auto"``: from times and data; a number of steps, several, or None for none.
+        transform: ``"auto"``: from the data, contenders with and without logarithms compete; ``"log"`` or None for all.
+        difference: what models forecast relative to: ``"auto"``, whatever errs least; ``"last"``, the last value; a
+            season, the value so many steps before; None, nothing.
+        progress: called with the part of a fit that is done, from 0 to 1.
 
     Attributes:
         understood_: each series in one line.
         leaderboard_: RMSE, MAE, MASE, sMAPE of every contender over the rolling origin, and its weight in the forecast;
             the row ``"chosen"`` is that of the forecast itself.
+        leaderboard_by_step_: RMSE of the same at every step ahead, a column a step.
         chosen_: what forecasts each series, and how it compares to repeating values, in one line.
 
     Examples:
@@ -107,39 +113,53 @@ class AutoForecaster(ForecasterBase):
         >>> bool(np.abs(forecaster.predict() - expected).max() < 1e-3)
         True
         >>> print(forecaster.understood_)
-        120 rows, 0 to 119, steps of 1; season 12; a trend; as steady high as low: no logs
+        120 rows, 0 to 119; season 12; a trend; as steady high as low: no logs
     """
 
-    def __init__(self, season: int | Sequence[int] | str | None = "auto") -> None:
+    def __init__(
+        self,
+        season: int | Sequence[int] | str | None = "auto",
+        transform: str | None = "auto",
+        difference: int | str | None = "auto",
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
         self.season = season
+        self.transform = transform
+        self.difference = difference
+        self.progress = progress
 
     def _needs_fh(self) -> bool:
         return True
 
     def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: Horizon | None) -> AutoForecaster:
         assert fh is not None
-        seasons = _seasons(self.season)
+        seasons, logs = _seasons(self.season), _logs(self.transform, y)
         self._columns, self._index_names = y.columns, y.index.names
         self._input_names = [] if X is None else list(X.columns)
         parts = self._instances(y, X, {})
         self._clocks = {key: Clock.of(index) for key, index, _ in parts}
         require_independent(np.concatenate([each.x for _, _, each in parts]), self._input_names, 0)
-        self._members, lines, tables = [], {}, {}
+        said: dict[Any, tuple[str, str]] = {}
+        self._members, tables, steps = [], {}, {}
+        count = len(parts) * len(self._columns)
         for key, index, instance in parts:
             for column, name in enumerate(self._columns):
                 label = (*(() if key is None else key if isinstance(key, tuple) else (key,)), name)
                 series = np.ascontiguousarray(instance.y[:, column])
-                found = understand(series, index, self._clocks[key].step, seasons)
-                tried = contenders(series, found, int(fh.steps[-1]))
+                found = understand(series, index, self._clocks[key].step, seasons, logs)
+                tried = _asked(contenders(series, found, int(fh.steps[-1])), self.difference, logs, found.seasons)
                 longest_season = found.seasons[-1] if found.seasons else 1
-                selection = select(series, instance.x, fh.steps, tried, longest_season)
+                told = _part_of(self.progress, len(said), count)
+                selection = select(series, instance.x, fh.steps, tried, longest_season, told)
                 self._members.append(_member(series, instance.x, fh.steps, selection, found.logs))
-                lines[label] = str(found), _comparison(selection)
-                tables[label] = _leaderboard(series, selection, found.seasons[0] if found.seasons else 1)
-        several = len(lines) > 1
-        self.understood_ = _lines({label: line for label, (line, _) in lines.items()}, several)
-        self.chosen_ = _lines({label: line for label, (_, line) in lines.items()}, several)
+                said[label] = str(found), comparison(selection)
+                tables[label] = leaderboard(series, selection, found.seasons[0] if found.seasons else 1)
+                steps[label] = by_step(selection, fh.steps)
+        several = len(said) > 1
+        self.understood_ = lines({label: line for label, (line, _) in said.items()}, several)
+        self.chosen_ = lines({label: line for label, (_, line) in said.items()}, several)
         self.leaderboard_: pd.DataFrame = pd.concat(tables) if several else next(iter(tables.values()))
+        self.leaderboard_by_step_: pd.DataFrame = pd.concat(steps) if several else next(iter(steps.values()))
         return self
 
     def _predict(self, fh: Horizon, X: pd.DataFrame | None) -> pd.DataFrame:
@@ -268,8 +288,10 @@ class AutoForecaster(ForecasterBase):
     def from_saved(cls, saved: Saved) -> AutoForecaster:
         """Return the forecaster of :meth:`saved`."""
         config = saved.config
-        season = config["parameters"]["season"]
-        forecaster = cls(tuple(season) if isinstance(season, list) else season)
+        parameters = config["parameters"]
+        season = parameters["season"]
+        others = parameters.get("transform", "auto"), parameters.get("difference", "auto")
+        forecaster = cls(tuple(season) if isinstance(season, list) else season, *others)
         forecaster._clocks = files.clocks_of(config)
         forecaster._columns = pd.Index(config["columns"], name=config["columns_name"])
         forecaster._index_names, forecaster._input_names = config["index_names"], config["input_names"]
@@ -278,7 +300,7 @@ class AutoForecaster(ForecasterBase):
             Member(y, x, fits, weights, Spread(*spread)) for y, x, fits, weights, spread in files.members_of(saved)
         ]
         forecaster.understood_, forecaster.chosen_ = config["understood"], config["chosen"]
-        forecaster.leaderboard_ = files.leaderboard_of(saved)
+        forecaster.leaderboard_, forecaster.leaderboard_by_step_ = files.leaderboards_of(saved)
         forecaster._is_fitted = True
         return forecaster
 
@@ -330,6 +352,38 @@ def _seasons(season: Any) -> list[int] | None:
     return [require_whole("season", each, 2) for each in given]
 
 
+def _logs(transform: Any, y: pd.DataFrame) -> bool | None:
+    """Return whether to take logarithms; None for ``"auto"``."""
+    if transform is None or transform == "auto":
+        return None if transform == "auto" else False
+    require_choice("transform", transform, ["auto", "log"])
+    least = y.min()
+    if float(least.min()) <= 0:
+        raise InputError(
+            f"transform is 'log', but {least.idxmin()!r} is {float(least.min()):g} at its lowest: logarithms want "
+            "values above 0; take transform='auto'"
+        )
+    return True
+
+
+def _asked(tried: list[Contender], difference: Any, logs: bool | None, seasons: Sequence[int]) -> list[Contender]:
+    """Return the contenders that have what was asked for, beside the baselines and the AR."""
+    if difference not in ("auto", "last", None, *seasons):
+        lengths = " or ".join(map(str, seasons)) or "a season, of which the series has none"
+        raise InputError(f"difference is {difference!r}, expected 'auto', 'last', None or {lengths}")
+
+    def fits(each: Contender) -> bool:
+        simple = each.is_naive or each.family == "autoregression"
+        return simple or (difference in ("auto", each.difference) and logs in (None, each.logs))
+
+    return [each for each in tried if fits(each)]
+
+
+def _part_of(progress: Callable[[float], None] | None, done: int, count: int) -> Callable[[float], None] | None:
+    """Return what tells ``progress`` of one series among ``count``, of which ``done`` are behind it."""
+    return None if progress is None else lambda part: progress((done + part) / count)
+
+
 def _member(y: Array, x: Array, steps: Array, selection: Selection, logs: bool) -> Member:
     fits = [judged.fitted.again().fit(y, x, steps) for judged in selection.chosen]
     logs = logs and bool((selection.forecasts > 0).all())
@@ -337,30 +391,3 @@ def _member(y: Array, x: Array, steps: Array, selection: Selection, logs: bool) 
     longest = int(steps[-1])
     spread = Spread.of(selection.observed, selection.forecasts, selection.weights @ deviation, logs, longest)
     return Member(y, x, fits, selection.weights, spread)
-
-
-def _leaderboard(y: Array, selection: Selection, season: int) -> pd.DataFrame:
-    weights = {each.name: weight for each, weight in zip(selection.chosen, selection.weights, strict=True)}
-    rows = {"chosen": {**scores(y, selection.observed, selection.forecasts, season, selection.first), "weight": 1.0}}
-    for each in selection.judged:
-        found = scores(y, selection.observed, each.forecasts, season, selection.first)
-        rows[each.name] = {**found, "weight": weights.get(each.name, 0.0)}
-    table: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("contender")
-    return table
-
-
-def _comparison(selection: Selection) -> str:
-    """Say what was chosen, and by how much it beats the best that repeats values."""
-    names = "; ".join(each.name for each in selection.chosen)
-    what = names if len(selection.chosen) == 1 else f"mean of {len(selection.chosen)}: {names}"
-    naive = [each for each in selection.judged if each.fitted.contender.is_naive]
-    if all(each.fitted.contender.is_naive for each in selection.chosen) or not naive or naive[0].error == 0:
-        return f"{what}; nothing beats it"
-    error = float(np.sqrt(((selection.observed - selection.forecasts) ** 2).mean()))
-    ratio = error / naive[0].error
-    side = "below" if ratio <= 1 else "above"
-    return f"{what}; RMSE {100 * abs(1 - ratio):.0f} % {side} that of the best baseline, {naive[0].name}"
-
-
-def _lines(said: dict[Any, str], several: bool) -> str:
-    return "\n".join(f"{' '.join(map(str, label))}: {line}" if several else line for label, line in said.items())

@@ -13,7 +13,7 @@ from retrograd.estimators.auto.contenders import Contender, Fitted, shapes_of
 from retrograd.estimators.forecasting.files import clock_record, clocks_of, plain
 from retrograd.estimators.model_files import Saved, require_arrays
 
-__all__ = ["KIND", "clocks_of", "leaderboard_of", "members_of", "saved_of"]
+__all__ = ["KIND", "clocks_of", "leaderboards_of", "members_of", "saved_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -24,6 +24,7 @@ _SCORES = ("RMSE", "MAE", "MASE", "sMAPE", "weight")
 def saved_of(forecaster: Any) -> Saved:
     """Return a fitted forecaster's arrays, and all else."""
     arrays: dict[str, Array] = {"leaderboard": forecaster.leaderboard_[list(_SCORES)].to_numpy(dtype=np.float64)}
+    arrays["leaderboard.by_step"] = forecaster.leaderboard_by_step_.to_numpy(dtype=np.float64)
     members = []
     for number, member in enumerate(forecaster._members):
         at = f"series.{number}"
@@ -42,7 +43,11 @@ def saved_of(forecaster: Any) -> Saved:
     season = forecaster.season
     names = forecaster.leaderboard_.index
     config = {
-        "parameters": {"season": list(season) if isinstance(season, (list, tuple)) else season},
+        "parameters": {
+            "season": list(season) if isinstance(season, (list, tuple)) else season,
+            "transform": forecaster.transform,
+            "difference": forecaster.difference,
+        },
         "form": forecaster._form,
         "fh": forecaster._fh.steps.tolist(),
         "columns": [plain(name, "column") for name in forecaster._columns],
@@ -83,7 +88,8 @@ def _require(saved: Saved) -> None:
     steps, inputs = len(config["fh"]), len(config["input_names"])
     if len(config["members"]) != len(config["columns"]) * len(config["instances"]):
         raise InputError("its series are not as many as its columns and instances")
-    shapes: dict[str, tuple[int, ...]] = {"leaderboard": (len(config["leaderboard"]), len(_SCORES))}
+    count = len(config["leaderboard"])
+    shapes: dict[str, tuple[int, ...]] = {"leaderboard": (count, len(_SCORES)), "leaderboard.by_step": (count, steps)}
     whole = []
     for number, member in enumerate(config["members"]):
         at = f"series.{number}"
@@ -97,11 +103,12 @@ def _require(saved: Saved) -> None:
     require_arrays(saved.arrays, shapes, *whole)
 
 
-def leaderboard_of(saved: Saved) -> pd.DataFrame:
-    """Return the scores of every contender."""
+def leaderboards_of(saved: Saved) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the scores of every contender, and its error at every step ahead."""
     names = saved.config["leaderboard"]
     several = any(isinstance(name, list) for name in names)
     index: Any = pd.MultiIndex.from_tuples([tuple(name) for name in names]) if several else pd.Index(names)
     index = index if several else index.rename("contender")
     table: pd.DataFrame = pd.DataFrame(saved.arrays["leaderboard"], index=index, columns=list(_SCORES))
-    return table
+    by_step: pd.DataFrame = pd.DataFrame(saved.arrays["leaderboard.by_step"], index=index, columns=saved.config["fh"])
+    return table, by_step

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,14 @@ class Selection:
     first: int
 
 
-def select(y: Array, x: Array, steps: Array, tried: Sequence[Contender], season: int) -> Selection:
+def select(
+    y: Array,
+    x: Array,
+    steps: Array,
+    tried: Sequence[Contender],
+    season: int,
+    progress: Callable[[float], None] | None = None,
+) -> Selection:
     """Fit every contender to all rows but the last ones, forecast these from every origin, and choose.
 
     Args:
@@ -75,6 +82,7 @@ def select(y: Array, x: Array, steps: Array, tried: Sequence[Contender], season:
         steps: horizons ``(K,)``.
         tried: the contenders.
         season: the longest season, 1 for none.
+        progress: called with the part of the contenders that is judged.
 
     Raises:
         InputError: no contender could be fitted.
@@ -91,7 +99,9 @@ def select(y: Array, x: Array, steps: Array, tried: Sequence[Contender], season:
     observed = y[np.arange(start, stop)[:, None] + steps]
     judged = []
     with threadpool_limits(1, user_api="blas"):
-        for contender in tried:
+        for number, contender in enumerate(tried):
+            if progress is not None:
+                progress(number / len(tried))
             try:
                 fitted = contender.fit(y[:first], x[:first], steps)
                 forecasts = fitted.forecast(y, x, start, stop, steps)

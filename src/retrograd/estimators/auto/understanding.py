@@ -22,6 +22,13 @@ _COMMON = (4, 7, 12, 24, 52, 168)
 # How unlikely a season's pattern has to be by chance: where the calendar suggests it, and where it does not.
 _SUGGESTED, _FOUND = 1e-2, 1e-4
 _DAY = 86_400.0
+# Steps in one word, by how they are said, and by the first letter of a pandas period.
+_ADJECTIVES = {
+    "every hour": "hourly", "every day": "daily", "business days": "business-day", "every week": "weekly",
+    "every month": "monthly", "every 3 months": "quarterly", "every year": "yearly",
+    "h": "hourly", "D": "daily", "B": "business-day", "W": "weekly", "M": "monthly", "Q": "quarterly", "Y": "yearly",
+}  # fmt: skip
+_WRITTEN = {"monthly": "%Y-%m", "quarterly": "%Y-%m", "yearly": "%Y"}
 
 
 @dataclass(frozen=True)
@@ -32,10 +39,12 @@ class Understanding:
         rows: how many.
         first: the first time, as text.
         last: the last time, as text.
-        step: the step of the times, in words.
+        step: the step of the times: a word such as ``"monthly"``, or several, or none for rows that are counted.
         seasons: lengths in steps, shortest first; empty for none.
         trend: whether its two halves differ more than its moves from row to row, or season to season, explain.
-        logs: whether it moves more where it is higher, so that its logarithm is the steadier series.
+        logs: whether its logarithm is the series that is understood: it moves more where it is higher, or the caller
+            said so.
+        told: whether the caller said so.
     """
 
     rows: int
@@ -45,20 +54,25 @@ class Understanding:
     seasons: tuple[int, ...]
     trend: bool
     logs: bool
+    told: bool = False
 
     def __str__(self) -> str:
         """Say it in one line."""
-        seasons = " and ".join(map(str, self.seasons))
+        seasons, word = " and ".join(map(str, self.seasons)), self.step in _ADJECTIVES.values()
+        level = "grows with its level: logs" if self.logs else "as steady high as low: no logs"
         parts = [
-            f"{self.rows} rows, {self.first} to {self.last}, {self.step}",
+            f"{self.rows} {f'{self.step} ' if word else ''}rows, {self.first} to {self.last}"
+            + (f", {self.step}" if self.step and not word else ""),
             f"season{'s' if len(self.seasons) > 1 else ''} {seasons}" if self.seasons else "no season",
             "a trend" if self.trend else "no trend",
-            "grows with its level: logs" if self.logs else "as steady high as low: no logs",
+            f"{'' if self.logs else 'no '}logs, as asked" if self.told else level,
         ]
         return "; ".join(parts)
 
 
-def understand(y: Array, index: Any, step: Step | None, seasons: Sequence[int] | None = None) -> Understanding:
+def understand(
+    y: Array, index: Any, step: Step | None, seasons: Sequence[int] | None = None, logs: bool | None = None
+) -> Understanding:
     """Return what a series is like.
 
     Args:
@@ -66,22 +80,25 @@ def understand(y: Array, index: Any, step: Step | None, seasons: Sequence[int] |
         index: its T times.
         step: how the times go on; None where that is unknown.
         seasons: where the caller knows them.
+        logs: whether to take logarithms, where the caller knows.
 
     Examples:
         >>> t = np.arange(96)
         >>> index = pd.period_range("2016-01", periods=96, freq="M")
         >>> print(understand(10 + t + np.cos(np.pi * t / 6), index, Step.find(index)))
-        96 rows, 2016-01 to 2023-12, periods of M; season 12; a trend; as steady high as low: no logs
+        96 monthly rows, 2016-01 to 2023-12; season 12; a trend; as steady high as low: no logs
     """
     found = seasons_of(y, calendar_seasons(step, index)) if seasons is None else tuple(sorted(seasons))
+    said = _said(step)
     return Understanding(
         rows=len(y),
-        first=_short(index[0]),
-        last=_short(index[-1]),
-        step="of unknown step" if step is None else str(step),
+        first=_short(index[0], said),
+        last=_short(index[-1], said),
+        step=said,
         seasons=found,
         trend=_trends(y, found[-1] if found else 1),
-        logs=spreads_with_level(y, found[0] if found else 1),
+        logs=spreads_with_level(y, found[0] if found else 1) if logs is None else logs,
+        told=logs is not None,
     )
 
 
@@ -206,6 +223,17 @@ def _tame(changes: Array) -> Array:
     return np.clip(changes, np.median(changes) - 15 * usual, np.median(changes) + 15 * usual) if usual > 0 else changes
 
 
-def _short(time: Any) -> str:
-    text = str(time)
-    return text.removesuffix(" 00:00:00")
+def _said(step: Step | None) -> str:
+    """Return a step in a word or several; nothing for rows that are counted."""
+    if step is None:
+        return "of unknown step"
+    if step.kind == "number" and step.size == 1:
+        return ""
+    words = str(step)
+    key = step.freq[:1] if step.kind == "period" and step.freq[1:2] in ("", "-") else words.partition(", ")[0]
+    return _ADJECTIVES.get(key, words)
+
+
+def _short(time: Any, step: str) -> str:
+    form = _WRITTEN.get(step)
+    return str(time).removesuffix(" 00:00:00") if form is None else str(time.strftime(form))
