@@ -27,7 +27,7 @@ from retrograd.core import operators
 from retrograd.core.dispatch import forward_levels, functorch_is_active, is_differentiated
 from retrograd.core.loop import loop_adjoint, loop_scan
 from retrograd.core.saving import borders, gradients_in_chunks
-from retrograd.core.sequences import TENSORS, View, view_of
+from retrograd.core.sequences import FORWARD, TENSORS, View, view_of
 from retrograd.core.transition import STRUCTURES, Transition
 
 __all__ = ["differentiable_adjoint", "differentiable_scan"]
@@ -54,6 +54,8 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def compute(A: Transition, view: View, backend: str, u: Tensor, h0: Tensor, watched: bool) -> Any:
         states = operators.scan(A, u, h0, view, backend, watched)
+        if not watched and view is FORWARD:  # the commonest: one operation, which vmap has no rule for, not two
+            return states, torch.select_copy(states, 1, -1)
         return states, view.last(states, h0)
 
     @staticmethod
@@ -217,10 +219,10 @@ def _parts(how: _How, tensors: Any) -> tuple[Transition, View]:
     return structure.of(tensors[:count]), view_of(kind, tensors[count : count + TENSORS[kind]], how[_REVERSE])
 
 
-def _save(ctx: Any, how: _How, kept: tuple[Tensor, ...], tensors: Any) -> None:
+def _save(ctx: Any, how: _How, kept: tuple[Tensor, ...], tensors: Any, watched: bool = True) -> None:
     ctx.how = how
     ctx.save_for_backward(*kept, *tensors)
-    if forward_ad._current_level >= 0 or torch.compiler.is_compiling() or functorch_is_active():
+    if forward_ad._current_level >= 0 or (watched and (torch.compiler.is_compiling() or functorch_is_active())):
         ctx.save_for_forward(*kept, *tensors)
     ctx.set_materialize_grads(False)
 
@@ -254,7 +256,7 @@ def _eager(function: Any, jvp: Any) -> Any:
             # torch wants tangents of a view laid out as the view; of a tensor of its own, in any layout.
             output = tuple(x.clone() if x._is_view() else x for x in output)
         how = A.structure, view.kind, view.reverse, backend, chunk
-        _save(ctx, how, function.kept(how, x, rows, output), tensors)
+        _save(ctx, how, function.kept(how, x, rows, output), tensors, watched)
         return output
 
     rules = {"forward": forward, "backward": function.backward, "jvp": jvp}

@@ -90,8 +90,8 @@ def scan(
     if lengths is not None or packed or reset is not None:
         sequences = Sequences(u.shape[0], u.shape[1], lengths, cu_seqlens, reset, reverse)
     batch, time, width = u.shape
-    count, steps = batch if sequences is None else sequences.count, A.steps
-    _check(A, steps, u, h0, count)
+    count = batch if sequences is None else sequences.count
+    steps = _check(A, u, h0, count)
     if h0 is None:
         h0 = u.new_zeros(count, width)
     if not A.dtype == u.dtype == h0.dtype:
@@ -133,9 +133,10 @@ def _chunk(memory: Memory, A: Transition, u: Tensor, backend: Backend) -> int:
     return steps if torch.is_grad_enabled() and any(x.requires_grad for x in A.tensors) else 0
 
 
-def _check(A: Transition, steps: int, u: Tensor, h0: Tensor | None, count: int) -> None:
+def _check(A: Transition, u: Tensor, h0: Tensor | None, count: int) -> int:
+    """Raise unless shapes and devices fit, and return A's steps."""
     batch, time, width = u.shape
-    groups = A.groups
+    groups, steps = A.sizes
     if A.width != width:
         raise ValueError(f"A has width {A.width}, u has {width}: they must be equal")
     if steps not in (1, time):
@@ -148,3 +149,4 @@ def _check(A: Transition, steps: int, u: Tensor, h0: Tensor | None, count: int) 
         if h0.device != u.device:
             raise ValueError(f"h0 is on {h0.device}, A on {u.device}: move both to one device")
         require_shape("h0", h0, ("sequences" if count != batch else "batch", "width"), (count, width))
+    return steps

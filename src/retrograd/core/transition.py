@@ -94,20 +94,24 @@ class Transition(ABC):
     @property
     def groups(self) -> int:
         """How many parts of the batch have a transition of their own."""
-        return self._size(-2)
+        return self.sizes[0]
 
     @property
     def steps(self) -> int:
         """1 for a time-invariant transition, else the time."""
-        return self._size(-1)
+        return self.sizes[1]
 
-    def _size(self, axis: int) -> int:
-        """Return the size of an axis that stands so far before those of the ranks: 1 unless an array has more."""
-        for x, rank in zip(self.tensors, self.ranks, strict=True):
-            at = x.ndim - rank + axis
-            if at >= 0 and x.shape[at] != 1:
-                return x.shape[at]
-        return 1
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """The groups and the steps: each 1, unless an array has more."""
+        groups = steps = 1
+        for x, rank in zip(self.tensors, self.ranks):  # noqa: B905 (strict costs as much as the loop)
+            before = x.shape[: x.ndim - rank]
+            if before and steps == 1:
+                steps = before[-1]
+            if len(before) > 1 and groups == 1:
+                groups = before[-2]
+        return groups, steps
 
     @property
     def invariant(self) -> bool:
@@ -178,7 +182,8 @@ class Transition(ABC):
 
     def like_given(self, gradient: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return arrays in normal form in the shapes of :attr:`tensors`."""
-        return tuple([d if d.ndim == x.ndim else d.view(x.shape) for d, x in zip(gradient, self.tensors, strict=True)])
+        given = self.tensors
+        return tuple([d if d.ndim == given[i].ndim else d.view(given[i].shape) for i, d in enumerate(gradient)])
 
     def __repr__(self) -> str:
         x = self.tensors[0]
