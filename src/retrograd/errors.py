@@ -79,8 +79,8 @@ def require_floating(name: str, array: object) -> None:
         raise TypeError(f"{name} is {kind}, expected a floating or complex torch.Tensor (float16 to complex128)")
 
 
-def near_names(name: str, names: Iterable[str]) -> str:
-    """Say which of ``names`` was probably meant, and which there are.
+def near_names(name: str, names: Iterable[str], described: Iterable[str] | None = None) -> str:
+    """Say which of ``names`` was probably meant, and which there are, as ``described``, if that is given.
 
     >>> near_names("sunspot", ["year", "sunspots"])
     "did you mean 'sunspots'? There are: year, sunspots"
@@ -89,7 +89,8 @@ def near_names(name: str, names: Iterable[str]) -> str:
     near = [shortened(one) for one in difflib.get_close_matches(name[:80], known, n=3, cutoff=0.5)]
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     more = f", and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
-    return f"{hint}{'T' if hint else 't'}here are: {', '.join(map(shortened, known[:MOST_NAMES]))}{more}"
+    listed = (known if described is None else list(described))[:MOST_NAMES]
+    return f"{hint}{'T' if hint else 't'}here are: {', '.join(map(shortened, listed))}{more}"
 
 
 def require_choice(name: str, value: Any, allowed: Sequence[str]) -> None:

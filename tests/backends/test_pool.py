@@ -21,6 +21,7 @@ from retrograd import _native
 from retrograd.backends.pool import SMALLEST, empty
 
 LIKE = torch.zeros(1)
+USE = "import torch, retrograd as rg; rg.scan(rg.Diagonal(torch.ones(1)), torch.ones(2, 1))"
 LARGE = SMALLEST // 4  # float32 elements of the smallest result that comes from the pool
 
 
@@ -158,7 +159,7 @@ print(rg.memory_stats()["limit"], rg.memory_stats()["cached"], rg.memory_stats()
 @pytest.mark.parametrize("given", ["4GB", "-1", "many", "1e9"])
 def test_a_limit_that_is_no_number_is_refused(given: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "import retrograd"],
+        [sys.executable, "-c", USE],
         env={**os.environ, "RETROGRAD_POOL_BYTES": given},
         capture_output=True,
         text=True,

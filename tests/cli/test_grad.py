@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 import retrograd as rg
-from retrograd.cli.grad import grad
+from retrograd.cli.grad import grad, read_arrays
 from retrograd.errors import InputError
 
 Arrays = dict[str, Any]
@@ -195,6 +195,14 @@ def test_a_file_that_is_no_archive(tmp_path: Path) -> None:
         grad(bare, None, False)
     with pytest.raises(InputError, match="cannot be read"):
         grad(tmp_path, tmp_path / "out.safetensors", False)
+
+
+def test_an_archive_larger_than_it_may_be_is_not_unpacked(tmp_path: Path) -> None:
+    """Zeros pack a thousandfold: what counts is the size unpacked."""
+    np.savez_compressed(tmp_path / "job.npz", **(arrays() | {"x": np.zeros((9000, 1000))}))
+    assert (tmp_path / "job.npz").stat().st_size < 1 << 20
+    with pytest.raises(InputError, match=r"job.npz holds 7\d{7} bytes of arrays, unpacked, and at most 1000000 are"):
+        read_arrays(tmp_path / "job.npz", most=10**6)
 
 
 def test_a_damaged_archive(tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def test_where_the_held_out_part_starts(time: Any, test: str, start: int) -> Non
         (np.arange(10), "soon", r"or a number on the axis 'day'"),
         (DAYS, "2025-01-01", r"expected day after 2024-01-01 and up to 2024-01-10"),
         (np.arange(1700, 1710), "1700", r"expected day after 1700 and up to 1709"),
-        (DAYS, "0.9", r"leaves 1 steps to train on, expected at least 3"),
+        (DAYS, "0.9", r"leaves 1 step to train on, expected at least 3"),
         (DAYS, "0.01", r"holds out none of 10 steps"),
         (DAYS, "-0.1", r"test"),
         (DAYS, "nan", r"test"),

@@ -112,7 +112,8 @@ def test_names(tmp_path: Path) -> None:
     assert list(read_frame(source, names=["a,b", "c"]).columns) == ["a,b", "c"]
     with pytest.raises(InputError, match=r"no column 'd': there are: a,b, c"):
         read_frame(source, names=["d"])
-    with pytest.raises(InputError, match=r"sunspot does not exist: did you mean 'sunspots'"):
+    said = r"sunspot does not exist: did you mean 'sunspots'\? There are: .*sunspots \(comes with retrograd\)"
+    with pytest.raises(InputError, match=said):
         read_frame("sunspot")
     with pytest.raises(InputError, match=r"is a folder"):
         read_frame(str(tmp_path))

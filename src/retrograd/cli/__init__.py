@@ -67,6 +67,7 @@ def _run() -> int:
     import typer
 
     from retrograd.cli.help import GroupedHelp
+    from retrograd.core.backend import require_environment
     from retrograd.errors import InputError
 
     app = typer.Typer(
@@ -83,6 +84,7 @@ def _run() -> int:
     if len(called) == 1:
         app.callback()(lambda: None)  # with one command alone, typer would take its name for an argument
     try:
+        require_environment()
         return int(app(standalone_mode=False) or 0)
     except InputError as error:
         from retrograd.cli.options import in_options

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["explain"]
 
 PAGE, LR = Path("explain.html"), 0.05
+# Of a file's arrays: those few steps need far less, and a message about them is better than one about bytes.
+MOST_BYTES = 1 << 26
 
 
 def explain(
@@ -71,7 +73,7 @@ def explain(
     if file is None:
         lesson = Lesson.example(loss=loss, closed_loop=closed_loop, learning_rate=lr)
     else:
-        arrays = read_arrays(file, also=("target",))
+        arrays = read_arrays(file, also=("target",), most=MOST_BYTES)
         lesson = Lesson.of_arrays(arrays, str(file), loss=loss, closed_loop=closed_loop, learning_rate=lr)
     walk, texts = lesson.walk(), LANGUAGES[lang]
     differences = list(lesson.differences(walk))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import typer
 
+from retrograd.core.backend import device_memory
 from retrograd.errors import InputError, near_names
 from retrograd.files import write_whole
 from retrograd.norms import norm
@@ -48,22 +49,29 @@ def grad(
     _show(out, results)
 
 
-def read_arrays(file: Path, also: tuple[str, ...] = ()) -> dict[str, Array]:
+def read_arrays(file: Path, also: tuple[str, ...] = (), most: int | None = None) -> dict[str, Array]:
     """Return the archive's arrays, each checked: known by name (``also`` those of another command), numeric, finite.
 
+    Args:
+        file: the archive.
+        also: names beside those of this command.
+        most: bytes that the arrays may have together, unpacked. Default: a sixteenth of the machine's memory, as
+            gradients need several times their inputs.
+
     Raises:
-        InputError: the file cannot be read, or an array is missing, unknown, not numeric or not finite.
+        InputError: the file cannot be read or is too large, or an array is missing, unknown, not numeric or not finite.
     """
+    most = device_memory(torch.device("cpu")) // 16 if most is None else most
     try:
         with file.open("rb") as handle:
-            return _read_all(file, handle, (*OPTIONAL, *also))
+            return _read_all(file, handle, (*OPTIONAL, *also), most)
     except FileNotFoundError:
         raise InputError(f"{file} does not exist") from None
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror or error}") from None
 
 
-def _read_all(file: Path, handle: BinaryIO, optional: tuple[str, ...]) -> dict[str, Array]:
+def _read_all(file: Path, handle: BinaryIO, optional: tuple[str, ...], most: int) -> dict[str, Array]:
     try:
         archive = np.load(handle, allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile):
@@ -71,6 +79,13 @@ def _read_all(file: Path, handle: BinaryIO, optional: tuple[str, ...]) -> dict[s
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise InputError(f"{file} holds one bare array, expected an .npz archive of named ones (numpy.savez)")
     with archive:
+        assert archive.zip is not None
+        size = sum(member.file_size for member in archive.zip.infolist())
+        if size > most:
+            raise InputError(
+                f"{file} holds {size} bytes of arrays, unpacked, and at most {most} are taken: give smaller ones, or "
+                "call rg.bptt_chunked in Python"
+            )
         names = list(archive.files)
         unknown = [name for name in names if name not in (*REQUIRED, *optional)]
         for name in REQUIRED:

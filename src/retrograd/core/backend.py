@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from retrograd.core.transition import Transition
+from retrograd.errors import InputError
 
 if TYPE_CHECKING:
     from retrograd.core.sequences import Sequences, View
@@ -29,8 +30,10 @@ __all__ = [
     "device_memory",
     "empty",
     "package_version",
+    "refuse",
     "register",
     "register_missing",
+    "require_environment",
     "select",
     "show_config",
 ]
@@ -132,6 +135,8 @@ BACKENDS: dict[str, Backend] = {}
 # Those that could not be loaded, and why.
 MISSING: dict[str, str] = {}
 _FORCED = os.environ.get("RETROGRAD_BACKEND", "") or "auto"
+# Why no backend may be chosen at all.
+_refused: list[str] = []
 
 
 def register(backend: Backend) -> None:
@@ -146,6 +151,24 @@ def register_missing(name: str, reason: str) -> None:
     MISSING[name] = reason
 
 
+def refuse(reason: str) -> None:
+    """Let every choice of a backend raise: an environment variable cannot be used."""
+    _refused.append(reason)
+    _chosen.cache_clear()
+
+
+def require_environment() -> None:
+    """Raise unless the variables ``RETROGRAD_*``, read when the package was imported, can be used.
+
+    Raises:
+        InputError: one cannot; it says what is allowed.
+    """
+    if _refused:
+        raise InputError(_refused[0])
+    if _FORCED != "auto" and _FORCED not in BACKENDS:
+        raise InputError(_unknown("RETROGRAD_BACKEND", _FORCED))
+
+
 def select(name: str, spec: Spec) -> Backend:
     """Return the backend called ``name``; for ``"auto"``, the first that can serve.
 
@@ -158,19 +181,23 @@ def select(name: str, spec: Spec) -> Backend:
 
 
 def _choose(name: str, spec: Spec) -> Backend:
+    require_environment()
     source = "backend"
     if name == "auto" and _FORCED != "auto":
         name, source = _FORCED, "RETROGRAD_BACKEND"
     if name == "auto":
         return next(b for b in BACKENDS.values() if b.why_not(spec) is None)
     if name not in BACKENDS:
-        why = f" ({name!r} could not be loaded: {MISSING[name]})" if name in MISSING else ""
-        known = ", ".join(map(repr, BACKENDS))
-        raise ValueError(f"{source} is {name!r}, expected 'auto' or one of {known}{why}")
+        raise ValueError(_unknown(source, name))
     reason = BACKENDS[name].why_not(spec)
     if reason is not None:
         raise ValueError(f"{source} {name!r} cannot serve this scan: {reason}; use backend='auto'")
     return BACKENDS[name]
+
+
+def _unknown(source: str, name: str) -> str:
+    why = f" ({name!r} could not be loaded: {MISSING[name]})" if name in MISSING else ""
+    return f"{source} is {name!r}, expected 'auto' or one of {', '.join(map(repr, BACKENDS))}{why}"
 
 
 _chosen = lru_cache(maxsize=1024)(_choose)

@@ -266,7 +266,8 @@ def split_index(table: Table, test: str) -> int:
         if start in (0, steps):
             raise InputError(f"test is {test!r}, expected {table.time_label} after {first} and up to {last}")
     if start < FEWEST_ROWS:
-        raise InputError(f"test is {test!r}, which leaves {start} steps to train on, expected at least {FEWEST_ROWS}")
+        left = f"{start} step{'s' if start != 1 else ''}"
+        raise InputError(f"test is {test!r}, which leaves {left} to train on, expected at least {FEWEST_ROWS}")
     return start
 
 

@@ -158,7 +158,8 @@ def _kind_of(path: Path, source: str) -> str:
     if not path.exists():
         siblings = sorted(p.name for p in path.parent.iterdir() if p.is_file()) if path.parent.is_dir() else []
         tables = [name for name in siblings if any(kind in name.lower() for kind in (*_TEXT, ".parquet", ".xlsx"))]
-        raise InputError(f"{source} does not exist: {near_names(path.name, [*tables, *SHIPPED])}")
+        shipped = [f"{name} (comes with retrograd)" for name in SHIPPED]
+        raise InputError(f"{source} does not exist: {near_names(path.name, [*tables, *SHIPPED], [*tables, *shipped])}")
     if not path.is_file():
         what = "a folder" if path.is_dir() else "no regular file"
         raise InputError(f"{source} is {what}, expected a table: .csv, .tsv, .txt, .parquet or .xlsx")

@@ -13,6 +13,7 @@ from zipfile import ZipFile
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 
 from retrograd.errors import InputError
 from retrograd.estimators import Forecaster
@@ -75,6 +76,28 @@ def test_it_says_what_the_forecaster_says(readout: str) -> None:
     plain.update(y[100:])
     pd.testing.assert_frame_equal(wrapped.predict([1, 3]), plain.predict(), check_freq=False)
     assert wrapped.get_params()["forecaster__lags"] == 12
+
+
+@pytest.mark.parametrize("readout", ["direct", "recursive"])
+def test_a_horizon_of_times_is_of_these_times_where_instances_end_apart(readout: str) -> None:
+    y = waves()
+    ends = {"a": 110, "b": 104}
+    panel = pd.concat(
+        {name: y[[name]][:end].set_axis(["x"], axis=1) for name, end in ends.items()}, names=["site", "date"]
+    )
+    times = y.index[[111, 113]]
+    forecaster = Forecaster(lags=12, readout=readout)
+    fh = ForecastingHorizon(times, is_relative=False, freq="h")
+    wrapped = SktimeForecaster(forecaster).fit(panel, fh=fh)
+    found = wrapped.predict()
+    plain = clone(forecaster).fit(panel, fh=[2, 4, 8, 10]).predict()
+    for name in ends:
+        assert found.loc[name].index.equals(times)
+        np.testing.assert_array_equal(found.loc[name], plain.loc[name].loc[times])
+    assert wrapped.predict_interval(coverage=0.9).index.equals(found.index)
+    between = ForecastingHorizon(times + pd.Timedelta("30min"), is_relative=False, freq="30min")
+    with pytest.raises(InputError, match="is no step ahead of an instance that ends at"):
+        SktimeForecaster(forecaster).fit(panel, fh=between)
 
 
 @pytest.mark.parametrize("form", ["table", "series", "array", "panel"])

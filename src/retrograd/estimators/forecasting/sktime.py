@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from io import BytesIO
 from pathlib import Path
@@ -27,6 +28,8 @@ __all__ = ["SktimeForecaster"]
 _NAMED = b"cretrograd.estimators\nSktimeForecaster\n."
 # A fitted forecaster for the next fit to take over: sktime's base class then keeps its own books as after any fit.
 _LOADED: ContextVar[Forecaster | None] = ContextVar("_LOADED", default=None)
+# Steps that are looked through for a time of a horizon.
+_FARTHEST = 1 << 20
 
 
 class SktimeForecaster(BaseForecaster):  # type: ignore[misc]  # sktime is not typed
@@ -79,30 +82,31 @@ class SktimeForecaster(BaseForecaster):  # type: ignore[misc]  # sktime is not t
             self.forecaster_ = loaded
             return self
         self.forecaster_ = Forecaster() if self.forecaster is None else clone(self.forecaster)
-        self.forecaster_.fit(y, X, None if fh is None else self._steps(fh))
+        clocks = [Clock.of(part.index) for _, part in by_instance(y)] if isinstance(y.index, pd.MultiIndex) else []
+        self.forecaster_.fit(y, X, None if fh is None else _steps(fh, self.cutoff, clocks))
         return self
 
     def _predict(self, fh: Any, X: pd.DataFrame | None) -> pd.DataFrame:
-        table: pd.DataFrame = self.forecaster_.predict(self._steps(fh), X)
-        return table
+        return self._at(fh, lambda steps: self.forecaster_.predict(steps, X))
 
     def _predict_interval(self, fh: Any, X: pd.DataFrame | None, coverage: list[float]) -> pd.DataFrame:
-        return self.forecaster_.predict_interval(self._steps(fh), X, coverage)
+        return self._at(fh, lambda steps: self.forecaster_.predict_interval(steps, X, coverage))
 
     def _predict_quantiles(self, fh: Any, X: pd.DataFrame | None, alpha: list[float]) -> pd.DataFrame:
-        return self.forecaster_.predict_quantiles(self._steps(fh), X, alpha)
+        return self._at(fh, lambda steps: self.forecaster_.predict_quantiles(steps, X, alpha))
+
+    def _at(self, fh: Any, predicted: Callable[[Any], pd.DataFrame]) -> pd.DataFrame:
+        """Return predictions at a horizon: of instances that end at different times, those at its times alone."""
+        clocks = list(self.forecaster_._clocks.values())
+        table = predicted(_steps(fh, self.cutoff, clocks))
+        if not _by_time(fh, clocks):
+            return table
+        wanted: pd.DataFrame = table[table.index.get_level_values(-1).isin(fh.to_pandas())]
+        return wanted
 
     def _update(self, y: pd.DataFrame, X: pd.DataFrame | None = None, update_params: bool = True) -> SktimeForecaster:
         self.forecaster_.update(y, X, update_params)
         return self
-
-    def _steps(self, fh: Any) -> np.ndarray[Any, Any]:
-        ends = {clock.last[0] for clock in getattr(getattr(self, "forecaster_", None), "_clocks", {}).values()}
-        if not fh.is_relative and len(ends) > 1:
-            raise InputError(
-                f"fh holds times, and the instances end at {len(ends)} different ones: give it in steps ahead of each"
-            )
-        return np.asarray(fh.to_relative(self.cutoff), dtype=np.int64)
 
     def save(self, path: str | Path | None = None, serialization_format: str = "pickle") -> Any:
         """Write the folder that :meth:`retrograd.estimators.Forecaster.save` writes, and a zip beside that leads to it.
@@ -152,6 +156,33 @@ class SktimeForecaster(BaseForecaster):  # type: ignore[misc]  # sktime is not t
         """Return settings for sktime's checks."""
         diagonal = Forecaster("diagonal", hidden=4, readout="recursive", difference=None, ridge=0.01)
         return [{"forecaster": Forecaster(lags=3)}, {"forecaster": diagonal}]
+
+
+def _by_time(fh: Any, clocks: list[Clock]) -> bool:
+    """Say whether a horizon holds times, which lie at other steps ahead of each instance."""
+    return not fh.is_relative and len({clock.last[0] for clock in clocks}) > 1
+
+
+def _steps(fh: Any, cutoff: Any, clocks: list[Clock]) -> np.ndarray[Any, Any]:
+    """Return the steps ahead of a horizon; where instances end at different times, those of all of them together.
+
+    Raises:
+        InputError: a time of the horizon is no step ahead of an instance.
+    """
+    if not _by_time(fh, clocks):
+        return np.asarray(fh.to_relative(cutoff), dtype=np.int64)
+    times, found = fh.to_pandas(), set()
+    for clock in clocks:
+        count, end = 64, clock.last[0]
+        while count < _FARTHEST and clock.after([count])[0] < times.max():
+            count *= 2
+        places = clock.after(np.arange(1, count + 1)).get_indexer(times)
+        if (places < 0).any():
+            raise InputError(
+                f"fh has {times[(places < 0).argmax()]}, which is no step ahead of an instance that ends at {end}"
+            )
+        found |= set((places + 1).tolist())
+    return np.array(sorted(found))
 
 
 def _tails(forecaster: Forecaster) -> tuple[pd.DataFrame, pd.DataFrame | None]:
