@@ -16,6 +16,8 @@ from retrograd.core.scan import scan
 from retrograd.core.transition import Dense
 from retrograd.errors import require_choice, require_shape
 from retrograd.nn.cell import initialise, require_bool, require_dtype, require_size
+from retrograd.nn.recurrence import padding_of
+from retrograd.nn.stable import TRANSITIONS, restart, stabilise
 
 __all__ = ["LinearRNN"]
 
@@ -37,6 +39,9 @@ class LinearRNN(nn.Module):
         bidirectional: each layer also runs from the last step to the first; its states stand behind the others.
         device: where the parameters lie.
         dtype: their floating dtype.
+        transition: how every W_hh is made: ``"free"``, trained itself, as nn.RNN's; or stable whatever is trained:
+            ``"orthogonal"``, ``"spectral_norm"`` (‖W_hh‖₂ ≤ 1) or ``"eigenvalues"`` (|λ| < 1), see
+            :mod:`retrograd.nn.stable`.
         backend: what runs the scans, as in :func:`retrograd.scan`.
 
     Attributes:
@@ -47,7 +52,7 @@ class LinearRNN(nn.Module):
 
     Raises:
         TypeError: an argument is of the wrong type.
-        ValueError: a size is below 1, ``dropout`` outside [0, 1] or ``backend`` unknown.
+        ValueError: a size is below 1, ``dropout`` outside [0, 1], or ``transition`` or ``backend`` unknown.
 
     Examples:
         >>> rnn = LinearRNN(3, 2, num_layers=2, batch_first=True)
@@ -71,6 +76,7 @@ class LinearRNN(nn.Module):
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
         *,
+        transition: str = "free",
         backend: str = "auto",
     ) -> None:
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
@@ -85,6 +91,7 @@ class LinearRNN(nn.Module):
             warnings.warn(
                 f"dropout is {dropout} and acts between layers, but num_layers is 1: it does nothing", stacklevel=2
             )
+        require_choice("transition", transition, ["free", *TRANSITIONS])
         require_choice("backend", backend, ["auto", *BACKENDS])
         super().__init__()
         self.input_size = input_size
@@ -94,6 +101,7 @@ class LinearRNN(nn.Module):
         self.batch_first = batch_first
         self.dropout = float(dropout)
         self.bidirectional = bidirectional
+        self.transition = transition
         self.backend = backend
         for layer in range(num_layers):
             width = input_size if layer == 0 else hidden_size * self._directions
@@ -102,6 +110,14 @@ class LinearRNN(nn.Module):
                 for name, shape in zip(self._names(layer, reverse), shapes, strict=False):
                     self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
         self.reset_parameters()
+        if transition != "free":
+            for weights in self._every_name():
+                stabilise(self, weights[1], transition)
+
+    @property
+    def output_size(self) -> int:
+        """Features of the output: ``hidden_size`` for each direction."""
+        return self._directions * self.hidden_size
 
     @property
     def _directions(self) -> int:
@@ -114,24 +130,32 @@ class LinearRNN(nn.Module):
     @property
     def all_weights(self) -> list[list[nn.Parameter]]:
         """The parameters of each layer and direction, in nn.RNN's order."""
+        return [[getattr(self, name) for name in names] for names in self._every_name()]
+
+    def _every_name(self) -> list[list[str]]:
         places = [(layer, reverse) for layer in range(self.num_layers) for reverse in (False, True)[: self._directions]]
-        return [[getattr(self, name) for name in self._names(*place)] for place in places]
+        return [self._names(*place) for place in places]
 
     def reset_parameters(self) -> None:
-        """Draw every parameter anew, uniform in ±1/√H."""
+        """Draw every parameter anew, uniform in ±1/√H; of a stable W_hh, as its parametrisation starts."""
         initialise(self.parameters(), self.hidden_size)
+        restart(self)
 
     def flatten_parameters(self) -> None:
         """Do nothing; code written for nn.RNN may call it."""
 
     @overload
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+    def forward(
+        self, input: Tensor, hx: Tensor | None = None, lengths: Tensor | None = None, reset: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]: ...
     @overload
     def forward(self, input: PackedSequence, hx: Tensor | None = None) -> tuple[PackedSequence, Tensor]: ...
     def forward(
         self,
         input: Tensor | PackedSequence,  # noqa: A002 - nn.RNN's name
         hx: Tensor | None = None,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
     ) -> tuple[Tensor | PackedSequence, Tensor]:
         """Return every state of the last layer, and the last state of every layer.
 
@@ -141,15 +165,21 @@ class LinearRNN(nn.Module):
             hx: h_0 of each layer and direction, ``(num_layers * directions, batch, H)`` (no batch: without that
                 axis), a packed batch in the order in which it was packed; zero by default. For the backward
                 direction it is the state after the last input.
+            lengths: integers ``(batch,)``: the rest of a sequence is padding, where nothing is read and states are
+                zero.
+            reset: bool, ``(batch, time)`` whatever ``batch_first`` is, ``(time,)`` without a batch: at a true step a
+                new sequence begins, in either direction.
 
         Returns:
             ``(output, h_n)``: the states, laid out as ``input`` with ``directions * H`` features, and the state with
             which each layer and direction ends, of ``hx``'s shape.
 
         Raises:
-            ValueError: shapes or dtypes do not fit.
+            ValueError: shapes or dtypes do not fit, or a PackedSequence was given lengths or reset.
         """
         if isinstance(input, PackedSequence):
+            if lengths is not None or reset is not None:
+                raise ValueError("lengths or reset was given with a PackedSequence, which has its own: pad it first")
             _, batch_sizes, order, restore = input
             self._check_input(input.data, "input.data", ("total_time",))
             hx = self._state(hx, input.data, int(batch_sizes[0]))
@@ -165,12 +195,29 @@ class LinearRNN(nn.Module):
             raise ValueError(f"input {got}, expected ({axes}, input_size), (time, input_size) or a PackedSequence")
         if input.ndim == 2:
             self._check_input(input, "input", ("time",))
-            states, h_n = self._layers(input.unsqueeze(0), self._state(hx, input, None))
+            reset = reset if reset is None else reset.unsqueeze(0)
+            states, h_n = self._layers(input.unsqueeze(0), self._state(hx, input, None), None, lengths, reset)
             return states.squeeze(0), h_n.squeeze(1)
         self._check_input(input, "input", ("batch", "time") if self.batch_first else ("time", "batch"))
         x = input if self.batch_first else input.transpose(0, 1)
-        states, h_n = self._layers(x, self._state(hx, input, x.shape[0]))
+        states, h_n = self._layers(x, self._state(hx, input, x.shape[0]), None, lengths, reset)
         return states if self.batch_first else states.transpose(0, 1), h_n
+
+    def step(self, x_t: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the last layer's state after one step, and every layer's.
+
+        Args:
+            x_t: ``(batch, I)`` or ``(I,)``.
+            hx: what an earlier call returned; zero by default.
+
+        Raises:
+            ValueError: the layer is bidirectional, or shapes do not fit.
+        """
+        if self.bidirectional:
+            raise ValueError("step goes forward in time, and this layer is bidirectional: call it on whole sequences")
+        time = 1 if self.batch_first and x_t.ndim == 2 else 0
+        output, hx = self(x_t.unsqueeze(time), hx)
+        return output.squeeze(time), hx
 
     def _check_input(self, x: Tensor, name: str, axes: tuple[str, ...]) -> None:
         require_shape(name, x, (*axes, "input_size"), (*x.shape[: len(axes)], self.input_size))
@@ -191,8 +238,19 @@ class LinearRNN(nn.Module):
         require_dtype("hx", hx, self.weight_hh_l0)
         return hx.unsqueeze(1) if batch is None else hx
 
-    def _layers(self, x: Tensor, hx: Tensor, cu_seqlens: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _layers(
+        self,
+        x: Tensor,
+        hx: Tensor,
+        cu_seqlens: Tensor | None = None,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Run all layers over x (batch, time, I), or (total time, I) of sequences with these borders."""
+        if lengths is not None:  # NaN in padding must not reach the weights' gradients
+            x = x.masked_fill(padding_of(x, lengths), 0)
+        # A new sequence at t: forward, h_{t-1} does not enter step t; backward, h_t does not enter step t - 1.
+        begins = (reset, reset if reset is None else F.pad(reset[:, 1:], (0, 1)))
         finals: list[Tensor] = []
         for layer in range(self.num_layers):
             states: list[Tensor] = []
@@ -202,7 +260,16 @@ class LinearRNN(nn.Module):
                 h0 = hx[len(finals)]
                 # Under autocast u alone is reduced; the scan runs in u's dtype, as nn.RNN does.
                 A, h0 = Dense(w_hh.to(u.dtype)), h0.to(u.dtype)
-                h, final = scan(A, u, h0, reverse=reverse, cu_seqlens=cu_seqlens, backend=self.backend)
+                h, final = scan(
+                    A,
+                    u,
+                    h0,
+                    reverse=reverse,
+                    lengths=lengths,
+                    cu_seqlens=cu_seqlens,
+                    reset=begins[reverse],
+                    backend=self.backend,
+                )
                 states.append(h)
                 finals.append(final)
             x = torch.cat(states, dim=-1) if self.bidirectional else states[0]
@@ -218,6 +285,7 @@ class LinearRNN(nn.Module):
             "batch_first": (self.batch_first, False),
             "dropout": (self.dropout, 0.0),
             "bidirectional": (self.bidirectional, False),
+            "transition": (self.transition, "free"),
             "backend": (self.backend, "auto"),
         }
         shown = [f"{name}={value!r}" for name, (value, default) in rest.items() if value != default]

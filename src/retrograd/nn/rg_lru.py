@@ -1,0 +1,81 @@
+"""RG-LRU: a diagonal recurrence whose decay and input are gated by the input.
+
+De et al., Griffin: Mixing Gated Linear Recurrences with Local Attention for Efficient Language Models, 2024
+(arXiv 2402.19427), section 2.4, equations (1) to (4).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the name everyone knows it by
+
+from retrograd.core.transition import Diagonal
+from retrograd.errors import require_number
+from retrograd.nn.recurrence import Along, Projection, Recurrence, wide
+
+__all__ = ["RGLRU"]
+
+
+class RGLRU(Recurrence):
+    """r_t = σ(W_a x_t + b_a), i_t = σ(W_x x_t + b_x), a_t = a^(c r_t), h_t = a_t h_{t-1} + √(1 - a_t²) (i_t x_t).
+
+    a = σ(Λ) is learned for every feature.
+
+    Args:
+        features: of x_t, of the state and of the output.
+        c: the power at r_t = 1.
+        a_min: least a^c at the start; a^c is drawn uniformly from [a_min, a_max].
+        a_max: largest one.
+        reverse: run from the last step to the first.
+        backend: what runs the scan.
+        device: where the parameters lie.
+        dtype: their floating dtype.
+
+    Raises:
+        InputError: ``c``, ``a_min`` or ``a_max`` is no number, or outside its range.
+
+    Examples:
+        >>> RGLRU(4)(torch.randn(2, 10, 4))[0].shape
+        torch.Size([2, 10, 4])
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        c: float = 8.0,
+        a_min: float = 0.9,
+        a_max: float = 0.999,
+        reverse: bool = False,
+        backend: str = "auto",
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(features, features, features, reverse, backend)
+        self.c = require_number("c", c, above=0)
+        self.a_min = require_number("a_min", a_min, above=0, below=1)
+        self.a_max = require_number("a_max", a_max, least=self.a_min, below=1)
+        self.recurrence_gate = Projection(features, features, True, device, dtype)  # W_a, b_a
+        self.input_gate = Projection(features, features, True, device, dtype)  # W_x, b_x
+        self.logit = nn.Parameter(torch.empty(features, device=device, dtype=dtype))  # Λ
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the gates as nn.Linear does, and Λ so that a^c is uniform in [a_min, a_max]."""
+        self.recurrence_gate.reset_parameters()
+        self.input_gate.reset_parameters()
+        with torch.no_grad():
+            log_a = self.logit.uniform_(self.a_min, self.a_max).log() / self.c
+            self.logit.copy_(log_a - torch.log(-torch.expm1(log_a)))  # Λ = log(a / (1 - a))
+
+    def run(self, x: Tensor, state: Tensor | None, along: Along) -> tuple[Tensor, Tensor]:
+        """Return h_t and the last one."""
+        r = torch.sigmoid(wide(self.recurrence_gate(x)))  # (1)
+        i = torch.sigmoid(wide(self.input_gate(x)))  # (2)
+        log_a = -self.c * F.softplus(-wide(self.logit), threshold=50) * r  # (3): log σ(Λ) = -softplus(-Λ)
+        # 1 - a² without cancellation; at a = 1 its root has no derivative, and the gradient is taken as zero.
+        squared = (-torch.expm1(2 * log_a)).clamp(min=torch.finfo(log_a.dtype).tiny)
+        return along.scan(Diagonal.from_log(log_a), squared.sqrt() * (i * x), state)  # (4)

@@ -1,0 +1,194 @@
+"""S4D: a diagonal state-space model of its own for every feature.
+
+Gu, Gupta, Goel, Ré, On the Parameterization and Initialization of Diagonal State Space Models, 2022 (arXiv 2206.11893),
+sections 3 and 4.
+
+Every feature has N/2 complex states, so that the states of all steps are N times as large as the inputs. They are
+needed at the borders of chunks of L steps alone. With P_l = Ā^l, inside a chunk whose state before is h,
+
+    y_i = Σ_{j≤i} K_{i-j} x_j + 2 Re(C P_{i+1} h) + D x_i,    K_l = 2 Re(C P_l B̄)
+    the next border's state = P_L h + Σ_j P_{L-1-j} B̄ x_j
+
+which are three matrix products a feature, and one scan over T / L borders.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from retrograd.core.transition import Diagonal
+from retrograd.errors import require_choice, require_number
+from retrograd.nn.complex_maps import DISCRETISATIONS, as_complex, as_real, discretised
+from retrograd.nn.recurrence import Along, Recurrence, wide
+from retrograd.nn.s5 import hippo_normal
+
+__all__ = ["INITIAL", "S4D", "initial_rate"]
+
+INITIAL = ("lin", "inv", "legs")
+# Steps of a chunk: the products inside of it cost as many operations a step, its borders 1 / CHUNK of the states.
+CHUNK = 64
+
+
+class S4D(Recurrence):
+    """h' = a h + b x, y = 2 Re(C h) + D x for every feature, discretised at its own step: h_t = ā h_{t-1} + b̄ x_t.
+
+    Re a < 0 always. The conjugate states are implied, hence the 2.
+
+    Args:
+        features: of x_t and y_t.
+        order: N, states of a feature; N/2 complex numbers are kept of them.
+        initial: a at the start: ``"lin"``, -½ + iπn; ``"inv"``, -½ + i (N/π) (N / (2n + 1) - 1); ``"legs"``, the
+            eigenvalues of the normal part of the HiPPO-LegS matrix (section 4).
+        method: ``"zoh"`` or ``"bilinear"``.
+        delta_min: least step Δ of a feature at the start; log Δ is uniform.
+        delta_max: largest one.
+        reverse: run from the last step to the first.
+        backend: what runs the scan.
+        device: where the parameters lie.
+        dtype: their floating dtype, real.
+
+    Raises:
+        InputError: ``initial`` or ``method`` is unknown, or a number outside its range.
+        ValueError: ``order`` is odd.
+
+    Examples:
+        >>> y, state = S4D(3, 8)(torch.randn(2, 100, 3))
+        >>> y.shape, state.shape
+        (torch.Size([2, 100, 3]), torch.Size([2, 12]))
+    """
+
+    complex_state = True
+
+    def __init__(
+        self,
+        features: int,
+        order: int = 64,
+        *,
+        initial: str = "lin",
+        method: str = "zoh",
+        delta_min: float = 0.001,
+        delta_max: float = 0.1,
+        reverse: bool = False,
+        backend: str = "auto",
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if order % 2:
+            raise ValueError(f"order is {order}, expected an even number: states come in conjugate pairs")
+        super().__init__(features, features, features * order // 2, reverse, backend)
+        require_choice("initial", initial, INITIAL)
+        require_choice("method", method, DISCRETISATIONS)
+        self.order, self.initial, self.method = order, initial, method
+        self.delta_min = require_number("delta_min", delta_min, above=0)
+        self.delta_max = require_number("delta_max", delta_max, least=self.delta_min)
+
+        def parameter(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+
+        self.decay_log = parameter(features, order // 2)  # log(-Re a)
+        self.frequency = parameter(features, order // 2)  # Im a
+        self.delta_log = parameter(features)
+        self.B = parameter(features, order // 2, 2)
+        self.C = parameter(features, order // 2, 2)
+        self.D = parameter(features)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Take a from ``initial``, B = 1, draw C and D from standard normals and log Δ uniformly."""
+        rate = initial_rate(self.initial, self.order)
+        with torch.no_grad():
+            self.decay_log.copy_(torch.log(-rate.real).expand_as(self.decay_log))
+            self.frequency.copy_(rate.imag.expand_as(self.frequency))
+            self.delta_log.uniform_(math.log(self.delta_min), math.log(self.delta_max))
+            self.B.copy_(torch.tensor([1.0, 0.0]).expand_as(self.B))
+            nn.init.normal_(self.C, std=0.5**0.5)
+            nn.init.normal_(self.D)
+
+    def discrete(self) -> tuple[Tensor, Tensor]:
+        """Return ā and b̄, ``(features, order / 2)`` complex."""
+        rate = torch.complex(-torch.exp(wide(self.decay_log)), wide(self.frequency))
+        a, factor = discretised(self.method, rate, torch.exp(wide(self.delta_log)).unsqueeze(1))
+        return a, factor * as_complex(self.B)
+
+    def eigenvalues(self) -> Tensor:
+        """Return ā, ``(features, order / 2)`` complex."""
+        return self.discrete()[0]
+
+    def run(self, x: Tensor, state: Tensor | None, along: Along) -> tuple[Tensor, Tensor]:
+        """Return y_t and the last state, feature after feature."""
+        a, b = self.discrete()
+        wider = wide(x)
+        cut = along.reset is not None or along.cu_seqlens is not None
+        if x.ndim == 2 or cut or self.reverse or x.shape[1] <= CHUNK:
+            y, last = self._by_steps(wider, a, b, state, along)
+        else:
+            y, last = self._by_chunks(wider, a, b, state, along)
+        return torch.addcmul(y, wide(self.D), wider), last
+
+    def _by_steps(self, x: Tensor, a: Tensor, b: Tensor, state: Tensor | None, along: Along) -> tuple[Tensor, Tensor]:
+        """Return 2 Re(C h_t) and the last state, by a scan over every step."""
+        h, last = along.scan(Diagonal(a.flatten()), (x.unsqueeze(-1) * b).flatten(-2), state)
+        return 2 * (h.reshape(*x.shape, self.order // 2) * as_complex(self.C)).sum(-1).real, last
+
+    def _by_chunks(self, x: Tensor, a: Tensor, b: Tensor, state: Tensor | None, along: Along) -> tuple[Tensor, Tensor]:
+        """Return the same by chunks: see the head of the file."""
+        batch, time, features = x.shape
+        count = -(-time // CHUNK)
+        padded = torch.nn.functional.pad(x, (0, 0, 0, count * CHUNK - time))
+        inputs = padded.view(batch * count, CHUNK, features).permute(2, 0, 1)  # (features, chunks, L)
+        # P_0 ... P_L, (features, order / 2, L + 1); powers by the logarithm, whose phase is small
+        powers = torch.exp(torch.log(a).unsqueeze(-1) * torch.arange(CHUNK + 1, device=x.device))
+        C = 2 * as_complex(self.C)
+        kernel = torch.einsum("fn,fnl->fl", C * b, powers[..., :CHUNK]).real  # K_l
+        ago = torch.arange(CHUNK, device=x.device).unsqueeze(1) - torch.arange(CHUNK, device=x.device)  # i - j
+        inside = kernel[:, ago.clamp(min=0)].masked_fill(ago < 0, 0)
+        y = inputs @ inside.mT
+        # Σ_j P_{L-1-j} b̄ x_j as one real product, then a scan over borders
+        onward = as_real(b.unsqueeze(-1) * powers[..., :CHUNK].flip(-1)).permute(0, 2, 1, 3).flatten(2)
+        driven = as_complex(
+            (inputs @ onward).reshape(features, batch * count, self.order // 2, 2)
+        )  # (features, chunks, order / 2)
+        driven = driven.permute(1, 0, 2).reshape(batch, count, self.state_size)
+        first = self.initial_state(x, batch) if state is None else state
+        borders, last = Along(None, None, None, False, self.backend).scan(
+            Diagonal(powers[..., CHUNK].flatten()), driven, first
+        )
+        before = torch.cat((first.unsqueeze(1).to(borders.dtype), borders[:, :-1]), 1)
+        entering = as_real(before.view(batch * count, features, self.order // 2).transpose(0, 1)).flatten(2)
+        outward = C.unsqueeze(-1) * powers[..., 1:]  # 2 Re(C P_{i+1} h) = [Re, -Im] [Re h; Im h]
+        y = y + entering @ torch.stack((outward.real, -outward.imag), 2).flatten(1, 2)
+        y = y.permute(1, 2, 0).reshape(batch, count * CHUNK, features)[:, :time]
+        if along.lengths is not None or time % CHUNK:
+            last = self._last(padded, before, a, b, along.lengths, time)
+        return y, last
+
+    def _last(self, x: Tensor, before: Tensor, a: Tensor, b: Tensor, lengths: Tensor | None, time: int) -> Tensor:
+        """Return the state after each sequence's last step, from the border before it."""
+        batch = x.shape[0]
+        if lengths is None:
+            ends = torch.full((batch,), time, device=x.device)
+        else:
+            ends = lengths.to(device=x.device, dtype=torch.int64)
+        chunk = (ends // CHUNK).clamp(max=before.shape[1] - 1)
+        rows = torch.arange(batch, device=x.device)
+        inputs = x.view(batch, -1, CHUNK, x.shape[2])[rows, chunk]
+        rest = Along(ends - chunk * CHUNK, None, None, False, self.backend)
+        return rest.scan(Diagonal(a.flatten()), (inputs.unsqueeze(-1) * b).flatten(-2), before[rows, chunk])[1]
+
+
+def initial_rate(initial: str, order: int) -> Tensor:
+    """Return a at the start, ``(order / 2,)`` complex128.
+
+    Examples:
+        >>> initial_rate("lin", 4).imag / math.pi
+        tensor([0., 1.], dtype=torch.float64)
+    """
+    if initial == "legs":
+        return hippo_normal(order)[0]
+    n = torch.arange(order // 2, dtype=torch.float64)
+    frequency = math.pi * n if initial == "lin" else order / math.pi * (order / (2 * n + 1) - 1)
+    return torch.complex(torch.full_like(n, -0.5), frequency)
