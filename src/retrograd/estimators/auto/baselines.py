@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from retrograd.errors import InputError
+
 __all__ = ["Naive"]
 
 Array = np.ndarray[Any, Any]
@@ -37,12 +39,44 @@ class Naive:
 
     @classmethod
     def fit(cls, y: Array, season: int, drifting: bool) -> Naive:
-        """Return it for a series ``(T,)``: the drift is the mean change of a step, over whole seasons."""
+        """Return it for a series ``(T,)``: the drift is the mean change of a step, over whole seasons.
+
+        Raises:
+            InputError: the series is not longer than a season.
+        """
+        if len(y) < season + (season > 1):
+            raise InputError(f"y has {len(y)} rows, a season of {season} needs more")
         span = (len(y) - 1) // season * season
         return cls(season, float(y[-1] - y[-1 - span]) / span if drifting and span else 0.0)
+
+    @property
+    def burn(self) -> int:
+        """The first row that can be an origin."""
+        return self.season - 1
 
     def forecast(self, y: Array, start: int, stop: int, steps: Array) -> Array:
         """Return forecasts from the rows ``start`` to ``stop`` as the last known ones, ``(stop - start, K)``."""
         back = (steps - 1) % self.season + 1 - self.season
         rows = np.arange(start, stop)[:, None] + back
         return np.asarray(y[rows] + self.drift * (steps - back))
+
+    def deviation(self, y: Array, steps: Array) -> Array:
+        """Return the standard deviation of forecasts, ``(K,)``: independent changes from season to season add up."""
+        changes = y[self.season :] - y[: len(y) - self.season] - self.season * self.drift
+        variance = float((changes**2).mean()) if len(changes) else 0.0
+        return np.asarray(np.sqrt(variance * ((steps - 1) // self.season + 1)))
+
+    def arrays(self) -> dict[str, Array]:
+        """Return the numbers that it forecasts by."""
+        return {"repetition": np.array([self.season, self.drift])}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, Array]) -> Naive:
+        """Return the rule of :meth:`arrays`."""
+        season, drift = arrays["repetition"].tolist()
+        return cls(int(season), drift)
+
+    @staticmethod
+    def shapes() -> dict[str, tuple[int, ...]]:
+        """Return the shapes of :meth:`arrays`."""
+        return {"repetition": (2,)}

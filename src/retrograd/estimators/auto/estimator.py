@@ -6,7 +6,7 @@ Tables, dates and files are here; what happens to one series is in the files bes
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,70 +15,26 @@ import pandas as pd
 
 from retrograd.errors import InputError, require_choice, require_whole
 from retrograd.estimators.auto import files
-from retrograd.estimators.auto.contenders import Contender, Fitted, contenders
-from retrograd.estimators.auto.intervals import Spread
+from retrograd.estimators.auto.fitting import Series, fit_all
+from retrograd.estimators.auto.gaps import filled, inputs_on_the_grid, on_the_grid, without_holes
 from retrograd.estimators.auto.leaderboard import by_step, comparison, leaderboard, lines
-from retrograd.estimators.auto.selection import Selection, select
+from retrograd.estimators.auto.recipes import Options
 from retrograd.estimators.auto.understanding import understand
-from retrograd.estimators.forecasting.protocol import ForecasterBase, Horizon
+from retrograd.estimators.forecasting.protocol import ARRAYS, ForecasterBase, Horizon
 from retrograd.estimators.forecasting.tables import (
     Clock,
     beside,
-    instance_of,
+    by_instance,
+    independent_columns,
     read_instances,
-    require_independent,
-    rows_ahead,
     to_table,
-    with_instances,
 )
 from retrograd.estimators.model_files import Saved, restored, write_model
 from retrograd.tables.align import by_name
 
-__all__ = ["AutoForecaster", "Member"]
+__all__ = ["AutoForecaster"]
 
 Array = np.ndarray[Any, Any]
-
-ARRAYS = ("vector", "matrix", "list")
-
-
-@dataclass(frozen=True)
-class Member:
-    """One series and what forecasts it.
-
-    Attributes:
-        y: ``(T,)``.
-        x: its inputs, ``(T, E)``.
-        fits: the chosen contenders, fitted to all rows.
-        weights: of their mean.
-        spread: of its errors.
-    """
-
-    y: Array
-    x: Array
-    fits: list[Fitted]
-    weights: Array
-    spread: Spread
-
-    def forecast(self, x_ahead: Array, steps: Array) -> Array:
-        """Return forecasts from the last row, ``(K,)``."""
-        last = len(self.y) - 1
-        return np.asarray(self.from_origins(self.y, np.concatenate([self.x, x_ahead]), last, last + 1, steps)[0])
-
-    def from_origins(self, y: Array, x: Array, start: int, stop: int, steps: Array) -> Array:
-        """Return forecasts from the rows ``start`` to ``stop`` of a series as the last known ones, ``(n, K)``."""
-        found = [fit.forecast(y, x, start, stop, steps) for fit in self.fits]
-        return np.asarray(np.einsum("m,mnk->nk", self.weights, np.stack(found)))
-
-    @property
-    def least(self) -> int:
-        """The first row that can be an origin."""
-        return max(int(fit.rule.burn) for fit in self.fits)
-
-    def longer(self, y: Array, x: Array, steps: Array, learn: bool) -> Member:
-        """Return it with more rows, the chosen contenders fitted to them too if it shall ``learn``."""
-        y, x = np.concatenate([self.y, y]), np.concatenate([self.x, x])
-        fits = [fit.again().fit(y, x, steps) for fit in self.fits] if learn else self.fits
-        return replace(self, y=y, x=x, fits=fits)
 
 
 class AutoForecaster(ForecasterBase):
@@ -90,19 +46,23 @@ class AutoForecaster(ForecasterBase):
     the best of them, or the mean of the best few where that errs less, is fitted to all rows. Where nothing beats
     repeating values, that is what forecasts. Forecasts by logarithms are medians.
 
+    Rows that the times lack and missing values are filled to be learnt from, and not judged by. Inputs that stand
+    still or follow from others are left out. ``predict`` without X forecasts by the contenders that take no inputs.
+
     Args:
         season: ``"auto"``: from times and data; a number of steps, several, or None for none.
-        transform: ``"auto"``: from the data, contenders with and without logarithms compete; ``"log"`` or None for all.
-        difference: what models forecast relative to: ``"auto"``, whatever errs least; ``"last"``, the last value; a
-            season, the value so many steps before; None, nothing.
+        transform: ``"auto"``: the series and its logarithm compete; ``"log"``, or None for the series alone.
+        difference: what windows and innovations models subtract: ``"auto"``: all ways compete; ``"last"``, the last
+            value; a number of steps, the value so many steps before; None, nothing.
         progress: called with the part of a fit that is done, from 0 to 1.
+        refit: fit what was chosen again, to all rows; False keeps the fits to the rows before those that judged.
 
     Attributes:
         understood_: each series in one line.
         leaderboard_: RMSE, MAE, MASE, sMAPE of every contender over the rolling origin, and its weight in the forecast;
             the row ``"chosen"`` is that of the forecast itself.
         leaderboard_by_step_: RMSE of the same at every step ahead, a column a step.
-        chosen_: what forecasts each series, and how it compares to repeating values, in one line.
+        chosen_: what forecasts each series, and how it compares to the seasonal naive, in one line.
 
     Examples:
         >>> import numpy as np
@@ -113,7 +73,7 @@ class AutoForecaster(ForecasterBase):
         >>> bool(np.abs(forecaster.predict() - expected).max() < 1e-3)
         True
         >>> print(forecaster.understood_)
-        120 rows, 0 to 119; season 12; a trend; as steady high as low: no logs
+        120 rows, 0 to 119; season 12; no gaps; a trend; as steady high as low: no logs
     """
 
     def __init__(
@@ -122,48 +82,51 @@ class AutoForecaster(ForecasterBase):
         transform: str | None = "auto",
         difference: int | str | None = "auto",
         progress: Callable[[float], None] | None = None,
+        *,
+        refit: bool = True,
     ) -> None:
         self.season = season
         self.transform = transform
         self.difference = difference
         self.progress = progress
+        self.refit = refit
 
     def _needs_fh(self) -> bool:
         return True
 
     def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: Horizon | None) -> AutoForecaster:
         assert fh is not None
-        seasons, logs = _seasons(self.season), _logs(self.transform, y)
+        options, seasons, logs = self._options(), _seasons(self.season), _logs(self.transform, y)
         self._columns, self._index_names = y.columns, y.index.names
         self._input_names = [] if X is None else list(X.columns)
         parts = self._instances(y, X, {})
-        self._clocks = {key: Clock.of(index) for key, index, _ in parts}
-        require_independent(np.concatenate([each.x for _, _, each in parts]), self._input_names, 0)
-        said: dict[Any, tuple[str, str]] = {}
-        self._members, tables, steps = [], {}, {}
-        count = len(parts) * len(self._columns)
-        for key, index, instance in parts:
+        self._clocks = {key: Clock.of(index) for key, index, *_ in parts}
+        self._useful = independent_columns(np.concatenate([x for *_, x in parts]))
+        labels, series = [], []
+        for key, index, values, x in parts:
             for column, name in enumerate(self._columns):
-                label = (*(() if key is None else key if isinstance(key, tuple) else (key,)), name)
-                series = np.ascontiguousarray(instance.y[:, column])
-                found = understand(series, index, self._clocks[key].step, seasons, logs)
-                tried = _asked(contenders(series, found, int(fh.steps[-1])), self.difference, logs, found.seasons)
-                longest_season = found.seasons[-1] if found.seasons else 1
-                told = _part_of(self.progress, len(said), count)
-                selection = select(series, instance.x, fh.steps, tried, longest_season, told)
-                self._members.append(_member(series, instance.x, fh.steps, selection, found.logs))
-                said[label] = str(found), comparison(selection)
-                tables[label] = leaderboard(series, selection, found.seasons[0] if found.seasons else 1)
-                steps[label] = by_step(selection, fh.steps)
+                labels.append((*(() if key is None else key if isinstance(key, tuple) else (key,)), name))
+                given = np.ascontiguousarray(values[:, column])
+                found = understand(given, index, self._clocks[key].step, seasons, logs)
+                whole = filled(given, min(found.seasons, default=1))
+                series.append(Series(whole, x[:, self._useful], ~np.isnan(given), found))
+        outcomes = fit_all(series, fh.steps, options, self.progress)
+        self._members = [outcome.member for outcome in outcomes]
+        said, tables, by_steps = {}, {}, {}
+        for label, each, outcome in zip(labels, series, outcomes, strict=True):
+            judged = outcome.judgement, outcome.choice
+            said[label] = str(each.found), comparison(*judged)
+            tables[label] = leaderboard(outcome.member.y, *judged, outcome.member.season)
+            by_steps[label] = by_step(*judged, fh.steps)
         several = len(said) > 1
         self.understood_ = lines({label: line for label, (line, _) in said.items()}, several)
         self.chosen_ = lines({label: line for label, (_, line) in said.items()}, several)
-        self.leaderboard_: pd.DataFrame = pd.concat(tables) if several else next(iter(tables.values()))
-        self.leaderboard_by_step_: pd.DataFrame = pd.concat(steps) if several else next(iter(steps.values()))
+        self.leaderboard_: pd.DataFrame = pd.concat(tables) if several else tables[labels[0]]
+        self.leaderboard_by_step_: pd.DataFrame = pd.concat(by_steps) if several else by_steps[labels[0]]
         return self
 
     def _predict(self, fh: Horizon, X: pd.DataFrame | None) -> pd.DataFrame:
-        table: pd.DataFrame = self._table(self._centers(fh, X), fh.steps, self._columns)
+        table: pd.DataFrame = self._arranged(self._centers(fh, X), fh.steps, self._columns)
         return table
 
     def _predict_quantiles(self, fh: Horizon, X: pd.DataFrame | None, alpha: list[float]) -> pd.DataFrame:
@@ -175,9 +138,9 @@ class AutoForecaster(ForecasterBase):
             rows = slice(number // count * len(places), (number // count + 1) * len(places))
             column = number % count
             for place, each in enumerate(alpha):
-                bounds[rows, column, place] = member.spread.bound(centers[rows, column], each, places)
+                bounds[rows, column, place] = member.bound(centers[rows, column], each, places, blind=X is None)
         columns = pd.MultiIndex.from_product([list(self._columns), alpha])
-        table: pd.DataFrame = self._table(bounds.reshape(len(bounds), -1), fh.steps, columns)
+        table: pd.DataFrame = self._arranged(bounds.reshape(len(bounds), -1), fh.steps, columns)
         return table
 
     def _predict_interval(self, fh: Horizon, X: pd.DataFrame | None, coverage: list[float]) -> pd.DataFrame:
@@ -189,9 +152,11 @@ class AutoForecaster(ForecasterBase):
     def _update(self, y: pd.DataFrame, X: pd.DataFrame | None, update_params: bool) -> AutoForecaster:
         if list(y.columns) != list(self._columns):
             raise InputError(f"y has columns {list(y.columns)}, the forecaster was fitted to {list(self._columns)}")
+        if X is None and self._input_names:
+            raise InputError(f"X is None, but the forecaster was fitted with the inputs {self._input_names}")
         assert self._fh is not None
         order, count = list(self._clocks), len(self._columns)
-        for key, index, instance in self._instances(y, X, self._clocks):
+        for key, index, values, x in self._instances(y, X, self._clocks):
             if key not in self._clocks:
                 raise InputError(f"y has the instance {key!r}, which was not fitted")
             unseen = np.asarray(index > self._clocks[key].last[0])
@@ -199,7 +164,7 @@ class AutoForecaster(ForecasterBase):
                 continue
             first = order.index(key) * count
             for column in range(count):
-                new = instance.y[unseen, column], instance.x[unseen]
+                new = values[unseen, column], x[unseen][:, self._useful]
                 member = self._members[first + column].longer(*new, self._fh.steps, update_params)
                 self._members[first + column] = member
             self._clocks[key] = replace(self._clocks[key], last=index[-1:])
@@ -210,7 +175,7 @@ class AutoForecaster(ForecasterBase):
 
         Args:
             y: the whole series, ``(T, series)`` or ``(T,)``, with the past that the first origin needs.
-            X: its inputs, ``(T, inputs)``.
+            X: its inputs, ``(T, inputs)``; None forecasts by the contenders that take none.
             start: row of the first step to predict: the first origin is the row before.
             stride: how many rows between two origins.
             alpha: give this quantile of the values instead of the forecasts.
@@ -230,25 +195,26 @@ class AutoForecaster(ForecasterBase):
                 f"y has {table.shape[1]} series, the forecaster was fitted to {len(self._columns)} of "
                 f"{len(self._clocks)} instances: backtest takes all series of one instance"
             )
-        ((_, _, instance),) = self._instances(table.set_axis(self._columns, axis=1), beside(X, table), {})
-        first, stop = start - 1, len(instance.y) - int(steps[-1])
+        ((_, _, values, x),) = self._instances(table.set_axis(self._columns, axis=1), beside(X, table), {})
+        first, stop = start - 1, len(values) - int(steps[-1])
         least = self.least - 1
         if first < least or stop <= first:
             raise InputError(
                 f"start is {start}: it must be from {least + 1} (the rows that forecasts look back to) to {stop} (the "
-                f"last target is {int(steps[-1])} rows after an origin; y has {len(instance.y)} rows)"
+                f"last target is {int(steps[-1])} rows after an origin; y has {len(values)} rows)"
             )
         found, places = [], np.arange(len(steps))
         for column, member in enumerate(self._members):
-            series = np.ascontiguousarray(instance.y[:, column])
-            center = member.from_origins(series, instance.x, first, stop, steps)[::stride]
-            found.append(center if alpha is None else member.spread.bound(center, alpha, places))
+            series = filled(np.ascontiguousarray(values[:, column]), member.season)
+            forecaster = member.blind if X is None else member.mixture
+            center = forecaster.from_origins(series, x[:, self._useful], first, stop, steps)[::stride]
+            found.append(center if alpha is None else member.bound(center, alpha, places, blind=X is None))
         return np.stack(found, axis=2)
 
     @property
     def least(self) -> int:
         """The first row that can be predicted: the rows before it are those that forecasts look back to."""
-        return 1 + max(member.least for member in self._members)
+        return 1 + max(each.least for member in self._members for each in (member.mixture, member.blind))
 
     @property
     def steps(self) -> Array:
@@ -259,7 +225,7 @@ class AutoForecaster(ForecasterBase):
 
     @property
     def input_names(self) -> list[Any]:
-        """Names of the inputs known ahead."""
+        """Names of the inputs that it was fitted with."""
         return list(self._input_names)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
@@ -288,58 +254,54 @@ class AutoForecaster(ForecasterBase):
     def from_saved(cls, saved: Saved) -> AutoForecaster:
         """Return the forecaster of :meth:`saved`."""
         config = saved.config
-        parameters = config["parameters"]
-        season = parameters["season"]
-        others = parameters.get("transform", "auto"), parameters.get("difference", "auto")
-        forecaster = cls(tuple(season) if isinstance(season, list) else season, *others)
+        parameters = dict(config["parameters"])
+        season = parameters.pop("season")
+        forecaster = cls(tuple(season) if isinstance(season, list) else season, **parameters)
         forecaster._clocks = files.clocks_of(config)
         forecaster._columns = pd.Index(config["columns"], name=config["columns_name"])
         forecaster._index_names, forecaster._input_names = config["index_names"], config["input_names"]
+        forecaster._useful = np.array(config["useful"], dtype=np.int64)
         forecaster._form, forecaster._fh = config["form"], Horizon.of(config["fh"])
-        forecaster._members = [
-            Member(y, x, fits, weights, Spread(*spread)) for y, x, fits, weights, spread in files.members_of(saved)
-        ]
+        forecaster._members = files.members_of(saved)
         forecaster.understood_, forecaster.chosen_ = config["understood"], config["chosen"]
-        forecaster.leaderboard_, forecaster.leaderboard_by_step_ = files.leaderboards_of(saved)
+        forecaster.leaderboard_, forecaster.leaderboard_by_step_ = files.tables_of(saved)
         forecaster._is_fitted = True
         return forecaster
 
     # From tables to arrays, and back.
 
-    def _instances(self, y: pd.DataFrame, X: pd.DataFrame | None, clocks: dict[Any, Clock]) -> list[Any]:
-        if X is None and self._input_names:
-            raise InputError(f"X is None, but the forecaster was fitted with the inputs {self._input_names}")
-        X = None if X is None else by_name("X", X, [str(name) for name in self._input_names])
-        return read_instances(y, X, (), clocks, counted=self._form in ARRAYS)
+    def _options(self) -> Options:
+        if self.difference not in ("auto", "last", None):
+            require_whole("difference", self.difference)
+        return Options(self.transform, self.difference, bool(self.refit))
+
+    def _instances(
+        self, y: pd.DataFrame, X: pd.DataFrame | None, clocks: dict[Any, Clock]
+    ) -> list[tuple[Any, Any, Array, Array]]:
+        """Return key, times, values (NaN where missing) and inputs of every instance, a row for every step of it."""
+        if X is not None:
+            X = by_name("X", X, [str(name) for name in self._input_names])
+        counted = self._form in ARRAYS
+        grid = on_the_grid(y, {} if counted else clocks)
+        X = None if X is None else inputs_on_the_grid(X, grid)
+        found = []
+        for (key, index, instance), (_, part) in zip(
+            read_instances(without_holes(grid), X, (), clocks, counted=counted), by_instance(grid), strict=True
+        ):
+            x = instance.x if X is not None else np.zeros((len(index), len(self._input_names)))
+            found.append((key, index, np.where(part.isna(), np.nan, instance.y), x))
+        return found
 
     def _centers(self, fh: Horizon, X: pd.DataFrame | None) -> Array:
         count, found = len(self._columns), []
         for number, (key, clock) in enumerate(self._clocks.items()):
-            ahead = self._ahead_of(key, clock, X, fh.steps)
+            ahead = None
+            if X is not None:
+                wanted = np.arange(1, int(fh.steps[-1]) + 1)
+                ahead = self._known_ahead(key, clock, X, wanted, fh.steps)[:, self._useful]
             members = self._members[number * count : (number + 1) * count]
             found.append(np.stack([member.forecast(ahead, fh.steps) for member in members], axis=1))
         return np.concatenate(found)
-
-    def _ahead_of(self, key: Any, clock: Clock, X: pd.DataFrame | None, steps: Array) -> Array:
-        longest = int(steps[-1])
-        if not self._input_names:
-            return np.zeros((longest, 0))
-        wanted = np.arange(1, longest + 1)
-        times = clock.after(wanted)
-        if X is None:
-            raise InputError(
-                f"X is None, but the forecaster was fitted with the inputs {self._input_names}: give their values at "
-                f"the times to predict, {times[0]} to {times[-1]}"
-            )
-        X = by_name("X", X, [str(name) for name in self._input_names])
-        return rows_ahead(instance_of(X, key), times, wanted, steps, counted=self._form in ARRAYS)
-
-    def _table(self, values: Array, steps: Array, columns: Any) -> Any:
-        times = [clock.after(steps) for clock in self._clocks.values()]
-        if None in self._clocks:
-            return pd.DataFrame(values, index=times[0], columns=columns)
-        index = with_instances(list(self._clocks), times, self._index_names)
-        return pd.DataFrame(values, index=index, columns=columns)
 
 
 def _seasons(season: Any) -> list[int] | None:
@@ -364,30 +326,3 @@ def _logs(transform: Any, y: pd.DataFrame) -> bool | None:
             "values above 0; take transform='auto'"
         )
     return True
-
-
-def _asked(tried: list[Contender], difference: Any, logs: bool | None, seasons: Sequence[int]) -> list[Contender]:
-    """Return the contenders that have what was asked for, beside the baselines and the AR."""
-    if difference not in ("auto", "last", None, *seasons):
-        lengths = " or ".join(map(str, seasons)) or "a season, of which the series has none"
-        raise InputError(f"difference is {difference!r}, expected 'auto', 'last', None or {lengths}")
-
-    def fits(each: Contender) -> bool:
-        simple = each.is_naive or each.family == "autoregression"
-        return simple or (difference in ("auto", each.difference) and logs in (None, each.logs))
-
-    return [each for each in tried if fits(each)]
-
-
-def _part_of(progress: Callable[[float], None] | None, done: int, count: int) -> Callable[[float], None] | None:
-    """Return what tells ``progress`` of one series among ``count``, of which ``done`` are behind it."""
-    return None if progress is None else lambda part: progress((done + part) / count)
-
-
-def _member(y: Array, x: Array, steps: Array, selection: Selection, logs: bool) -> Member:
-    fits = [judged.fitted.again().fit(y, x, steps) for judged in selection.chosen]
-    logs = logs and bool((selection.forecasts > 0).all())
-    deviation = np.stack([fit.deviation(y, steps, logs) for fit in fits])
-    longest = int(steps[-1])
-    spread = Spread.of(selection.observed, selection.forecasts, selection.weights @ deviation, logs, longest)
-    return Member(y, x, fits, selection.weights, spread)

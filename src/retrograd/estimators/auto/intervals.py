@@ -27,37 +27,54 @@ class Spread:
     """The errors of the forecasts of one series.
 
     Attributes:
-        errors: of the rolling origin, ``(n, K)``, sorted by size along n; of logarithms if ``logs``.
+        errors: of the rolling origin, ``(n, K)``, sorted by size along n, NaN last; of logarithms if ``logs``. None
+            (n = 0) where they are too few to go by.
         deviation: the model's own, ``(K,)``, scaled.
         logs: whether both are of the logarithm.
-        conformal: whether the errors are enough.
     """
 
     errors: Array
     deviation: Array
     logs: bool
-    conformal: bool
 
     @classmethod
-    def of(cls, observed: Array, forecasts: Array, deviation: Array, logs: bool, longest: int) -> Spread:
-        """Return it for ``observed`` and ``forecasts (n, K)`` and the model's ``deviation (K,)``."""
+    def of(
+        cls, observed: Array, forecasts: Array, deviation: Array, judged: Array, logs: bool, blocks: float
+    ) -> Spread:
+        """Return it.
+
+        Args:
+            observed: what was to be forecast, ``(n, K)``, NaN where that was missing.
+            forecasts: ``(n, K)``.
+            deviation: the model's own, at every horizon.
+            judged: the model's own, at the horizons of ``observed``.
+            logs: whether the deviation is of the logarithm.
+            blocks: how many times the longest horizon the judging rows are.
+        """
         errors = np.abs(np.log(observed) - np.log(forecasts) if logs else observed - forecasts)
-        blocks = (len(errors) + longest - 1) / longest
-        usual = float((deviation**2).mean())
-        if usual > 0:
-            factor = float((errors**2).mean()) / usual
-            scaled = deviation * np.sqrt((blocks * factor + _WORTH) / (blocks + _WORTH))
-        else:  # a perfect fit does not say what comes of it
-            scaled = np.sqrt((errors**2).mean(axis=0))
-        return cls(np.sort(errors, axis=0), scaled, logs, blocks >= _ENOUGH)
+        squares, usual = errors[np.isfinite(errors)] ** 2, float((judged**2).mean())
+        if usual > 0 and len(squares):
+            factor = float(squares.mean()) / usual
+            deviation = deviation * np.sqrt((blocks * factor + _WORTH) / (blocks + _WORTH))
+        elif len(squares):  # a perfect fit does not say what comes of it
+            deviation = np.full(len(deviation), np.sqrt(squares.mean()))
+        every = errors.shape[1] == len(deviation) and bool(np.isfinite(errors).any(axis=0).all())
+        kept = np.sort(errors, axis=0) if every and blocks >= _ENOUGH else np.empty((0, len(deviation)))
+        return cls(kept, deviation, logs)
+
+    @property
+    def conformal(self) -> bool:
+        """Whether the errors are enough to go by."""
+        return len(self.errors) > 0
 
     def reach(self, level: float, places: Array) -> Array:
         """Return how far an interval of a level reaches at some of the horizons, ``(len(places),)``."""
         if not self.conformal:
             return np.asarray(self.deviation[places] * norm.ppf(0.5 + level / 2))
-        count = len(self.errors)
-        rank = min(count, int(np.ceil((count + 1) * level)))
-        return np.asarray(self.errors[max(rank, 1) - 1, places])
+        errors = self.errors[:, places]
+        count = np.isfinite(errors).sum(axis=0)
+        rank = np.clip(np.ceil((count + 1) * level).astype(np.int64), 1, count)
+        return np.asarray(errors[rank - 1, np.arange(len(places))])
 
     def bound(self, center: Array, alpha: float, places: Array) -> Array:
         """Return the quantile ``alpha`` of the values at some horizons, around forecasts ``center``."""

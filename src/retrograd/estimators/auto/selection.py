@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from retrograd.errors import InputError
 from retrograd.estimators.auto.contenders import Contender, Fitted
 
-__all__ = ["Judged", "Selection", "scores", "select"]
+__all__ = ["Choice", "Judged", "Judgement", "choose", "first_judged", "judge"]
 
 Array = np.ndarray[Any, Any]
 
@@ -23,6 +23,8 @@ _HORIZONS, _PART = 10, 0.34
 _BLOCKS, _FEW, _MANY_BLOCKS = 3, (1, 0, 6), (3, 4, 8)
 # A contender that errs so many times as much as the best one is not averaged.
 _WORST = 2.5
+# Forecasts of one contender that are kept at most: of more, every second, third, ... origin judges.
+_KEPT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -40,41 +42,80 @@ class Judged:
     error: float
 
     @property
+    def contender(self) -> Contender:
+        """Its recipe."""
+        return self.fitted.contender
+
+    @property
     def name(self) -> str:
         """The contender's."""
-        return self.fitted.contender.name
+        return self.contender.name
 
 
 @dataclass(frozen=True)
-class Selection:
-    """What was judged, and what was chosen.
+class Judgement:
+    """How all contenders forecast the last rows of a series.
 
     Attributes:
         judged: every contender that could be fitted, best first.
-        chosen: those that forecast.
-        weights: of their mean, ``(chosen,)``, of sum 1.
-        observed: what was to be forecast, ``(origins, K)``.
-        forecasts: what the chosen ones said, ``(origins, K)``.
+        observed: what was to be forecast, ``(origins, K)``; NaN where that was missing.
+        steps: the horizons that could be judged, ``(K,)``: all that were asked for, if there are rows enough.
         first: row of the first value that was forecast.
+        blocks: how many times the longest horizon the judging rows are.
     """
 
     judged: list[Judged]
+    observed: Array
+    steps: Array
+    first: int
+    blocks: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Contenders that forecast together.
+
+    Attributes:
+        chosen: which.
+        weights: of their mean, ``(chosen,)``, of sum 1.
+        forecasts: what their mean said, ``(origins, K)``.
+    """
+
     chosen: list[Judged]
     weights: Array
-    observed: Array
     forecasts: Array
-    first: int
+
+    @classmethod
+    def of(cls, chosen: list[Judged], weights: Array) -> Choice:
+        """Return them with their mean."""
+        return cls(chosen, weights, np.einsum("m,mnk->nk", weights, np.stack([each.forecasts for each in chosen])))
 
 
-def select(
+def first_judged(rows: int, longest: int, season: int) -> int:
+    """Return the first row that judges.
+
+    Args:
+        rows: of the series.
+        longest: the longest horizon.
+        season: the longest season, 1 for none.
+    """
+    return rows - max(longest, min(int(_PART * rows), max(_HORIZONS * longest, 2 * season)))
+
+
+def judge(
     y: Array,
     x: Array,
     steps: Array,
     tried: Sequence[Contender],
     season: int,
+    *,
+    known: Array | None = None,
+    shared: Sequence[Fitted] = (),
     progress: Callable[[float], None] | None = None,
-) -> Selection:
-    """Fit every contender to all rows but the last ones, forecast these from every origin, and choose.
+) -> Judgement:
+    """Fit every contender to all rows but the last ones, and forecast these from every origin.
+
+    A series too short to hold out the longest horizon is judged at shorter ones, by the contenders that forecast any.
 
     Args:
         y: ``(T,)``.
@@ -82,88 +123,74 @@ def select(
         steps: horizons ``(K,)``.
         tried: the contenders.
         season: the longest season, 1 for none.
+        known: where y was given, ``(T,)``; the rest was filled in.
+        shared: contenders that are fitted already, to the same rows.
         progress: called with the part of the contenders that is judged.
 
     Raises:
-        InputError: no contender could be fitted.
+        InputError: there is a single row.
     """
+    if len(y) < 2:
+        raise InputError(f"y has {len(y)} row: a forecast needs at least 2; give more data")
     longest = int(steps[-1])
-    held = max(longest, min(int(_PART * len(y)), max(_HORIZONS * longest, 2 * season)))
-    first = len(y) - held
+    if len(y) < 2 * longest:
+        tried = [each for each in tried if each.for_any_steps]
+        longest = max(1, len(y) // 3)
+        steps, shared = np.arange(1, longest + 1), ()
+    first = first_judged(len(y), longest, season)
     start, stop = first - 1, len(y) - longest
-    if start < 1:
-        raise InputError(
-            f"y has {len(y)} rows, at least {longest + 2} are needed: two to learn from and {longest} of the longest "
-            "horizon (fh) to judge by; give more data or a shorter horizon"
-        )
-    observed = y[np.arange(start, stop)[:, None] + steps]
+    stride = 1 + (stop - start) * len(steps) // _KEPT
+    rows = np.arange(start, stop, stride)[:, None] + steps
+    observed = y[rows] if known is None else np.where(known[rows], y[rows], np.nan)
     judged = []
     with threadpool_limits(1, user_api="blas"):
-        for number, contender in enumerate(tried):
+        entered: list[Contender | Fitted] = [*tried, *shared]
+        for number, each in enumerate(entered):
             if progress is not None:
-                progress(number / len(tried))
+                progress(number / len(entered))
             try:
-                fitted = contender.fit(y[:first], x[:first], steps)
-                forecasts = fitted.forecast(y, x, start, stop, steps)
+                fitted = each if isinstance(each, Fitted) else each.fit(y[:first], x[:first], steps)
+                if fitted.rule.burn > start:
+                    continue
+                forecasts = fitted.forecast(y, x, start, stop, steps)[::stride]
             except InputError:  # too short for it: no contender
                 continue
             if np.isfinite(forecasts).all():
                 judged.append(Judged(fitted, forecasts, _error(observed, forecasts)))
-    if not judged:
-        raise InputError(f"y has {len(y)} rows: too few for any forecast {longest} steps ahead; give more data")
-    judged.sort(key=lambda each: each.error)
-    chosen, weights = _together(judged, observed, held / longest)
-    together = np.einsum("m,mnk->nk", weights, np.stack([each.forecasts for each in chosen]))
-    return Selection(judged, chosen, weights, observed, together, first)
+    judged.sort(key=lambda found: found.error)
+    return Judgement(judged, observed, steps, first, (len(y) - first) / longest)
 
 
-def scores(y: Array, observed: Array, forecasts: Array, season: int, first: int) -> dict[str, float]:
-    """Return RMSE, MAE, MASE (by the seasonal naive's error one step ahead before ``first``) and sMAPE in per cent.
-
-    Examples:
-        >>> y = np.array([1.0, 2.0, 4.0, 5.0])
-        >>> found = scores(y, y[None, 2:], np.array([[4.0, 4.0]]), 1, 2)
-        >>> {name: round(value, 3) for name, value in found.items()}
-        {'RMSE': 0.707, 'MAE': 0.5, 'MASE': 0.5, 'sMAPE': 11.111}
-    """
-    error = np.abs(observed - forecasts)
-    lag = season if first > season else 1
-    scale = float(np.abs(y[lag:first] - y[: first - lag]).mean()) if first > lag else 0.0
-    size = np.abs(observed) + np.abs(forecasts)
-    relative = np.divide(200 * error, size, out=np.zeros_like(error), where=size > 0)
-    mean = float(error.mean())
-    return {
-        "RMSE": float(np.sqrt((error**2).mean())),
-        "MAE": mean,
-        "MASE": mean / scale if scale > 0 else float("nan"),
-        "sMAPE": float(relative.mean()),
-    }
-
-
-def _together(judged: Sequence[Judged], observed: Array, blocks: float) -> tuple[list[Judged], Array]:
+def choose(judgement: Judgement, *, inputs: bool = True) -> Choice:
     """Return the best few contenders and the weights of their mean, or the best alone.
 
     Contenders that err alike add little to each other, so only the best of each kind are taken. Where few horizons
     judge, their errors tell little: one of each kind, with equal weights. The last value, with drift or without, is
     averaged with models only if it is the best: it knows nothing that they do not.
+
+    Args:
+        judgement: of all contenders.
+        inputs: whether those that take inputs may be chosen.
     """
+    judged = [each for each in judgement.judged if inputs or not each.contender.inputs]
     best = judged[0]
+    alone = Choice.of([best], np.ones(1))
     if best.error == 0:
-        return [best], np.ones(1)
-    kin, power, most = _FEW if blocks < _BLOCKS else _MANY_BLOCKS
+        return alone
+    kin, power, most = _FEW if judgement.blocks < _BLOCKS else _MANY_BLOCKS
     chosen: list[Judged] = []
     for each in judged:
-        alike = sum(other.fitted.contender.kin == each.fitted.contender.kin for other in chosen)
-        plain = each.fitted.contender.is_naive and each.fitted.contender.difference == 1 and each is not best
+        alike = sum(other.contender.kin == each.contender.kin for other in chosen)
+        plain = each.contender.is_naive and each.contender.difference == 1 and each is not best
         if alike < kin and len(chosen) < most and each.error <= _WORST * best.error and not plain:
             chosen.append(each)
     weights = np.array([(best.error / each.error) ** power for each in chosen])
-    weights /= weights.sum()
-    error = _error(observed, np.einsum("m,mnk->nk", weights, np.stack([each.forecasts for each in chosen])))
-    if best.fitted.contender.is_naive and error >= best.error:
-        return [best], np.ones(1)
-    return chosen, weights
+    together = Choice.of(chosen, weights / weights.sum())
+    if best.contender.is_naive and _error(judgement.observed, together.forecasts) >= best.error:
+        return alone
+    return together
 
 
 def _error(observed: Array, forecasts: Array) -> float:
-    return float(np.sqrt(((observed - forecasts) ** 2).mean()))
+    squares = ((observed - forecasts) ** 2)[np.isfinite(observed)]
+    return float(np.sqrt(squares.mean())) if len(squares) else 0.0

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.stats import f as f_distribution
 from scipy.stats import linregress
 
+from retrograd.estimators.auto.gaps import filled
 from retrograd.tables.step import Step
 
 __all__ = ["Understanding", "calendar_seasons", "seasons_of", "spreads_with_level", "understand"]
@@ -40,6 +41,7 @@ class Understanding:
         first: the first time, as text.
         last: the last time, as text.
         step: the step of the times: a word such as ``"monthly"``, or several, or none for rows that are counted.
+        missing: how many of the rows, or their values, were not given.
         seasons: lengths in steps, shortest first; empty for none.
         trend: whether its two halves differ more than its moves from row to row, or season to season, explain.
         logs: whether its logarithm is the series that is understood: it moves more where it is higher, or the caller
@@ -51,6 +53,7 @@ class Understanding:
     first: str
     last: str
     step: str
+    missing: int
     seasons: tuple[int, ...]
     trend: bool
     logs: bool
@@ -64,6 +67,7 @@ class Understanding:
             f"{self.rows} {f'{self.step} ' if word else ''}rows, {self.first} to {self.last}"
             + (f", {self.step}" if self.step and not word else ""),
             f"season{'s' if len(self.seasons) > 1 else ''} {seasons}" if self.seasons else "no season",
+            f"{self.missing} of them missing, filled" if self.missing else "no gaps",
             "a trend" if self.trend else "no trend",
             f"{'' if self.logs else 'no '}logs, as asked" if self.told else level,
         ]
@@ -76,7 +80,7 @@ def understand(
     """Return what a series is like.
 
     Args:
-        y: ``(T,)``, finite.
+        y: ``(T,)``, NaN where a value is missing.
         index: its T times.
         step: how the times go on; None where that is unknown.
         seasons: where the caller knows them.
@@ -86,8 +90,10 @@ def understand(
         >>> t = np.arange(96)
         >>> index = pd.period_range("2016-01", periods=96, freq="M")
         >>> print(understand(10 + t + np.cos(np.pi * t / 6), index, Step.find(index)))
-        96 monthly rows, 2016-01 to 2023-12; season 12; a trend; as steady high as low: no logs
+        96 monthly rows, 2016-01 to 2023-12; season 12; no gaps; a trend; as steady high as low: no logs
     """
+    missing = int(np.isnan(y).sum())
+    y = filled(y)
     found = seasons_of(y, calendar_seasons(step, index)) if seasons is None else tuple(sorted(seasons))
     said = _said(step)
     return Understanding(
@@ -95,6 +101,7 @@ def understand(
         first=_short(index[0], said),
         last=_short(index[-1], said),
         step=said,
+        missing=missing,
         seasons=found,
         trend=_trends(y, found[-1] if found else 1),
         logs=spreads_with_level(y, found[0] if found else 1) if logs is None else logs,
@@ -149,6 +156,8 @@ def seasons_of(y: Array, suggested: Sequence[int] | None) -> tuple[int, ...]:
         >>> seasons_of(y, None), seasons_of(random.standard_normal(140).cumsum(), None)
         ((7,), ())
     """
+    if len(y) < 4:
+        return ()
     changes = _tame(np.diff(y))
     if suggested is not None:
         found: list[int] = []

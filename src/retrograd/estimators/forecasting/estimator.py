@@ -19,18 +19,15 @@ from retrograd.errors import InputError, near_names
 from retrograd.estimators.forecasting import files
 from retrograd.estimators.forecasting.calendar import calendar_inputs, calendar_names, require_change
 from retrograd.estimators.forecasting.model import ForecastModel
-from retrograd.estimators.forecasting.protocol import ForecasterBase, Horizon
+from retrograd.estimators.forecasting.protocol import ARRAYS, ForecasterBase, Horizon
 from retrograd.estimators.forecasting.settings import Instance, Settings
 from retrograd.estimators.forecasting.states import Difference, Linear
 from retrograd.estimators.forecasting.tables import (
     Clock,
     beside,
-    instance_of,
     read_instances,
     require_independent,
-    rows_ahead,
     to_table,
-    with_instances,
 )
 from retrograd.estimators.model_files import Saved, restored, write_model
 from retrograd.estimators.recurrent.training import Epoch
@@ -39,9 +36,6 @@ from retrograd.tables.align import by_name
 __all__ = ["Forecaster"]
 
 Array = np.ndarray[Any, Any]
-
-# Forms of y that have no times.
-ARRAYS = ("vector", "matrix", "list")
 
 
 class Forecaster(ForecasterBase):
@@ -151,7 +145,7 @@ class Forecaster(ForecasterBase):
         found = []
         for number, (key, clock) in enumerate(self._clocks.items()):
             found.append(self._model.predict(number, self._ahead_of(key, clock, X, steps), steps))
-        table: pd.DataFrame = self._table(np.concatenate(found), steps, self._columns)
+        table: pd.DataFrame = self._arranged(np.concatenate(found), steps, self._columns)
         return table
 
     def _predict_quantiles(self, fh: Horizon, X: pd.DataFrame | None, alpha: list[float]) -> pd.DataFrame:
@@ -161,7 +155,7 @@ class Forecaster(ForecasterBase):
         deviation = np.concatenate([self._model.deviation(number, fh.steps) for number in range(len(self._clocks))])
         bounds = center[:, :, None] + deviation[:, :, None] * norm.ppf(np.asarray(alpha, dtype=float))
         columns = pd.MultiIndex.from_product([self._variables(), alpha])
-        table: pd.DataFrame = self._table(bounds.reshape(len(bounds), -1), fh.steps, columns)
+        table: pd.DataFrame = self._arranged(bounds.reshape(len(bounds), -1), fh.steps, columns)
         return table
 
     def _predict_interval(self, fh: Horizon, X: pd.DataFrame | None, coverage: list[float]) -> pd.DataFrame:
@@ -332,23 +326,8 @@ class Forecaster(ForecasterBase):
         ahead[wanted - 1, :made] = calendar_inputs(times, self.calendar)
         if not self._input_names:
             return ahead
-        if X is None:
-            raise InputError(
-                f"X is None, but the forecaster was fitted with the inputs {self._input_names}: give their values at "
-                f"the times to predict, {times[0]} to {times[-1]}"
-            )
-        counted = self._form in ARRAYS
-        X = by_name("X", X, [str(name) for name in self._input_names])
-        ahead[wanted - 1, made:] = rows_ahead(instance_of(X, key), times, wanted, steps, counted=counted)
+        ahead[wanted - 1, made:] = self._known_ahead(key, clock, X, wanted, steps)
         return ahead
-
-    def _table(self, values: Array, steps: Array, columns: Any) -> Any:
-        """Return ``(I × K, ...)`` values under their instances and times."""
-        times = [clock.after(steps) for clock in self._clocks.values()]
-        if None in self._clocks:
-            return pd.DataFrame(values, index=times[0], columns=columns)
-        index = with_instances(list(self._clocks), times, self._index_names)
-        return pd.DataFrame(values, index=index, columns=columns)
 
     def _variables(self) -> list[Any]:
         return list(self._columns)

@@ -18,11 +18,23 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from retrograd.errors import InputError
-from retrograd.estimators.forecasting.tables import NAMELESS, Clock, beside, to_table
+from retrograd.estimators.forecasting.tables import (
+    NAMELESS,
+    Clock,
+    beside,
+    inputs_ahead,
+    instance_of,
+    to_table,
+    with_instances,
+)
+from retrograd.tables.align import by_name
 
-__all__ = ["ForecasterBase", "Horizon"]
+__all__ = ["ARRAYS", "ForecasterBase", "Horizon"]
 
 Array = np.ndarray[Any, Any]
+
+# Forms of y that have no times.
+ARRAYS = ("vector", "matrix", "list")
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,8 @@ class ForecasterBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn is no
     _form: str
     _clocks: dict[Any, Clock]
     _fh: Horizon | None
+    _input_names: list[Any]
+    _index_names: Any
 
     def fit(self, y: Any, X: Any = None, fh: Any = None) -> Any:
         """Fit to the past.
@@ -160,6 +174,25 @@ class ForecasterBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn is no
         if X is None or isinstance(X, pd.DataFrame):
             return X
         return to_table(X)[0]
+
+    def _known_ahead(self, key: Any, clock: Clock, X: pd.DataFrame | None, wanted: Array, steps: Array) -> Array:
+        """Return an instance's inputs ``wanted`` steps ahead, ``(len(wanted), E)``; ``steps`` are those to predict."""
+        times = clock.after(wanted)
+        if X is None:
+            raise InputError(
+                f"X is None, but the forecaster was fitted with the inputs {self._input_names}: give their values at "
+                f"the times to predict, {times[0]} to {times[-1]}"
+            )
+        X = by_name("X", X, [str(name) for name in self._input_names])
+        return inputs_ahead(instance_of(X, key), times, wanted, steps, counted=self._form in ARRAYS)
+
+    def _arranged(self, values: Array, steps: Array, columns: Any) -> Any:
+        """Return ``(I × K, ...)`` values under their instances and times."""
+        times = [clock.after(steps) for clock in self._clocks.values()]
+        if None in self._clocks:
+            return pd.DataFrame(values, index=times[0], columns=columns)
+        index = with_instances(list(self._clocks), times, self._index_names)
+        return pd.DataFrame(values, index=index, columns=columns)
 
     def _out(self, table: pd.DataFrame) -> Any:
         if self._form == "series":

@@ -25,11 +25,12 @@ __all__ = [
     "beside",
     "by_instance",
     "form_of",
+    "independent_columns",
+    "inputs_ahead",
     "instance_of",
     "numbers",
     "read_instances",
     "require_independent",
-    "rows_ahead",
     "to_table",
     "with_instances",
 ]
@@ -212,7 +213,7 @@ def instance_of(table: pd.DataFrame, key: Any) -> pd.DataFrame:
     return part if isinstance(part, pd.DataFrame) else part.to_frame()
 
 
-def rows_ahead(part: pd.DataFrame, times: Any, places: Array, steps: Array, *, counted: bool) -> Array:
+def inputs_ahead(part: pd.DataFrame, times: Any, places: Array, steps: Array, *, counted: bool) -> Array:
     """Return the known future inputs at some times, ``(len(times), E)``.
 
     Args:
@@ -303,6 +304,22 @@ def numbers(name: str, table: pd.DataFrame) -> Array:
             "values): fill them first, for example with .interpolate() or .ffill()"
         )
     return values
+
+
+def independent_columns(x: Array) -> Array:
+    """Return which inputs ``(T, E)`` vary and are no linear combination of others; none if there are as many as steps.
+
+    >>> t = np.arange(5.0)
+    >>> independent_columns(np.stack([t, np.ones(5), 3 - 2 * t, t**2], axis=1)).tolist()
+    [2, 3]
+    """
+    _, deviation = mean_and_deviation(x)
+    moving = np.flatnonzero(deviation > 1e-12 * np.maximum(np.abs(x).max(axis=0, initial=0.0), 1e-300))
+    if not len(moving) or len(x) <= len(moving):
+        return np.zeros(0, dtype=np.int64)
+    z = (x[:, moving] - x[:, moving].mean(axis=0)) / deviation[moving]
+    factor, order = qr(z, mode="r", pivoting=True, check_finite=False)[-2:]
+    return np.sort(moving[order[np.abs(np.diag(factor)) >= _OWN_PART * np.sqrt(len(x))]])
 
 
 def require_independent(x: Array, names: Sequence[Any], made: int) -> None:

@@ -1,0 +1,86 @@
+"""One series and what forecasts it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from retrograd.estimators.auto.contenders import Fitted
+from retrograd.estimators.auto.gaps import filled
+from retrograd.estimators.auto.intervals import Spread
+
+__all__ = ["Member", "Mixture"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Fitted contenders that forecast together.
+
+    Attributes:
+        fits: which.
+        weights: of their mean.
+        spread: of its errors.
+    """
+
+    fits: list[Fitted]
+    weights: Array
+    spread: Spread
+
+    def from_origins(self, y: Array, x: Array, start: int, stop: int, steps: Array) -> Array:
+        """Return forecasts from the rows ``start`` to ``stop`` of a series as the last known ones, ``(n, K)``."""
+        found = [fit.forecast(y, x, start, stop, steps) for fit in self.fits]
+        return np.asarray(np.einsum("m,mnk->nk", self.weights, np.stack(found)))
+
+    @property
+    def least(self) -> int:
+        """The first row that can be an origin."""
+        return max(int(fit.rule.burn) for fit in self.fits)
+
+    def again(self, y: Array, x: Array, steps: Array) -> Mixture:
+        """Return it with every contender fitted to these rows."""
+        return replace(self, fits=[fit.again().fit(y, x, steps) for fit in self.fits])
+
+
+@dataclass(frozen=True)
+class Member:
+    """One series and what forecasts it.
+
+    Attributes:
+        y: ``(T,)``, without holes.
+        x: its inputs, ``(T, E)``.
+        season: in steps, 1 for none: what holes are filled by.
+        mixture: what forecasts it.
+        blind: what forecasts it where inputs are not known ahead; the same if the mixture takes none.
+    """
+
+    y: Array
+    x: Array
+    season: int
+    mixture: Mixture
+    blind: Mixture
+
+    def forecast(self, x_ahead: Array | None, steps: Array) -> Array:
+        """Return forecasts from the last row, ``(K,)``; ``x_ahead`` is None where inputs are not known."""
+        last, mixture = len(self.y) - 1, self.mixture
+        if x_ahead is None:
+            x_ahead, mixture = np.zeros((int(steps[-1]), self.x.shape[1])), self.blind
+        x = np.concatenate([self.x, x_ahead])
+        return np.asarray(mixture.from_origins(self.y, x, last, last + 1, steps)[0])
+
+    def longer(self, y: Array, x: Array, steps: Array, learn: bool) -> Member:
+        """Return it with more rows, the chosen contenders fitted to them too if it shall ``learn``."""
+        y, x = filled(np.concatenate([self.y, y]), self.season), np.concatenate([self.x, x])
+        if not learn:
+            return replace(self, y=y, x=x)
+        mixture = self.mixture.again(y, x, steps)
+        blind = mixture if self.blind is self.mixture else self.blind.again(y, x, steps)
+        return replace(self, y=y, x=x, mixture=mixture, blind=blind)
+
+    def bound(self, center: Array, alpha: float, places: Array, *, blind: bool) -> Array:
+        """Return the quantile ``alpha`` of the values at some horizons, around forecasts ``center``."""
+        found = (self.blind if blind else self.mixture).spread.bound(center, alpha, places)
+        return np.maximum(found, 0.0) if self.y.min() >= 0 else found
