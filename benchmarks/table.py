@@ -39,7 +39,8 @@ CHINESE = Words(
     microseconds="，微秒",
     bare="什么都不做的 Function",
     note="均为中位数；{cpu}，{threads} 个线程，{instructions}，torch {torch}，提交 {commit}。极限在同一次运行中测得："
-    "{stream} GB/s，{gemm} GFLOP/s（float32）。大于 1 时，数组有一部分留在末级缓存里，或者用来测极限的 torch 矩阵乘法更慢。"
+    "{stream} GB/s，{gemm} GFLOP/s（float32）。大于 1 时，数组有一部分留在末级缓存里，"
+    "或者用来测极限的 torch 矩阵乘法更慢。"
     "所有参测实现和首次调用的时间见 `{file}`。",
 )
 PAGES = {ROOT / "README.md": ENGLISH, ROOT / "README.zh-CN.md": CHINESE}
