@@ -125,10 +125,7 @@ def _launch(
     """Run the kernels; return the sums over time of an invariant a's gradient, (batch, chunks, D), where wanted."""
     batch, time, width = u.shape
     invariant = a.shape[1] == 1
-    is_complex = u.dtype.is_complex
-    state = _STATE[u.dtype]
-    carried = torch.float32 if state == tl.float32 else torch.float64
-    smallest, small = _RANGE[state]
+    carried = torch.float32 if _STATE[u.dtype] == tl.float32 else torch.float64
     a, a_d = _lanes(a)
     u, u_d = _lanes(u)
     start = start.contiguous()
@@ -148,35 +145,15 @@ def _launch(
     arrays = [None if x is None else _real(x) for x in (a, u, start)]
     kept = [None if x is None else _real(x) for x in (states, h0)]
     written = [None if x is None else torch.view_as_real(x) if x.is_complex() else x for x in (out, d_a, d_start)]
-    sums_dtype = torch.complex64 if u.dtype == torch.complex64 else torch.complex128 if is_complex else carried
+    sums_dtype = u.dtype if u.dtype.is_complex else carried
 
     def workspace(dtype: torch.dtype) -> Tensor:
         return torch.empty(batch, count, width, dtype=dtype, device=u.device)
 
     sums = workspace(sums_dtype) if gradient and invariant else None
     sizes = (batch, time, width, count, length, batch // a.shape[0])
-    flags: dict[str, Any] = {
-        "A_D": a_d,
-        "U_D": u_d,
-        "INVARIANT": invariant,
-        "CODED": codes is not None,
-        "UP": up,
-        "BACK": back,
-        "COMPLEX": is_complex,
-        "STATE": state,
-        "SMALLEST": smallest,
-        "SMALL": small,
-    }
-    flat, across, even = _across(batch, width, use.lanes)
-    tile: dict[str, Any] = {
-        "GROUPS": use.groups,
-        "ROWS": use.rows,
-        "LANES": use.lanes,
-        "STAGES": use.stages,
-        "FLAT": flat,
-        "MASKED": not even or time % size != 0,
-        "num_warps": use.warps,
-    }
+    flags = {**_flags(u.dtype, invariant, codes is not None), "A_D": a_d, "U_D": u_d, "UP": up, "BACK": back}
+    across, tile = _tile(use, batch, time, width)
     chunks: tuple[Tensor | None, ...] = (None,) * 5
     grid = (*across, count)
     phase = "rows"
@@ -201,6 +178,34 @@ def _launch(
         *sizes, *strides, *s_strides, PHASE=phase, GRADIENT=gradient, **tile, **flags,
     )  # fmt: skip
     return sums
+
+
+def _flags(dtype: torch.dtype, invariant: bool, coded: bool) -> dict[str, Any]:
+    """Return what the kernels are compiled for beside their tiles: kinds of numbers, of transitions, of sequences."""
+    state = _STATE[dtype]
+    smallest, small = _RANGE[state]
+    return {
+        "INVARIANT": invariant,
+        "CODED": coded,
+        "COMPLEX": dtype.is_complex,
+        "STATE": state,
+        "SMALLEST": smallest,
+        "SMALL": small,
+    }
+
+
+def _tile(use: Tiles, batch: int, time: int, width: int) -> tuple[tuple[int, int], dict[str, Any]]:
+    """Return the grid over rows and channels, and the size of a tile as the kernel takes it."""
+    flat, across, even = _across(batch, width, use.lanes)
+    return across, {
+        "GROUPS": use.groups,
+        "ROWS": use.rows,
+        "LANES": use.lanes,
+        "STAGES": use.stages,
+        "FLAT": flat,
+        "MASKED": not even or time % (use.groups * use.rows) != 0,
+        "num_warps": use.warps,
+    }
 
 
 def _across(batch: int, width: int, lanes: int) -> tuple[bool, tuple[int, int], bool]:
