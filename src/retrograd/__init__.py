@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from retrograd import nn
+from retrograd import distributed, nn
 from retrograd.backends.pool import empty_cache, memory_stats
 from retrograd.core.backend import package_version, show_config
 from retrograd.core.scan import scan
@@ -24,6 +24,7 @@ __all__ = [
     "Stream",
     "bptt",
     "bptt_chunked",
+    "distributed",
     "empty_cache",
     "estimators",
     "insight",

@@ -15,7 +15,7 @@ from retrograd.core.sequences import BACKWARD, FORWARD, Sequences, View
 from retrograd.core.transition import Transition
 from retrograd.errors import require_floating, require_shape
 
-__all__ = ["scan"]
+__all__ = ["require_fit", "scan"]
 
 
 def scan(
@@ -91,7 +91,7 @@ def scan(
         sequences = Sequences(u.shape[0], u.shape[1], lengths, cu_seqlens, reset, reverse)
     batch, time, width = u.shape
     count = batch if sequences is None else sequences.count
-    steps = _check(A, u, h0, count)
+    steps = require_fit(A, u, h0, count)
     if h0 is None:
         h0 = u.new_zeros(count, width)
     if not A.dtype == u.dtype == h0.dtype:
@@ -133,8 +133,8 @@ def _chunk(memory: Memory, A: Transition, u: Tensor, backend: Backend) -> int:
     return steps if torch.is_grad_enabled() and any(x.requires_grad for x in A.tensors) else 0
 
 
-def _check(A: Transition, u: Tensor, h0: Tensor | None, count: int) -> int:
-    """Raise unless shapes and devices fit, and return A's steps."""
+def require_fit(A: Transition, u: Tensor, h0: Tensor | None, count: int) -> int:
+    """Raise ``ValueError`` unless shapes and devices fit one another, and return A's steps."""
     batch, time, width = u.shape
     groups, steps = A.sizes
     if A.width != width:

@@ -1,0 +1,211 @@
+"""The scan over ranks as a differentiable operator.
+
+Its rules are those of one process (:mod:`retrograd.core.adjoint`): S and S* are each other's adjoint, sharded as they
+are, and the gradient of A is δ_t h_{t-1}^H, whose h_{t-1} at a rank's first step is what entered the rank.
+
+    backward of S :  (∂u, ∂h_0)                  = S*(g, g_final, g_entering)   ∂A_t = δ_t h_{t-1}^H
+    backward of S*:  (∂g, ∂g_final, ∂g_entering) = S(γ, γ_0)                    ∂A_t = δ_t η_{t-1}^H
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retrograd.core.backend import Spec, select
+from retrograd.core.dispatch import is_differentiated, is_watched
+from retrograd.core.scan import require_fit
+from retrograd.core.sequences import Sequences
+from retrograd.core.transition import Transition
+from retrograd.distributed.exchange import prefix
+from retrograd.distributed.kernels import Sharded
+from retrograd.distributed.ranks import Ranks, ranks_of
+from retrograd.distributed.shard import Shard
+from retrograd.errors import require_floating
+
+__all__ = ["scan"]
+
+
+def scan(
+    A: Transition,
+    u: Tensor,
+    h0: Tensor | None = None,
+    *,
+    group: Any = None,
+    mesh: Any = None,
+    reverse: bool = False,
+    lengths: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+    reset: Tensor | None = None,
+    timeout: float | None = None,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Run :func:`retrograd.scan` over a time axis whose stretches lie on the ranks of ``torch.distributed``.
+
+    Rank r holds the steps behind those of rank r - 1: any number of them, also none. All ranks call it, and all call
+    ``backward``; then states and gradients are those of one process, up to rounding, to any order of derivative. Ranks
+    tell each other what crosses their borders, whose size does not depend on how many steps there are.
+
+    The loss is the sum of the ranks' losses. An array of which every rank has a copy (A where it is the same for all
+    steps, h0, lengths) gets on each rank the part of its gradient that arises there, as the parameters of any layer
+    that each rank applies to its own steps: their sum over the ranks is the gradient. DistributedDataParallel takes the
+    mean, which is the gradient of the mean of the losses.
+
+    Args:
+        A: :class:`Dense` or :class:`Diagonal` transitions, the same for all steps or of this rank's steps.
+        u: this rank's inputs, ``(batch, time, width)`` or ``(time, width)``; batch, width and dtype are the same on
+            all ranks.
+        h0: state before the first input of all, ``(batch, width)``, on every rank; zero by default.
+        group: the process group of the ranks, in the order of time; by default all processes.
+        mesh: instead of it a ``DeviceMesh`` of one dimension, as ``mesh["time"]``.
+        reverse: run from the last step of all to the first.
+        lengths: integers ``(batch,)`` of all ranks' steps together, the same on every rank.
+        cu_seqlens: borders of packed sequences in all ranks' steps together, the same on every rank.
+        reset: bool ``(batch, time)`` of this rank's steps.
+        timeout: seconds after which a rank that sends nothing counts as lost; by default the group's own.
+        backend: as in :func:`retrograd.scan`.
+
+    Returns:
+        ``(states, final_state)``: of this rank's steps, and each sequence's last state, on every rank.
+
+    Raises:
+        TypeError: as :func:`retrograd.scan` does.
+        ValueError: as :func:`retrograd.scan` does, or the ranks cannot be had.
+        RankError: a rank is lost, or runs another scan than this one.
+    """
+    ranks = ranks_of(group, mesh, timeout)
+    if not isinstance(A, Transition):
+        raise TypeError(f"A is {type(A).__name__}, expected retrograd.Dense(W) or retrograd.Diagonal(a)")
+    require_floating("u", u)
+    if h0 is not None:
+        require_floating("h0", h0)
+    if u.ndim not in (2, 3):
+        raise ValueError(f"u has shape {tuple(u.shape)}, expected (batch, time, width) or (time, width)")
+    batched, packed = u.ndim == 3, cu_seqlens is not None
+    if not batched:
+        u = u.unsqueeze(0)
+        h0 = h0.unsqueeze(0) if h0 is not None and not packed else h0
+        reset = reset.unsqueeze(0) if isinstance(reset, Tensor) else reset
+        if lengths is not None:
+            raise ValueError("lengths was given with u of (time, width): it needs u of (batch, time, width)")
+    given = Sequences(u.shape[0], u.shape[1], lengths, cu_seqlens, reset, reverse)
+    require_fit(A, u, h0, given.count)
+    if h0 is None:
+        h0 = u.new_zeros(given.count, u.shape[2])
+    dtype = torch.promote_types(torch.promote_types(A.dtype, u.dtype), h0.dtype)
+    A, u, h0 = A.to(dtype), u.to(dtype), h0.to(dtype)
+    if is_watched(u, h0, *A.tensors):
+        raise NotImplementedError("distributed.scan runs eagerly alone: not in torch.compile, torch.func or a subclass")
+    sharded = _sharded(ranks, A, u, h0, given, backend)
+    states, final, _ = _Scan.apply(sharded, A, u, h0, *A.tensors)
+    return states if batched else states[0], final if batched or packed else final[0]
+
+
+def _sharded(ranks: Ranks, A: Transition, u: Tensor, h0: Tensor, given: Sequences, backend: str) -> Sharded:
+    """Return this rank's part of the scan, after the ranks have told each other how many steps each has."""
+    kernels = select(backend, Spec.of(A, u, given, given.reverse))
+    what = _what(A, u, h0, given)
+    offset, total = 0, u.shape[1]
+    if given.kind != "whole" and ranks.size > 1:
+        before, together = prefix(ranks, f"{what}, its number of steps", [float(total)])
+        offset, total = int(before[0]), int(together[0])
+    shard = Shard(
+        u.shape[0],
+        u.shape[1],
+        offset,
+        total,
+        given.lengths,
+        given.cu_seqlens,
+        given.reset,
+        given.reverse,
+        kernels.view,
+        u.device,
+    )
+    return Sharded(ranks, shard, kernels.name, what)
+
+
+def _what(A: Transition, u: Tensor, h0: Tensor, given: Sequences) -> str:
+    """Return what all ranks must have in common, in words."""
+    differentiated = torch.is_grad_enabled() and any(x.requires_grad for x in (*A.tensors, u, h0))
+    words = [
+        f"distributed.scan of {A.structure} transitions, batch {u.shape[0]}, width {u.shape[2]}",
+        str(u.dtype).removeprefix("torch."),
+        f"on {u.device.type}",
+        f"{A.groups} transition{'s' if A.groups > 1 else ''} a step",
+        f"{given.count} {given.kind} sequences",
+        "reversed" if given.reverse else "forward",
+        "with gradients" if differentiated else "without gradients",
+    ]
+    return ", ".join(words)
+
+
+class _Scan(torch.autograd.Function):
+    """S, with its reverse rule. Outputs (states, final states, what entered)."""
+
+    @staticmethod
+    def forward(ctx: Any, sharded: Sharded, A: Transition, u: Tensor, h0: Tensor, *tensors: Tensor) -> Any:
+        states, final, entering = sharded.scan(A, u, h0)
+        ctx.sharded, ctx.structure = sharded, type(A)
+        ctx.save_for_backward(h0, states, entering, *tensors)
+        ctx.set_materialize_grads(False)
+        return states, final, entering
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None, g_final: Tensor | None, g_entering: Tensor | None) -> Any:
+        h0, states, entering, *tensors = ctx.saved_tensors
+        sharded, A = ctx.sharded, ctx.structure.of(tensors)
+        g = _zeros(states) if g is None else g
+        g_final = torch.zeros_like(h0) if g_final is None else g_final
+        g_entering = torch.zeros_like(entering) if g_entering is None else g_entering
+        wanted = True in ctx.needs_input_grad[4:]
+        d_A: Any = (None,) * len(tensors)
+        if is_differentiated():  # the gradient itself
+            delta, d_h0 = _Adjoint.apply(sharded, A, g, g_final, g_entering, *tensors)
+            if wanted:
+                d_A = _gradient(sharded, A, delta, states, h0, entering)
+            return None, None, delta, d_h0, *d_A
+        saved = (states, h0, entering) if wanted else None
+        delta, d_h0, found = sharded.adjoint(A, g, g_final, g_entering, saved)
+        return None, None, delta, d_h0, *(d_A if found is None else A.like_given(found))
+
+
+class _Adjoint(torch.autograd.Function):
+    """S*, with its reverse rule. Outputs (δ, ∂L/∂h_0)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, sharded: Sharded, A: Transition, g: Tensor, g_final: Tensor, g_entering: Tensor, *tensors: Tensor
+    ) -> Any:
+        delta, d_h0, _ = sharded.adjoint(A, g, g_final, g_entering)
+        ctx.sharded, ctx.structure = sharded, type(A)
+        ctx.save_for_backward(g_final, delta, *tensors)
+        ctx.set_materialize_grads(False)
+        return delta, d_h0
+
+    @staticmethod
+    def backward(ctx: Any, gamma: Tensor | None, gamma_0: Tensor | None) -> Any:
+        g_final, delta, *tensors = ctx.saved_tensors
+        sharded, A = ctx.sharded, ctx.structure.of(tensors)
+        gamma = _zeros(delta) if gamma is None else gamma
+        gamma_0 = torch.zeros_like(g_final) if gamma_0 is None else gamma_0
+        eta, eta_final, entering = _Scan.apply(sharded, A, gamma, gamma_0, *tensors)
+        d_A: Any = (None,) * len(tensors)
+        if True in ctx.needs_input_grad[5:]:
+            d_A = _gradient(sharded, A, delta, eta, gamma_0, entering)
+        return None, None, eta, eta_final, entering, *d_A
+
+
+def _gradient(
+    sharded: Sharded, A: Transition, delta: Tensor, states: Tensor, h0: Tensor, entering: Tensor
+) -> tuple[Tensor, ...]:
+    """Return ∂A_t = δ_t h_{t-1}^H in the shapes of A's tensors."""
+    if not delta.numel():
+        return tuple(torch.zeros_like(x) for x in A.tensors)
+    return A.like_given(A.gradient(delta, sharded.shard.previous(states, h0, entering)))
+
+
+def _zeros(x: Tensor) -> Tensor:
+    """Return zeros of x's shape that occupy one row."""
+    return x.new_zeros(x.shape[-1]).expand(x.shape)
