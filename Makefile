@@ -80,7 +80,7 @@ bench-table: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.plot
 
 # The pictures, and in figures.json the numbers that docs/gallery.md gives.
-EXAMPLES := cosine random_walk vanishing_exploding truncation_bias binary_addition chirp
+EXAMPLES := airline cosine random_walk vanishing_exploding truncation_bias binary_addition chirp
 GALLERY := docs/images/gallery
 gallery: $(VENV)/.installed
 	rm -f $(GALLERY)/figures.json

@@ -66,6 +66,12 @@ def test_the_chinese_version_is_in_step(what: str) -> None:
     assert found(CHINESE) == found(README), KEEP
 
 
+def test_the_errors_of_the_first_picture_are_what_its_script_found() -> None:
+    found = json.loads((ROOT / "docs" / "images" / "gallery" / "figures.json").read_text())["airline"]
+    for name in ("error", "error of the seasonal naive"):
+        assert f"{found[name]:.1f}" in README
+
+
 def test_both_versions_have_the_same_python() -> None:
     def code(text: str) -> list[str]:
         (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

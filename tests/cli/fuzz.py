@@ -81,7 +81,7 @@ class Fuzz:
             ["--model", "forecaster", "--lags", "1"],
             ["--model", "forecaster", "--lags", "2", "--readout", "recursive", "--inputs", "u"],
             ["--model", "state-space", "--order", "1"],
-            ["--hidden", "2", "--epochs", "2"],
+            ["--model", "recurrent", "--hidden", "2", "--epochs", "2"],
         ):
             code, _, err = call(["fit", "d.csv", "--target", "y", "--time", "t", "--out", "run", *more])
             if code:
@@ -275,8 +275,8 @@ class Fuzz:
             path.write_bytes(save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, metadata=metadata))
         else:
             path.write_bytes(damaged(path.read_bytes(), chance))
-        fit = ["fit", "d.csv", "--target", "y", "--time", "t", "--out", "run", "--hidden", "2", "--epochs", "3"]
-        return [*fit, "--resume"]
+        fit = ["fit", "d.csv", "--target", "y", "--time", "t", "--out", "run", "--model", "recurrent"]
+        return [*fit, "--hidden", "2", "--epochs", "3", "--resume"]
 
     def _write_run(self, chance: random.Random) -> None:
         Path("run").mkdir()

@@ -28,7 +28,7 @@ from retrograd.report import RunReport
 
 __all__ = ["retrograd"]  # a fixture
 
-FAST = ["--epochs", "3", "--hidden", "3"]
+FAST = ["--model", "recurrent", "--epochs", "3", "--hidden", "3"]
 
 
 def write_table(path: Path, rows: int = 60, future: int = 0, **columns: Any) -> Path:
@@ -132,7 +132,9 @@ def test_the_verdict_is_on_the_loss_that_was_trained(
     monkeypatch.setattr(fit_recurrent, "analyse", noted)
     monkeypatch.setattr(report, "write_report", lambda path, page: pages.append(page))
     options = ["--closed-loop"] if closed else []
-    ran = retrograd("fit", "shop.csv", "--target", "sales", "--horizon", "12", "--epochs", "60", *options)
+    ran = retrograd(
+        "fit", "shop.csv", "--target", "sales", "--model", "recurrent", "--horizon", "12", "--epochs", "60", *options
+    )
     assert ran.code == 0, ran.err
     (sweep,), (page,) = sweeps, pages
     assert sweep.time == (12 if closed else 79)
@@ -148,7 +150,7 @@ def test_the_verdict_is_on_the_loss_that_was_trained(
 
 def test_nobody_is_told_to_try_what_was_tried(retrograd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pd.DataFrame({"y": 1.02 ** np.arange(100.0)}).to_csv("up.csv", index=False)
-    common = ["fit", "up.csv", "--target", "y", "--epochs", "60", "--horizon", "10"]
+    common = ["fit", "up.csv", "--target", "y", "--model", "recurrent", "--epochs", "60", "--horizon", "10"]
     for options, advice in (
         ([], "Try --closed-loop, or a smaller --hidden."),
         (["--closed-loop"], "Try a --horizon above 10, or a smaller --hidden."),
@@ -168,7 +170,9 @@ def test_nothing_held_out(retrograd: Any, tmp_path: Path) -> None:
 
 def test_a_series_that_explodes_in_closed_loop_leaves_valid_json(retrograd: Any, tmp_path: Path) -> None:
     pd.DataFrame({"y": 1.5 ** np.arange(400.0)}).to_csv("up.csv", index=False)
-    ran = retrograd("fit", "up.csv", "--target", "y", "--test", "0.5", "--epochs", "60", "--horizon", "200")
+    ran = retrograd(
+        "fit", "up.csv", "--target", "y", "--model", "recurrent", "--test", "0.5", "--epochs", "60", "--horizon", "200"
+    )
     assert ran.code == 0, ran.err
     text = Path("runs/up/metrics.json").read_text()
     assert "NaN" not in text
@@ -183,7 +187,7 @@ def test_a_run_that_ctrl_c_ends_is_resumed_to_the_unbroken_one(
     retrograd: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_table(tmp_path / "shop.csv")
-    common = ["fit", "shop.csv", "--target", "sales", "--hidden", "3", "--epochs", "9"]
+    common = ["fit", "shop.csv", "--target", "sales", "--model", "recurrent", "--hidden", "3", "--epochs", "9"]
     assert retrograd(*common, "--out", "whole").code == 0
     step = Trainer.step
 
@@ -206,7 +210,8 @@ def test_a_run_that_ctrl_c_ends_is_resumed_to_the_unbroken_one(
 @pytest.mark.slow
 def test_ctrl_c_keeps_a_checkpoint_and_resume_gives_the_unbroken_result(tmp_path: Path) -> None:
     write_table(tmp_path / "shop.csv", rows=400)
-    command = [sys.executable, "-m", "retrograd", "fit", "shop.csv", "--target", "sales", "--epochs", "1500"]
+    command = [sys.executable, "-m", "retrograd", "fit", "shop.csv", "--target", "sales", "--model", "recurrent"]
+    command += ["--epochs", "1500"]
 
     def run(*more: str) -> subprocess.Popen[str]:
         pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -288,7 +293,7 @@ def test_bad_input_is_one_clear_line(retrograd: Any, case: str) -> None:
     if text is not None:
         Path("data.csv").write_text(text)
     target = [] if "--target" in options else ["--target", "sales"]
-    ran = retrograd("fit", "data.csv", *target, *options)
+    ran = retrograd("fit", "data.csv", *target, "--model", "recurrent", *options)
     assert ran.code == 2
     lines = [line for line in ran.err.splitlines() if line.startswith("retrograd: ")]
     assert len(lines) == 1
@@ -300,7 +305,7 @@ def test_bad_input_is_one_clear_line(retrograd: Any, case: str) -> None:
 
 def test_divergence_keeps_the_best_model_so_far(retrograd: Any) -> None:
     Path("data.csv").write_text(csv_text(*GOOD))
-    ran = retrograd("fit", "data.csv", "--target", "sales", "--optimizer", "sgd", "--lr", "1e6")
+    ran = retrograd("fit", "data.csv", "--target", "sales", "--model", "recurrent", "--optimizer", "sgd", "--lr", "1e6")
     assert ran.code == 2
     assert "the best model so far" in ran.err
     assert {path.name for path in Path("runs/data").iterdir()} == FILES | {"checkpoint.safetensors"}

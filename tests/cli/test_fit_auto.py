@@ -27,24 +27,35 @@ def write_sales(folder: Path) -> pd.DataFrame:
 
 def test_a_run_and_its_forecast(retrograd: Any, tmp_path: Path) -> None:
     table = write_sales(tmp_path)
-    ran = retrograd(
-        "fit", "sales.csv", "--target", "sales", "--time", "month", "--model", "auto", "--horizon", "6", "--out", "run"
-    )
+    ran = retrograd("fit", "sales.csv", "--target", "sales", "--time", "month", "--horizon", "6", "--out", "run")
     assert ran.code == 0, ran.err
-    assert "season 12; no gaps; a trend; grows with its level: logs" in " ".join(ran.err.split())
-    assert "that of the seasonal naive (12)" in " ".join(ran.err.split())
+    assert ran.err == ""  # the bar is for a terminal
+    lines = ran.out.splitlines()
+    assert lines[0] == ("120 monthly rows, 2013-01 to 2022-12; season 12; no gaps; a trend; grows with its level: logs")
+    assert "RMSE of the forecast is" in ran.out
+    assert "below that of the seasonal naive (12)" in ran.out
+    assert all(word in ran.out for word in ("contender", "RMSE", "MAE", "MASE", "sMAPE", "weight", "drift", "AR"))
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
     y = pd.Series(table["sales"].to_numpy(), pd.DatetimeIndex(table["month"]))
     forecast = pd.read_csv(tmp_path / "run" / "forecast.csv")
     np.testing.assert_allclose(forecast["sales"], AutoForecaster().fit(y, fh=range(1, 7)).predict(), rtol=1e-6)
-    assert (forecast["sales_lower"] < forecast["sales"]).all()
+    ends = [forecast[f"sales_{end}"] for end in ("lower", "lower_80", "upper_80", "upper")]
+    assert (ends[0] < ends[1]).all()
+    assert (ends[1] < forecast["sales"]).all()
+    assert (forecast["sales"] < ends[2]).all()
+    assert (ends[2] < ends[3]).all()
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["one step, held out"]["RMSE"] < 0.5 * metrics["last value, one step"]["RMSE"]
+    ours, naive = (metrics[f"{name}, 1 to 6 ahead"] for name in ("forecast", "seasonal naive (12)"))
+    assert ours["RMSE"] < 0.6 * naive["RMSE"]
+    assert 60 <= ours["in 95 %"] <= 100
     page = (tmp_path / "run" / "report.html").read_text()
     assert "seasonal naive (12) with drift" in page
     again = retrograd("forecast", "run", "--horizon", "3")
     assert again.code == 0
-    np.testing.assert_allclose(pd.read_csv(io.StringIO(again.out))["sales"], forecast["sales"][:3])
+    pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(again.out)), forecast[:3])
+    one = retrograd("forecast", "run", "--level", "50")
+    assert list(pd.read_csv(io.StringIO(one.out))) == ["month", "sales", "sales_lower_50", "sales_upper_50"]
     longer = retrograd("forecast", "run", "--horizon", "8")
     assert longer.code == 2
     assert "fitted for 6 steps" in longer.err
@@ -57,8 +68,72 @@ def test_inputs_known_ahead(retrograd: Any, tmp_path: Path) -> None:
     sold = 5 + 2 * price + 0.1 * random.standard_normal(75)
     sold[70:] = np.nan
     pd.DataFrame({"price": price, "sold": sold}).to_csv(tmp_path / "shop.csv", index=False)
-    options = ("--target", "sold", "--inputs", "price", "--model", "auto", "--out", "run")
+    options = ("--target", "sold", "--inputs", "price", "--out", "run")
     ran = retrograd("fit", "shop.csv", *options)
     assert ran.code == 0, ran.err
     forecast = pd.read_csv(tmp_path / "run" / "forecast.csv")
     np.testing.assert_allclose(forecast["sold"], 5 + 2 * price[70:], atol=0.6)
+
+
+def test_what_is_known_of_the_series_is_taken(retrograd: Any, tmp_path: Path) -> None:
+    write_sales(tmp_path)
+    known = ("--season", "12", "--transform", "log", "--difference", "12", "--no-refit", "--level", "90")
+    ran = retrograd(
+        "fit", "sales.csv", "--target", "sales", "--time", "month", *known, "--horizon", "3", "--out", "run"
+    )
+    assert ran.code == 0, ran.err
+    assert "logs, as asked" in ran.out
+    assert "less the last value" not in ran.out
+    assert list(pd.read_csv("run/forecast.csv")) == ["month", "sales", "sales_lower_90", "sales_upper_90"]
+    settings = json.loads(Path("run/config.json").read_text())["run"]["settings"]
+    assert settings["season"] == "12"
+    assert settings["refit"] is False
+    train = pd.read_csv("sales.csv")["sales"].to_numpy()
+    model = AutoForecaster([12], "log", 12).fit(train[:96], fh=[1, 2, 3]).update(train[96:], update_params=False)
+    np.testing.assert_allclose(pd.read_csv("run/forecast.csv")["sales"], model.predict(), rtol=1e-9)
+
+
+def test_where_nothing_beats_repeating_values_that_is_said(retrograd: Any, tmp_path: Path) -> None:
+    y = np.resize([3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0], 70)
+    pd.DataFrame({"day": pd.date_range("2024-01-01", periods=70), "y": y}).to_csv("week.csv", index=False)
+    ran = retrograd("fit", "week.csv", "--target", "y", "--time", "day", "--horizon", "7")
+    assert ran.code == 0, ran.err
+    assert "Forecast by: seasonal naive (7); nothing beats it." in ran.out
+    assert "is 0, as that of the seasonal naive (7)" in ran.out
+    np.testing.assert_allclose(pd.read_csv("runs/week/forecast.csv")["y"], y[:7])
+
+
+@pytest.mark.parametrize("rows", [4, 7, 12])
+def test_a_short_table_has_an_answer(retrograd: Any, rows: int) -> None:
+    pd.DataFrame({"y": np.arange(rows) + np.resize([0.1, 0.3], rows)}).to_csv("short.csv", index=False)
+    ran = retrograd("fit", "short.csv", "--target", "y")
+    assert ran.code == 0, ran.err
+    forecast = pd.read_csv("runs/short/forecast.csv")
+    assert len(forecast) > 0
+    assert np.isfinite(forecast).to_numpy().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--season", "monthly"), "--season is 'monthly', expected auto, none or numbers of steps such as 24,168"),
+        (("--season", "1"), "--season is 1, expected a whole number of at least 2"),
+        (("--difference", "soon"), "--difference is 'soon', expected auto, last, none or a season, a number of steps"),
+        (("--transform", "boxcox"), "--transform is 'boxcox'"),
+        (("--level", "120"), "--level is '120', expected levels in per cent"),
+        (
+            ("--hidden", "4"),
+            "--hidden belongs to --model recurrent, not to auto: leave it out, or take --model recurrent",
+        ),
+        (("--model", "recurrent", "--season", "12"), "--season belongs to --model auto, not to recurrent"),
+        (("--model", "recurrent", "--level", "90"), "--model recurrent has none"),
+        (("--model", "forecaster", "--no-refit"), "--refit belongs to --model auto, not to forecaster"),
+    ],
+)
+def test_fit_refuses(retrograd: Any, tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+    write_sales(tmp_path)
+    ran = retrograd("fit", "sales.csv", "--target", "sales", "--time", "month", *options)
+    assert ran.code == 2
+    assert message in ran.err
+    assert len(ran.err.splitlines()) == 1
+    assert not Path("runs").exists()

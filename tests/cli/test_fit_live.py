@@ -17,7 +17,7 @@ from retrograd.report import live
 
 __all__ = ["retrograd"]  # a fixture
 
-FIT = ("fit", "wave.csv", "--target", "y", "--hidden", "3", "--epochs", "12")
+FIT = ("fit", "wave.csv", "--target", "y", "--model", "recurrent", "--hidden", "3", "--epochs", "12")
 
 
 @pytest.fixture(autouse=True)

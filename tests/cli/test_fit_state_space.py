@@ -62,7 +62,7 @@ def test_predictions_are_the_model_s(run: Path, tmp_path: Path) -> None:
 
 def test_the_forecast_has_intervals_and_can_be_made_again(retrograd: Any, run: Path) -> None:
     first = pd.read_csv(run / "forecast.csv")
-    assert first.columns.tolist() == ["hour", "level", "level_lower", "level_upper"]
+    assert first.columns.tolist() == ["hour", "level", "level_lower_80", "level_upper_80", "level_lower", "level_upper"]
     assert first["hour"].iloc[0] == "2024-01-09 08:00:00" or first["hour"].iloc[0].startswith("2024-01-09T08")
     assert ((first["level_lower"] < first["level"]) & (first["level"] < first["level_upper"])).all()
     again = retrograd("forecast", str(run))
@@ -158,7 +158,20 @@ def test_a_run_is_not_overwritten_unasked(retrograd: Any, run: Path) -> None:
 
 
 def test_overwriting_leaves_nothing_of_another_kind_of_run(retrograd: Any, run: Path, tmp_path: Path) -> None:
-    recurrent = ("fit", "tank.csv", "--target", "level", "--inputs", "flow", "--epochs", "2", "--hidden", "2")
+    recurrent = (
+        "fit",
+        "tank.csv",
+        "--target",
+        "level",
+        "--inputs",
+        "flow",
+        "--model",
+        "recurrent",
+        "--epochs",
+        "2",
+        "--hidden",
+        "2",
+    )
     for arguments, more in (
         (recurrent, {"checkpoint.safetensors"}),
         (("fit", "tank.csv", *FIT, "--order", "1"), set()),

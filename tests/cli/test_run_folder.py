@@ -25,7 +25,7 @@ ROWS = [f"{k},{(k * 7) % 5 + k / 10}" for k in range(1, 13)]
 TABLE = "\n".join(["t,y", *ROWS]) + "\n"
 FIT = ["fit", "d.csv", "--target", "y", "--time", "t", "--horizon", "3", "--out", "run"]
 FORECASTER = [*FIT, "--model", "forecaster", "--lags", "1"]
-RECURRENT = [*FIT, "--hidden", "2", "--epochs", "2"]
+RECURRENT = [*FIT, "--model", "recurrent", "--hidden", "2", "--epochs", "2"]
 STATE_SPACE = [*FIT, "--model", "state-space", "--order", "1"]
 
 

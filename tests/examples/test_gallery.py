@@ -22,6 +22,15 @@ def written(number: float) -> str:
 # By example: what the page says, each with its numbers from figures.json (f) and from the script (m); where a number is
 # rounded down to be safe, with the condition that makes it true.
 CLAIMS: dict[str, Callable[[dict[str, float], Any], list[str | tuple[str, bool]]]] = {
+    "airline": lambda f, m: [
+        "the months of 1949 to 1958",
+        f"the next {m.HELD_OUT}",
+        f"error is {f['error']:.1f} (thousand",
+        f"repeating the last year {f['error of the seasonal naive']:.1f}",
+        f"{100 * (1 - f['error'] / f['error of the seasonal naive']):.0f} % less",
+        *(f"{f[f'in {100 * level:g} %']:.0f} % " for level in m.LEVELS),
+        *(f"the {100 * level:g} % " for level in m.LEVELS),
+    ],
     "cosine": lambda f, m: [
         f"in the end only the first {m.GIVEN} (blue)",
         f"Trained on {m.STEPS} steps (white)",

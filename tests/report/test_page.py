@@ -124,8 +124,7 @@ def hostile() -> RunReport:
         settings={HOSTILE: HOSTILE},
         system=dataclasses.replace(system(2), input_names=[HOSTILE, "heat"]),
         summary=[TextTable(HOSTILE, ("output", HOSTILE), [(HOSTILE, "91.3 %")]), TextTable("bare", (), [("a", "1")])],
-        forecast_lower=made.forecast - 3,
-        forecast_upper=made.forecast + 3,
+        intervals={95: (made.forecast - 3, made.forecast + 3)},
     )
 
 
@@ -184,8 +183,8 @@ def test_the_page_is_readable_on_any_screen_and_by_a_screen_reader(page: str) ->
     assert "prefers-color-scheme: dark" in page
     names = [tag for tag, _ in outline.tags]
     assert names.count("h1") == names.count("main") == 1
-    assert names.count("figure") == names.count("figcaption") == 4
-    assert names.index("table") < names.index("figure")
+    assert names.count("figure") == names.count("figcaption") == 5
+    assert names.index("figure") < names.index("table")  # the forecast comes first
     svgs = [attributes for tag, attributes in outline.tags if tag == "svg"]
     assert [svg["aria-label"] for svg in svgs] == [
         "Training",
@@ -206,8 +205,8 @@ def test_text_of_the_data_is_escaped_everywhere(hostile_page: Path, tmp_path: Pa
         assert "b" not in {tag for tag, _ in outline.tags}
         assert HOSTILE in outline.text
     assert "<td>91.3 %</td>" in page
-    assert page.count("<table aria-label=") == 2
-    assert page.count("<thead>") == 2  # of the metrics, and of the table that has names
+    assert page.count("<table aria-label=") == 5  # two forecasts in numbers, the errors, two of the summary
+    assert page.count("<thead>") == 4  # but of the bare one
     assert "95 % interval" in page
     assert "<td>91.25</td>" in text
 

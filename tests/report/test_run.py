@@ -28,6 +28,7 @@ def sections(report: RunReport) -> dict[str, Section]:
 def test_a_training_has_its_sections_in_order() -> None:
     found = sections(dataclasses.replace(make(), analysis=analysis()))
     assert list(found) == [
+        "Forecast",
         "Prediction against truth",
         "Training",
         "How the gradient flows back through time",
@@ -36,16 +37,17 @@ def test_a_training_has_its_sections_in_order() -> None:
         "What truncation would lose",
         "Eigenvalues of the transition",
     ]
-    assert [len(section.figures) for section in found.values()] == [0, 1, 1, 2, 1, 1, 1]
+    assert [len(section.figures) for section in found.values()] == [0, 0, 1, 1, 2, 1, 1, 1]
     bare = dataclasses.replace(
         make(), history=[], delta_time=np.empty(0), delta_norm=np.empty(0), eigenvalues=np.empty(0)
     )
-    assert list(sections(bare)) == ["Prediction against truth"]
+    assert list(sections(bare)) == ["Forecast", "Prediction against truth"]
 
 
 def test_a_system_has_sections_of_its_own() -> None:
     found = sections(dataclasses.replace(make(), system=system()))
     assert list(found) == [
+        "Forecast",
         "Prediction against truth",
         "What the residuals still hold",
         "Training",
@@ -69,8 +71,11 @@ def test_the_reading_says_what_is_held_out_forecast_and_how_sure() -> None:
     assert "shaded, held-out end and feeds on its own output" in reading
     assert "goes on in the same way" in reading
     assert "95 %" not in reading
-    band = dataclasses.replace(report, forecast_lower=report.forecast - 1, forecast_upper=report.forecast + 1)
-    assert "95 %" in sections(band)["Prediction against truth"].reading
+    ends = report.forecast - 1, report.forecast + 1
+    band = sections(dataclasses.replace(report, intervals={80: ends, 95: ends}))
+    assert "a probability of 80 and 95 %" in band["Prediction against truth"].reading
+    assert "a probability of 80 and 95 %" in band["Forecast"].reading
+    assert list(band["Forecast"].tables[0].header) == ["year", "forecast", "80 %", "95 %"]
     nothing = sections(make(test=0, horizon=0))["Prediction against truth"].reading
     assert "Nothing was held out" in nothing
     assert "forecast" not in nothing
@@ -128,7 +133,7 @@ def test_eigenvalues_that_are_not_finite_are_counted() -> None:
     [
         ({"target_names": ["a", "b"]}, r"observed has shape \(120, 1\), expected \(120, 2\)"),
         ({"target_names": []}, "target_names is empty"),
-        ({"forecast_lower": np.zeros((3, 1))}, r"forecast_lower has shape \(3, 1\), expected \(8, 1\)"),
+        ({"intervals": {95: (np.zeros((3, 1)),) * 2}}, r"intervals\[95\] has shape \(3, 1\), expected \(8, 1\)"),
         ({"delta_norm": np.zeros(3)}, r"delta_norm has shape \(3,\), expected \(100,\)"),
         ({"test_start": 121}, "test_start is 121, expected 0 to 120"),
     ],

@@ -151,7 +151,7 @@ def test_text_of_the_data_is_plain_text() -> None:
 
 def panel(*names: str) -> Panel:
     line = np.arange(3.0), np.ones(3), np.empty(0, dtype=int), GREEN, 1.0
-    return Panel("", "", "x", False, [Curve(name, *line) for name in names], None, None, None)
+    return Panel("", "", "x", False, [Curve(name, *line) for name in names], None, [], None)
 
 
 def test_a_legend_leaves_the_plot_its_height_and_long_names_their_width() -> None:

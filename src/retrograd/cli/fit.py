@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from retrograd.cli.coming import levels_of
 from retrograd.cli.options import Reading, names_of, reads_tables
 from retrograd.cli.run_folder import run_folder
 from retrograd.errors import InputError, require_choice
@@ -17,15 +18,17 @@ __all__ = ["fit"]
 
 # Options that one model alone reads.
 OWN = {
+    "auto": ("season", "transform", "difference", "refit"),
     "recurrent": (
         "hidden", "epochs", "optimizer", "lr", "clip", "closed_loop", "seed", "device", "resume", "live", "log_dir",
     ),
     "state-space": ("order", "noise", "stable"),
     "forecaster": ("lags", "readout"),
-    "auto": (),
 }  # fmt: skip
 
-_RECURRENT, _STATE_SPACE, _FORECASTER = (
+LEVEL = "80,95"
+_AUTO, _RECURRENT, _STATE_SPACE, _FORECASTER = (
+    "What is known of the series (--model auto)",
     "Recurrent model (--model recurrent)",
     "State-space model (--model state-space)",
     "Forecaster (--model forecaster)",
@@ -37,7 +40,8 @@ def fit(
     context: typer.Context,
     reading: Reading,
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="A .csv, .parquet or .xlsx table, or `sunspots`, `hair_dryer`.")
+        str,
+        typer.Argument(metavar="FILE", help="A .csv, .parquet or .xlsx table, or airline, sunspots, hair_dryer."),
     ],
     target: Annotated[list[str], typer.Option("--target", help="Column to predict; several: repeat, or a,b.")],
     inputs: Annotated[
@@ -48,9 +52,28 @@ def fit(
     model: Annotated[
         str,
         typer.Option(
-            "--model", help="recurrent (trained by BPTT), state-space (identified), forecaster (ridge) or auto."
+            "--model",
+            help="auto (whatever forecasts best), recurrent (trained by BPTT), state-space (identified), "
+            "forecaster (ridge).",
         ),
-    ] = "recurrent",
+    ] = "auto",
+    season: Annotated[
+        str, typer.Option("--season", rich_help_panel=_AUTO, help="Steps of a season, several (24,168), none or auto.")
+    ] = "auto",
+    transform: Annotated[str, typer.Option("--transform", rich_help_panel=_AUTO, help="log, none or auto.")] = "auto",
+    difference: Annotated[
+        str,
+        typer.Option(
+            "--difference", rich_help_panel=_AUTO, help="Forecast relative to the last value (last), a season, none."
+        ),
+    ] = "auto",
+    refit: Annotated[
+        bool,
+        typer.Option("--refit/--no-refit", rich_help_panel=_AUTO, help="Choose and fit again with the held-out end."),
+    ] = True,
+    level: Annotated[
+        str, typer.Option("--level", help="Of the forecast's intervals, in per cent; not of --model recurrent.")
+    ] = LEVEL,
     hidden: Annotated[int, typer.Option("--hidden", rich_help_panel=_RECURRENT, help="Width of the state H.")] = 8,
     horizon: Annotated[
         int | None,
@@ -121,12 +144,13 @@ def fit(
         typer.Option("--log-dir", rich_help_panel=_RECURRENT, metavar="DIR", help="Log the training for TensorBoard."),
     ] = None,
 ) -> None:
-    """Fit a linear recurrent model to a time series; forecast and report.
+    """Forecast a time series by whatever linear model, or baseline, forecasts it best; report how good that is.
 
     Writes a run folder: model, metrics, predictions, forecast, report.
     """
     require_choice("--model", model, tuple(OWN))
     _refuse_options_of_others(context, model)
+    levels = levels_of(level)
     columns = columns_of(file, reading.file)
     table = read_table(
         file,
@@ -134,77 +158,78 @@ def fit(
         inputs=names_of(inputs or [], columns),
         time=time,
         fill=fill,
-        missing_targets=model == "state-space" or (model == "recurrent" and not closed_loop),
+        missing_targets=model in ("auto", "state-space") or (model == "recurrent" and not closed_loop),
         axis=reading.axis,
         file=reading.file,
     )
     start = split_index(table, test)
-    steps = _horizon(horizon, table)
+    steps = _horizon(horizon, table, start if model == "auto" else None)
     out = Path("runs") / Path(file).stem if out is None else out
     title = Path(file).stem
-    if model == "state-space":
-        from retrograd.cli.fit_state_space import fit_state_space
+    said: dict[str, Any] = {"title": title, "test": test}
+    if model == "recurrent":
+        from retrograd.cli.fit_recurrent import fit_recurrent
+        from retrograd.estimators import Recurrent
 
-        with run_folder(out, overwrite=overwrite):
-            fit_state_space(table, start, steps, out, title=title, test=test, order=order, noise=noise, stable=stable)
+        if closed_loop and not 2 <= steps < start:
+            raise InputError(
+                f"--closed-loop trains on free runs of --horizon {steps} steps: from 2 to {start - 1}, the training "
+                "steps"
+            )
+        network = Recurrent(
+            hidden, optimizer=optimizer, epochs=epochs, lr=lr, clip=clip, closed_loop=steps if closed_loop else None,
+            seed=seed, device=device,
+        )  # fmt: skip
+        said |= {"resume": resume, "overwrite": overwrite, "live": live, "log_dir": log_dir}
+        fit_recurrent(network, table, start, steps, out, **said)
         return
-    if model == "forecaster":
-        from retrograd.cli.fit_forecaster import fit_forecaster
+    with run_folder(out, overwrite=overwrite):
+        if model == "state-space":
+            from retrograd.cli.fit_state_space import fit_state_space
 
-        with run_folder(out, overwrite=overwrite):
-            fit_forecaster(table, start, steps, out, title=title, test=test, lags=lags, readout=readout)
-        return
-    if model == "auto":
-        from retrograd.cli.fit_auto import fit_auto
+            said |= {"order": order, "noise": noise, "stable": stable, "level": level}
+            fit_state_space(table, start, steps, out, **said)
+        elif model == "forecaster":
+            from retrograd.cli.fit_forecaster import fit_forecaster
 
-        with run_folder(out, overwrite=overwrite):
-            fit_auto(table, start, steps, out, title=title, test=test)
-        return
-    from retrograd.cli.fit_recurrent import fit_recurrent
-    from retrograd.estimators import Recurrent
+            fit_forecaster(table, start, steps, out, **said, lags=lags, readout=readout, level=level)
+        else:
+            from retrograd.cli.fit_auto import Asked, fit_auto
 
-    if closed_loop and not 2 <= steps < start:
-        raise InputError(
-            f"--closed-loop trains on free runs of --horizon {steps} steps: from 2 to {start - 1}, the training steps"
-        )
-    network = Recurrent(
-        hidden, optimizer=optimizer, epochs=epochs, lr=lr, clip=clip, closed_loop=steps if closed_loop else None,
-        seed=seed, device=device,
-    )  # fmt: skip
-    fit_recurrent(
-        network,
-        table,
-        start,
-        steps,
-        out,
-        title=title,
-        test=test,
-        resume=resume,
-        overwrite=overwrite,
-        live=live,
-        log_dir=log_dir,
-    )
+            asked = Asked(season, transform, difference, refit, level)
+            fit_auto(table, start, steps, out, **said, asked=asked, levels=levels)
 
 
 def _refuse_options_of_others(context: typer.Context, model: str) -> None:
     """An option that the model does not read must not look as if it did."""
+
+    def given(name: str) -> bool:
+        # The name, not the class: typer may carry a click of its own.
+        source = context.get_parameter_source(name)
+        return source is not None and source.name == "COMMANDLINE"
+
+    if model == "recurrent" and given("level"):
+        raise InputError("--level belongs to models with intervals, and --model recurrent has none: leave it out")
     for other, options in OWN.items():
         for name in options:
-            # The name, not the class: typer may carry a click of its own.
-            source = context.get_parameter_source(name)
-            if other != model and source is not None and source.name == "COMMANDLINE":
+            if other != model and given(name):
                 option = "--" + name.replace("_", "-")
                 if name in ("live", "log_dir"):
                     raise InputError(
                         f"{option} shows training by backpropagation through time, epoch by epoch; --model {model} "
                         "has no such epochs: leave it out, or take --model recurrent"
                     )
-                raise InputError(f"{option} belongs to --model {other}, not to {model}: leave it out")
+                raise InputError(
+                    f"{option} belongs to --model {other}, not to {model}: leave it out, or take --model {other}"
+                )
 
 
-def _horizon(horizon: int | None, table: Table) -> int:
+def _horizon(horizon: int | None, table: Table, start: int | None) -> int:
+    """Return the steps to forecast; unasked so many that rows before ``start`` are left to learn from."""
     if horizon is None:
-        return min(table.future, table.steps) if table.input_names else min(10, table.steps)
+        if table.input_names:
+            return min(table.future, table.steps if start is None else start - 2)
+        return min(10, table.steps if start is None else max(1, start // 3))
     if not 0 <= horizon <= table.steps:
         raise InputError(f"--horizon is {horizon}, expected 0 to {table.steps}, the number of steps in {table.source}")
     if table.input_names and horizon > table.future:

@@ -1,99 +1,179 @@
-"""`retrograd fit --model auto`: what forecasts each target best, judged beside the baselines, with a forecast."""
+"""`retrograd fit`, the default: what forecasts each target best, judged beside the baselines, with a forecast."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from retrograd.cli.coming import coming_of
+from retrograd.cli.contenders import by_step, contenders
+from retrograd.cli.judged import Frames, goodness_of, understood
 from retrograd.cli.results import Results, write_results
 from retrograd.cli.run_folder import saved_run
 from retrograd.errors import InputError
 from retrograd.estimators.auto.estimator import AutoForecaster
-from retrograd.report import TextTable
+from retrograd.estimators.auto.understanding import Understanding
 from retrograd.tables.read import Table
 
-__all__ = ["auto_interval_of", "fit_auto"]
+__all__ = ["Asked", "fit_auto"]
 
 Array = np.ndarray[Any, Any]
 
-SCORES = ("RMSE", "MAE", "MASE", "sMAPE")
+# Contenders, and lines a target, that the terminal shows; the report has all contenders.
+MOST_SHOWN = 12
 
 
-def fit_auto(table: Table, start: int, horizon: int, out: Path, *, title: str, test: str) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says of the series, in the words of its options.
+
+    Attributes:
+        season: ``auto``, ``none``, or lengths with commas between.
+        transform: ``auto``, ``log`` or ``none``.
+        difference: ``auto``, ``last``, ``none`` or a season.
+        refit: whether what was chosen is fitted to the held-out end too.
+        level: of the intervals.
+    """
+
+    season: str = "auto"
+    transform: str = "auto"
+    difference: str = "auto"
+    refit: bool = True
+    level: str = "80,95"
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of the estimator.
+
+        >>> Asked(season="24,168", difference="24", transform="none").arguments()
+        {'season': [24, 168], 'transform': None, 'difference': 24}
+        """
+        none: dict[str, Any] = {"none": None}
+        season: Any = none.get(self.season, self.season)
+        if isinstance(season, str) and season != "auto":
+            season = [_whole("--season", part, self.season) for part in season.split(",")]
+        difference: Any = none.get(self.difference, self.difference)
+        if isinstance(difference, str) and difference not in ("auto", "last"):
+            difference = _whole("--difference", difference, self.difference)
+        return {"season": season, "transform": none.get(self.transform, self.transform), "difference": difference}
+
+
+def _whole(option: str, part: str, given: str) -> int:
+    try:
+        return int(part)
+    except ValueError:
+        names = "auto, none or numbers of steps such as 24,168"
+        if option == "--difference":
+            names = "auto, last, none or a season, a number of steps"
+        raise InputError(f"{option} is {given!r}, expected {names}") from None
+
+
+def fit_auto(
+    table: Table, start: int, horizon: int, out: Path, *, title: str, test: str, asked: Asked, levels: Sequence[float]
+) -> None:
     """Choose on the training part and judge that; then choose on all, forecast, report."""
-    from rich.console import Console
-
-    times, steps = table.time[: table.steps], np.arange(1, max(horizon, 1) + 1)
-    y = pd.DataFrame(table.targets, index=times, columns=table.target_names)
-    X = pd.DataFrame(table.inputs, index=table.time, columns=table.input_names) if table.input_names else None
-    known = None if X is None else X.iloc[: table.steps]
-    one_step, free_run = np.full_like(table.targets, np.nan), np.full_like(table.targets, np.nan)
-    console = Console(stderr=True)
-    with console.status(f"{table.source}: contenders forecast {start} steps"):
-        judged = AutoForecaster().fit(y.iloc[:start], None if known is None else known.iloc[:start], fh=steps)
-        ahead = judged.backtest(y, known, start=judged.least)
-        one_step[judged.least : judged.least + len(ahead)] = ahead[:, 0]
-        there = min(len(steps), table.steps - start)
-        if there:
-            coming = None if X is None else X.iloc[start : start + there]
-            free_run[start : start + there] = np.asarray(judged.predict(steps[:there], coming))
-        model = AutoForecaster().fit(y, known, fh=steps)
-        nothing = np.empty((0, len(table.target_names)))
-        mean, lower, upper = nothing, nothing, nothing
-        if horizon:
-            future = None if X is None else X.to_numpy()[table.steps : table.steps + horizon]
-            mean, lower, upper = auto_interval_of(model, horizon, future, table.axis.ahead(horizon))
-    console.print(model.understood_, model.chosen_, sep="\n", highlight=False)
+    steps, frames, given = np.arange(1, max(horizon, 1) + 1), Frames.of(table), asked.arguments()
+    found = _understood(table, given)
+    for line in _said(table, found):
+        print(line, flush=True)
+    nearest = len(steps) > 1
+    fits = 1 + nearest + (start < table.steps and asked.refit)
+    past, inputs = frames.y.iloc[:start], frames.inputs(0, start)
+    with _bar("contenders", fits) as part:
+        began = time.perf_counter()
+        judged = AutoForecaster(**given, progress=part(0)).fit(past, inputs, fh=steps)
+        seconds = time.perf_counter() - began
+        # What is best far ahead need not be so one step ahead.
+        near = AutoForecaster(**given, progress=part(1)).fit(past, inputs, fh=[1]) if nearest else judged
+        one_step, free_run = _one_step(near, table, frames), _free_run(judged, table, frames, start)
+        lengths = [each.seasons for each in found]
+        goodness = goodness_of([("forecast", judged, seconds)], table, start, horizon, levels, lengths)
+        model = judged
+        if start < table.steps and asked.refit:
+            model = AutoForecaster(**given, progress=part(fits - 1))
+            model.fit(frames.y, frames.inputs(0, table.steps), fh=steps)
+        elif start < table.steps:
+            model.update(frames.y.iloc[start:], frames.inputs(start, table.steps), update_params=False)
     settings = {
-        "model": "auto", "target": table.target_names, "inputs": table.input_names, "test": test, "horizon": horizon,
+        "model": "auto", "target": table.target_names, "inputs": table.input_names, "season": asked.season,
+        "transform": asked.transform, "difference": asked.difference, "refit": asked.refit, "level": asked.level,
+        "test": test, "horizon": horizon,
     }  # fmt: skip
+    future = table.inputs[table.steps : table.steps + horizon] if table.input_names else None
+    coming = coming_of(
+        "auto", model, horizon, len(table.target_names), inputs=future, times=table.axis.ahead(horizon), levels=levels
+    )
     results = Results(
         title=title,
         table=table,
         start=start,
         one_step=one_step,
         free_run=free_run,
-        forecast=mean,
-        lower=lower,
-        upper=upper,
+        coming=coming,
         settings=settings,
         saved=saved_run(model, table, horizon, settings),
-        report={"summary": (_leaderboard(model),)},
-        notes=_notes(len(steps), table.steps - start),
+        report={"contenders": [contenders(model, None), by_step(model)]},
+        goodness=goodness,
+        understood=found,
+        shown=[contenders(model, MOST_SHOWN), *([] if goodness is None else goodness.tables())],
+        notes=(*_chosen(model), *([] if goodness is None else goodness.sentences())),
     )
     write_results(out, results)
 
 
-def auto_interval_of(model: AutoForecaster, steps: int, inputs: Array | None, times: Any) -> tuple[Array, Array, Array]:
-    """Return the forecast of the next ``steps`` and the ends of its 95 % interval, ``(steps, outputs)`` each."""
-    fitted = model.steps
-    if steps > len(fitted):
-        raise InputError(
-            f"--horizon is {steps}, but the contenders were judged and fitted for {len(fitted)} steps: take up to "
-            f"{len(fitted)}, or fit with a longer --horizon"
-        )
-    X = None if inputs is None else pd.DataFrame(inputs, index=times, columns=model.input_names)
-    mean = np.asarray(model.predict(fitted[:steps], X)).reshape(steps, -1)
-    both = np.asarray(model.predict_interval(fitted[:steps], X, coverage=0.95)).reshape(*mean.shape, 2)
-    return mean, both[:, :, 0], both[:, :, 1]
+def _understood(table: Table, given: dict[str, Any]) -> list[Understanding]:
+    seasons, transform = given["season"], given["transform"]
+    known = None if seasons == "auto" else seasons or []
+    return understood(table, known, None if transform == "auto" else transform is not None)
 
 
-def _notes(horizon: int, held_out: int) -> tuple[str, ...]:
-    if held_out <= horizon:
-        return ()
-    return (
-        f"The free run is of the first {horizon} of the {held_out} held-out steps: the horizon that was asked for.",
-    )
+def _said(table: Table, found: Sequence[Understanding]) -> list[str]:
+    """Return a line a target on what the series are like."""
+    several = len(found) > 1
+    lines = [f"{name}: {each}" if several else str(each) for name, each in zip(table.target_names, found, strict=True)]
+    return _few(lines)
 
 
-def _leaderboard(model: AutoForecaster) -> TextTable:
-    """Return every contender's errors over the rolling origin."""
-    rows = [
-        (" ".join(map(str, name)) if isinstance(name, tuple) else str(name), *(f"{row[score]:.4g}" for score in SCORES))
-        for name, row in model.leaderboard_.iterrows()
-    ]
-    said = f"{model.understood_}. Forecast by: {model.chosen_}. Errors of all contenders on the last rows, from a "
-    return TextTable(f"{said}rolling origin, at the steps asked for:", ("contender", *SCORES), tuple(rows))
+def _chosen(model: AutoForecaster) -> list[str]:
+    return _few([f"Forecast by: {line}." for line in model.chosen_.splitlines()])
+
+
+def _few(lines: list[str]) -> list[str]:
+    return lines if len(lines) <= MOST_SHOWN else [*lines[:MOST_SHOWN], f"… and {len(lines) - MOST_SHOWN} more"]
+
+
+def _one_step(judged: AutoForecaster, table: Table, frames: Frames) -> Array:
+    """Return the predictions one step ahead, of all rows with enough before and after them."""
+    one_step, first = np.full_like(table.targets, np.nan), judged.least
+    if first + len(judged.steps) <= table.steps:
+        ahead = judged.backtest(frames.y, frames.inputs(0, table.steps), start=first)
+        one_step[first : first + len(ahead)] = ahead[:, 0]
+    return one_step
+
+
+def _free_run(judged: AutoForecaster, table: Table, frames: Frames, start: int) -> Array:
+    """Return the forecast of the held-out end from the rows before it, as far as the horizon goes."""
+    free_run = np.full_like(table.targets, np.nan)
+    there = min(len(judged.steps), table.steps - start)
+    if there:
+        coming = np.asarray(judged.predict(judged.steps[:there], frames.inputs(start, start + there)))
+        free_run[start : start + there] = coming.reshape(there, -1)
+    return free_run
+
+
+@contextmanager
+def _bar(what: str, fits: int) -> Iterator[Callable[[int], Callable[[float], None]]]:
+    """Show a bar at the terminal that each of several fits moves on; nothing in a pipe."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=fits)
+        yield lambda number: lambda done: progress.update(task, completed=number + done)

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from retrograd.cli.coming import coming_of, levels_of
+from retrograd.cli.judged import goodness_of, understood
 from retrograd.cli.results import Results, write_results
 from retrograd.cli.run_folder import saved_run
-from retrograd.errors import InputError
 from retrograd.estimators.forecasting.estimator import Forecaster
 from retrograd.estimators.forecasting.states import Lags
 from retrograd.report import TextTable
 from retrograd.tables.read import Table
 
-__all__ = ["fit_forecaster", "interval_of"]
+__all__ = ["fit_forecaster"]
 
 Array = np.ndarray[Any, Any]
 
@@ -24,7 +25,16 @@ MOST_FREE = 2000
 
 
 def fit_forecaster(
-    table: Table, start: int, horizon: int, out: Path, *, title: str, test: str, lags: int | None, readout: str
+    table: Table,
+    start: int,
+    horizon: int,
+    out: Path,
+    *,
+    title: str,
+    test: str,
+    lags: int | None,
+    readout: str,
+    level: str,
 ) -> None:
     """Fit to the training part and judge it; then fit to all, forecast, report."""
     from rich.console import Console
@@ -50,13 +60,14 @@ def fit_forecaster(
         ahead = np.arange(1, max(horizon, 1) + 1)
         model.fit(table.targets, X=known, fh=ahead if readout == "direct" else None)
         future = None if inputs is None else inputs[table.steps : table.steps + horizon]
-        nothing = np.empty((0, len(table.target_names)))
-        mean, lower, upper = nothing, nothing, nothing
-        if horizon:
-            mean, lower, upper = interval_of(model, horizon, future, len(table.target_names))
+        outputs, levels, found = len(table.target_names), levels_of(level), understood(table)
+        coming = coming_of("forecaster", model, horizon, outputs, inputs=future, levels=levels)
+        seasons = [each.seasons for each in found]
+        goodness = goodness_of([("forecast", judged, float("nan"))], table, start, horizon, levels, seasons)
     settings = {
         "model": "forecaster", "target": table.target_names, "inputs": table.input_names, "lags": lags,
-        "readout": readout, "judged with": "recursive readout", "test": test, "horizon": horizon,
+        "readout": readout, "judged with": "recursive readout", "level": level, "test": test,
+        "horizon": horizon,
     }  # fmt: skip
 
     results = Results(
@@ -65,13 +76,13 @@ def fit_forecaster(
         start=start,
         one_step=one_step,
         free_run=free_run,
-        forecast=mean,
-        lower=lower,
-        upper=upper,
+        coming=coming,
         settings=settings,
         saved=saved_run(model, table, horizon, settings),
         report={"summary": (_summary(model),)},
-        notes=_notes(readout, table.steps - start),
+        goodness=goodness,
+        understood=found,
+        notes=(*([] if goodness is None else goodness.sentences()), *_notes(readout, table.steps - start)),
     )
     write_results(out, results)
 
@@ -96,22 +107,3 @@ def _summary(model: Forecaster) -> TextTable:
             ("ridge penalty, relative", ", ".join(f"{penalty:.3g}" for penalty in model.ridge_)),
         ),
     )
-
-
-def interval_of(model: Forecaster, steps: int, inputs: Array | None, outputs: int) -> tuple[Array, Array, Array]:
-    """Return the forecast of the next ``steps`` and the ends of its 95 % interval, ``(steps, outputs)`` each."""
-    asked: Array | None = np.arange(1, steps + 1)
-    if model.readout == "direct":
-        # One map a step, and all of them at once: what is not asked for is cut off.
-        fitted = len(model._model.horizons)
-        if steps > fitted:
-            raise InputError(
-                f"--horizon is {steps}, but the direct read-out was fitted for {fitted} steps: take up to "
-                f"{fitted}, or fit with --readout recursive"
-            )
-        asked = None
-        if inputs is not None:
-            inputs = np.concatenate([inputs, np.repeat(inputs[-1:], fitted - len(inputs), axis=0)])
-    mean = np.asarray(model.predict(asked, inputs)).reshape(-1, outputs)
-    both = np.asarray(model.predict_interval(asked, inputs, coverage=0.95)).reshape(len(mean), outputs, 2)
-    return mean[:steps], both[:steps, :, 0], both[:steps, :, 1]

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 import typer
 
+from retrograd.cli.coming import coming_of
+from retrograd.cli.judged import goodness_of, understood
 from retrograd.cli.results import Results, gradient_note, write_results
 from retrograd.cli.run_folder import CHECKPOINT_FILE, LIVE_FILE, run_folder, saved_run
 from retrograd.errors import InputError
@@ -138,10 +140,11 @@ def _results(model: Recurrent, table: Table, start: int, horizon: int, title: st
     if start < table.steps:
         free_run = model.free_run(targets, inputs, start=start).to_numpy()
     state = model.state_after(targets, inputs)
-    forecast = np.empty((0, len(table.target_names)))
-    if horizon:
-        coming = table.inputs[table.steps :] if table.input_names else None
-        forecast = model.forecast(horizon, coming, state=state)
+    future = table.inputs[table.steps :] if table.input_names else None
+    coming = coming_of("recurrent", model, horizon, len(table.target_names), inputs=future, state=state)
+    found = understood(table)
+    seasons = [each.seasons for each in found]
+    goodness = goodness_of([("forecast", model, float("nan"))], table, start, horizon, (), seasons)
     eigenvalues, closed = model.eigenvalues()
     analysis = analyse(Sweep.of_estimator(model, *_frames(table, start)[::-1]))
     trained_in = model.closed_loop
@@ -153,7 +156,7 @@ def _results(model: Recurrent, table: Table, start: int, horizon: int, title: st
             + ", or a smaller --hidden.",
         )
     settings = {
-        "target": table.target_names, "inputs": table.input_names, "hidden": model.hidden,
+        "model": "recurrent", "target": table.target_names, "inputs": table.input_names, "hidden": model.hidden,
         "optimizer": model.optimizer, "lr": OPTIMIZERS[model.optimizer].lr if model.lr is None else model.lr,
         "clip": model.clip, "closed_loop": trained_in, "seed": model.seed, "epochs": len(model.history_), "test": test,
         "horizon": horizon,
@@ -165,7 +168,7 @@ def _results(model: Recurrent, table: Table, start: int, horizon: int, title: st
         start=start,
         one_step=one_step,
         free_run=free_run,
-        forecast=forecast,
+        coming=coming,
         settings=settings,
         saved=saved_run(model, table, horizon, settings, state),
         report={
@@ -182,7 +185,9 @@ def _results(model: Recurrent, table: Table, start: int, horizon: int, title: st
             if trained_in is None
             else f"the error of free runs of {trained_in} steps, started all along the training part",
         },
-        notes=notes,
+        goodness=goodness,
+        understood=found,
+        notes=(*([] if goodness is None else goodness.sentences()), *notes),
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from retrograd.cli.coming import coming_of, levels_of
+from retrograd.cli.judged import goodness_of, understood
 from retrograd.cli.results import Results, gradient_note, write_results
 from retrograd.cli.run_folder import saved_run
 from retrograd.errors import InputError
@@ -35,7 +37,17 @@ UNITS = {1e9: "s", 60e9: "min", 3600e9: "h", 86400e9: "day"}
 
 
 def fit_state_space(
-    table: Table, start: int, horizon: int, out: Path, *, title: str, test: str, order: str, noise: str, stable: bool
+    table: Table,
+    start: int,
+    horizon: int,
+    out: Path,
+    *,
+    title: str,
+    test: str,
+    order: str,
+    noise: str,
+    stable: bool,
+    level: str,
 ) -> None:
     """Identify on the training part; predict all, forecast, report."""
     from rich.console import Console
@@ -57,10 +69,14 @@ def fit_state_space(
         held_out = None if inputs is None else table.inputs[start : table.steps]
         free_run[start:] = model.simulate(held_out, model.final_state_, steps=table.steps - start)
     state = model.state_after(inputs, targets, model.x0_[0])
-    forecast = _forecast(model, table, horizon, state)
+    future = table.inputs[table.steps : table.steps + horizon] if table.input_names else None
+    outputs, levels, found = len(table.target_names), levels_of(level), understood(table)
+    coming = coming_of("state-space", model, horizon, outputs, inputs=future, state=state, levels=levels)
+    seasons = [each.seasons for each in found]
+    goodness = goodness_of([("forecast", model, float("nan"))], table, start, horizon, levels, seasons)
     settings = {
         "model": "state-space", "target": table.target_names, "inputs": table.input_names, "order": model.order_,
-        "noise": noise, "stable": stable, "test": test, "horizon": horizon,
+        "noise": noise, "stable": stable, "level": level, "test": test, "horizon": horizon,
     }  # fmt: skip
     summary = model.summary()
     _show(str(summary), unit)
@@ -75,9 +91,7 @@ def fit_state_space(
             start=start,
             one_step=one_step,
             free_run=free_run,
-            forecast=forecast[0],
-            lower=forecast[1],
-            upper=forecast[2],
+            coming=coming,
             settings=settings,
             saved=saved_run(model, table, horizon, settings, state),
             report={
@@ -90,7 +104,9 @@ def fit_state_space(
                 "trained_on": ("the one-step error" if model.K_.any() else "the free run's error")
                 + " over the training part, weighed by its covariance",
             },
-            notes=notes + gradient_note(analysis),
+            goodness=goodness,
+            understood=found,
+            notes=(*([] if goodness is None else goodness.sentences()), *notes, *gradient_note(analysis)),
         ),
     )
 
@@ -153,15 +169,6 @@ def _named(values: Array, names: list[str]) -> Any:
     import pandas as pd
 
     return pd.DataFrame(values, columns=names) if names else None
-
-
-def _forecast(model: StateSpace, table: Table, horizon: int, state: Array) -> tuple[Array, Array, Array]:
-    if horizon == 0:
-        nothing = np.empty((0, len(table.target_names)))
-        return nothing, nothing, nothing
-    future = table.inputs[table.steps : table.steps + horizon]
-    coming = model.forecast(horizon, future if table.input_names else None, state=state)
-    return coming.mean, coming.lower, coming.upper
 
 
 def _sample_time(table: Table) -> tuple[float, str]:

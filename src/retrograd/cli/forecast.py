@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
 
+from retrograd.cli.coming import coming_of, levels_of
 from retrograd.cli.options import Reading, reads_tables
 from retrograd.cli.outputs import require_new_file, write_new
 from retrograd.cli.results import csv, forecast_columns
-from retrograd.cli.run_folder import MOST_STEPS, Run, read_run
+from retrograd.cli.run_folder import MOST_STEPS, read_run
 from retrograd.errors import InputError, require_whole
 from retrograd.tables import read_inputs
 
 __all__ = ["forecast"]
-
-Array = np.ndarray[Any, Any]
 
 
 @reads_tables
@@ -31,6 +30,9 @@ def forecast(
     inputs_file: Annotated[
         str | None,
         typer.Option("--inputs-file", metavar="FILE", help="Table with the run's input columns for the coming steps."),
+    ] = None,
+    level: Annotated[
+        str | None, typer.Option("--level", help="Of the intervals, in per cent: 80,95. Default: that of the run.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE.csv", help="Where to write. Default: standard output.")
@@ -61,32 +63,29 @@ def forecast(
             f"--horizon is {horizon}, but the inputs {', '.join(run.inputs)} are known for {len(inputs)} "
             "steps after the last target: add rows with empty targets, or take a shorter horizon"
         )
-    mean, lower, upper = _forecast(run, inputs[:horizon] if run.inputs else None, horizon)
-    for part in (mean, lower, upper):
-        if part is not None and not np.isfinite(part).all():
+    if level is not None and run.kind == "recurrent":
+        raise InputError(f"--level: the model in {folder} is recurrent, which gives no intervals: leave it out")
+    # The model's own state is that at the end of the training part; the run's is that at the end of the data.
+    coming = coming_of(
+        run.kind,
+        run.model,
+        horizon,
+        len(run.targets),
+        inputs=inputs[:horizon] if run.inputs else None,
+        times=run.axis.ahead(horizon),
+        state=run.state,
+        levels=levels_of(run.settings.get("level", "95") if level is None else level),
+    )
+    for part in (coming.mean, *(end for ends in coming.intervals.values() for end in ends)):
+        if not np.isfinite(part).all():
             step = int(np.argwhere(~np.isfinite(part))[0][0]) + 1
             raise InputError(
                 f"the forecast is not finite from step {step} on: the model's own loop grows without bound; take a "
                 f"--horizon below {step}"
             )
-    text = csv(run.axis.label, run.axis.ahead(horizon), forecast_columns(run.targets, mean, lower, upper))
+    text = csv(run.axis.label, run.axis.ahead(horizon), forecast_columns(run.targets, coming))
     if out is None:
         typer.echo(text, nl=False)
         return
     write_new(out, text)
     typer.echo(f"Written: {out} ({horizon} steps)", err=True)
-
-
-def _forecast(run: Run, inputs: Array | None, horizon: int) -> tuple[Array, Array | None, Array | None]:
-    """Return what comes next, and the ends of its interval where the model gives one."""
-    if run.kind == "forecaster":
-        from retrograd.cli.fit_forecaster import interval_of
-
-        return interval_of(run.model, horizon, inputs, len(run.targets))
-    if run.kind == "auto":
-        from retrograd.cli.fit_auto import auto_interval_of
-
-        return auto_interval_of(run.model, horizon, inputs, run.axis.ahead(horizon))
-    # The model's own state is that at the end of the training part; the run's is that at the end of the data.
-    coming = run.model.forecast(horizon, inputs, state=run.state)
-    return (coming, None, None) if run.kind == "recurrent" else (coming.mean, coming.lower, coming.upper)

@@ -12,20 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from retrograd.cli.coming import Coming
 from retrograd.cli.run_folder import CHECKPOINT_FILE, LIVE_FILE
 from retrograd.errors import InputError
 from retrograd.estimators.evaluation import compare
 from retrograd.estimators.model_files import OLD_RUN_FILE, Saved, add_model
 from retrograd.files import replaced_together, write_whole
+from retrograd.report.content import TextTable
 from retrograd.tables.read import Table
 from retrograd.tables.time_axis import drawn_times, time_text
 
 if TYPE_CHECKING:
+    from retrograd.estimators.auto.understanding import Understanding
     from retrograd.insight import Analysis
+    from retrograd.report import Goodness
 
 __all__ = ["Results", "csv", "forecast_columns", "gradient_note", "write_results"]
 
 Array = np.ndarray[Any, Any]
+
+# The level whose columns need no number.
+USUAL = 95
 
 
 @dataclass(frozen=True)
@@ -38,13 +45,14 @@ class Results:
         start: index of the first held-out step.
         one_step: predictions one step ahead ``(N, O)``, NaN where there is none.
         free_run: predictions of the held-out end from the steps before it, NaN elsewhere.
-        forecast: the steps after the data ``(horizon, O)``.
-        lower: lower end of the forecast's 95 % interval, if the model gives one.
-        upper: its upper end.
+        coming: the steps after the data, with their intervals.
         settings: what was run, by option name.
         saved: the model, with the run.
         report: more for the page, by the names of :class:`retrograd.report.RunReport`.
-        notes: lines for the terminal, after the table.
+        goodness: how it forecast the held-out end, beside the naive ones.
+        understood: what every target is like.
+        shown: tables for the terminal, in place of that of the errors one step ahead and in the free run.
+        notes: lines for the terminal, after the tables.
         live: whether the training wrote a page of its own.
     """
 
@@ -53,19 +61,20 @@ class Results:
     start: int
     one_step: Array
     free_run: Array
-    forecast: Array
+    coming: Coming
     settings: dict[str, Any]
     saved: Saved
     report: dict[str, Any]
-    lower: Array | None = None
-    upper: Array | None = None
+    goodness: Goodness | None = None
+    understood: Sequence[Understanding] = ()
+    shown: Sequence[TextTable] = ()
     notes: tuple[str, ...] = ()
     live: bool = False
 
     @property
     def horizon(self) -> int:
         """Steps of the forecast."""
-        return len(self.forecast)
+        return len(self.coming.mean)
 
 
 def gradient_note(analysis: Analysis) -> tuple[str, ...]:
@@ -88,19 +97,19 @@ def csv(label: str, times: Any, columns: dict[str, Array]) -> bytes:
     return bytes(table.to_csv(index=False, lineterminator="\n").encode())
 
 
-def forecast_columns(
-    names: Sequence[str], mean: Array, lower: Array | None = None, upper: Array | None = None
-) -> dict[str, Array]:
-    """Return a forecast's columns: each target, and the ends of its interval where there is one.
+def forecast_columns(names: Sequence[str], coming: Coming) -> dict[str, Array]:
+    """Return a forecast's columns: each target, and the ends of its intervals; those of 95 % need no number.
 
-    >>> sorted(forecast_columns(["y"], np.ones((1, 1)), np.zeros((1, 1)), np.ones((1, 1))))
-    ['y', 'y_lower', 'y_upper']
+    >>> ends = np.zeros((1, 1)), np.ones((1, 1))
+    >>> list(forecast_columns(["y"], Coming(np.ones((1, 1)), {80: ends, 95: ends})))
+    ['y', 'y_lower_80', 'y_upper_80', 'y_lower', 'y_upper']
     """
     columns = {}
     for column, name in enumerate(names):
-        columns[name] = mean[:, column]
-        if lower is not None and upper is not None:
-            columns[f"{name}_lower"], columns[f"{name}_upper"] = lower[:, column], upper[:, column]
+        columns[name] = coming.mean[:, column]
+        for level, (lower, upper) in coming.intervals.items():
+            suffix = "" if level == USUAL else f"_{level:g}"
+            columns[f"{name}_lower{suffix}"], columns[f"{name}_upper{suffix}"] = lower[:, column], upper[:, column]
     return columns
 
 
@@ -114,14 +123,15 @@ def write_results(out: Path, results: Results) -> None:
     """
     table, names = results.table, results.table.target_names
     one_step, free_run = results.one_step, results.free_run
-    metrics = compare(names, table.targets, one_step, free_run, results.start)
+    errors = compare(names, table.targets, one_step, free_run, results.start)
+    metrics = errors | ({} if results.goodness is None else results.goodness.rows())
     ahead = table.axis.ahead(results.horizon)
     predictions = {
         f"{name}{suffix}": values[:, column]
         for column, name in enumerate(names)
         for suffix, values in (("", table.targets), ("_one_step", one_step), ("_free_run", free_run))
     }
-    columns = forecast_columns(names, results.forecast, results.lower, results.upper)
+    columns = forecast_columns(names, results.coming)
     removed = [] if results.saved.kind == "recurrent" else [CHECKPOINT_FILE]
     removed += [] if results.live else [LIVE_FILE]
     with replaced_together(out, removed=[*removed, OLD_RUN_FILE]) as new:
@@ -129,11 +139,11 @@ def write_results(out: Path, results: Results) -> None:
         write_whole(new / "metrics.json", (text + "\n").encode())
         write_whole(new / "predictions.csv", csv(table.time_label, table.time[: table.steps], predictions))
         write_whole(new / "forecast.csv", csv(table.time_label, ahead, columns))
-        _write_report(new / "report.html", results, ahead, metrics)
+        _write_report(new / "report.html", results, ahead, errors)
         add_model(new, results.saved)
         # Last, as a closed or full pipe is an error, after which the folder must be what it was.
         try:
-            _show(out, results, metrics)
+            _show(out, results, errors)
             sys.stdout.flush()
         except OSError as error:
             reason = error.strerror or error
@@ -141,6 +151,7 @@ def write_results(out: Path, results: Results) -> None:
 
 
 def _write_report(path: Path, results: Results, ahead: Any, metrics: dict[str, dict[str, float]]) -> None:
+    from retrograd.cli.judged import stories_of
     from retrograd.report import RunReport, write_report
 
     def finite(values: Array) -> Array:
@@ -158,9 +169,10 @@ def _write_report(path: Path, results: Results, ahead: Any, metrics: dict[str, d
         free_run=finite(results.free_run),
         test_start=results.start,
         forecast_time=drawn_times(ahead),
-        forecast=finite(results.forecast),
-        forecast_lower=results.lower,
-        forecast_upper=results.upper,
+        forecast=finite(results.coming.mean),
+        intervals={level: (finite(lower), finite(upper)) for level, (lower, upper) in results.coming.intervals.items()},
+        goodness=results.goodness,
+        stories=stories_of(table, results.start, results.one_step, results.understood),
         metrics=metrics,
         settings={name.replace("_", "-"): _setting(value) for name, value in results.settings.items()},
         **{
@@ -178,7 +190,7 @@ def _write_report(path: Path, results: Results, ahead: Any, metrics: dict[str, d
 def _setting(value: Any) -> str:
     if value is None or value == []:
         return "none"
-    return ", ".join(value) if isinstance(value, list) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _without_nan(metrics: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
@@ -199,19 +211,34 @@ def _how_read(table: Table) -> list[str]:
     return lines
 
 
-def _show(out: Path, results: Results, metrics: dict[str, dict[str, float]]) -> None:
-    from rich.console import Console
+def _errors(results: Results, metrics: dict[str, dict[str, float]]) -> TextTable:
+    """Return the errors one step ahead and in the free run."""
+    names = list(next(iter(metrics.values())))
+    cells = [(name, *(f"{value:.4g}" for value in values.values())) for name, values in metrics.items()]
+    return TextTable(f"Errors of {', '.join(results.table.target_names)}", ("prediction", *names), cells)
+
+
+def _grid(table: TextTable) -> Any:
+    from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table as Grid
 
+    # Names wrap where the terminal is narrow, numbers never.
+    grid = Grid(title=escape(table.caption), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for place, name in enumerate(table.header):
+        grid.add_column(name, no_wrap=place > 0, justify="right" if place else "left")
+    for row in table.rows:
+        grid.add_row(*map(escape, row))
+    return grid
+
+
+def _show(out: Path, results: Results, metrics: dict[str, dict[str, float]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
     console = Console()
-    grid = Grid(title=f"Errors of {', '.join(results.table.target_names)}", title_justify="left")
-    grid.add_column("prediction", no_wrap=True)
-    for name in next(iter(metrics.values())):
-        grid.add_column(name, justify="right")
-    for row, values in metrics.items():
-        grid.add_row(escape(row), *(f"{value:.4g}" for value in values.values()))
-    console.print(grid)
+    for table in results.shown or [_errors(results, metrics)]:
+        console.print(_grid(table))
     for line in _how_read(results.table):
         console.print(escape(line), soft_wrap=True, highlight=False)
     for note in results.notes:

@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from retrograd.cli.coming import Coming
 from retrograd.cli.options import Reading, reads_tables
 from retrograd.cli.outputs import require_new_file, write_new
 from retrograd.cli.results import csv, forecast_columns
@@ -55,7 +56,7 @@ def simulate(
         inputs = inputs[:steps]
     start = {"zero": np.zeros(model.order_), "fit": model.x0_[0], "end": run.state}[x0]
     outputs = np.asarray(model.simulate(inputs, start, steps=steps))
-    text = csv("step", np.arange(1, len(outputs) + 1), forecast_columns(run.targets, outputs))
+    text = csv("step", np.arange(1, len(outputs) + 1), forecast_columns(run.targets, Coming(outputs)))
     if out is None:
         typer.echo(text, nl=False)
         return

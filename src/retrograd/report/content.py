@@ -36,9 +36,11 @@ class Section:
     Attributes:
         heading: of the section.
         reading: how to read the pictures.
+        lead: sentences above them, on what matters most.
         figures: static pictures, each a ``matplotlib.figure.Figure``.
         panels: pictures that the reader zooms.
         points: what else is to be said, in a list.
+        tables: numbers, below that.
     """
 
     heading: str
@@ -46,6 +48,8 @@ class Section:
     figures: Sequence[Figure] = ()
     panels: Sequence[Panel] = ()
     points: Sequence[str] = ()
+    tables: Sequence[TextTable] = ()
+    lead: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,12 @@ from retrograd.pictures.palette import BLACK, BLUE, VERMILLION
 from retrograd.pictures.series import Line
 from retrograd.pictures.spectrum import eigenvalues
 from retrograd.pictures.training import curves, gradient_norms
-from retrograd.report import flow, system
+from retrograd.report import flow, outlook, story, system
 from retrograd.report.content import Content, Section, TextTable
+from retrograd.report.goodness import Goodness
 from retrograd.report.page import write_page
 from retrograd.report.series import Ahead, panels
+from retrograd.report.story import Story
 
 if TYPE_CHECKING:
     from retrograd.insight import Analysis
@@ -50,14 +52,16 @@ class RunReport:
         closed_loop_eigenvalues: of the closed loop, if there is one.
         metrics: rows of named numbers.
         settings: what was run.
-        forecast_lower: lower end of the forecast's interval, ``(horizon, O)``, if it has one.
-        forecast_upper: its upper end.
+        intervals: of the forecast, by level in per cent: lower and upper ends, ``(horizon, O)``.
         eigenvalue_names: what the two sets of eigenvalues belong to.
         spectrum_reading: a sentence on the second set.
         system: what is known of an identified system.
         summary: tables of the fit's numbers.
         analysis: how the gradient of the loss flows back through time.
         trained_on: that loss, in words that go on after "The loss is".
+        goodness: forecasts of the held-out end beside the naive ones.
+        stories: what every target is like, and what is left over.
+        contenders: tables of what was tried.
 
     Raises:
         ValueError: arrays do not fit each other.
@@ -80,8 +84,7 @@ class RunReport:
     closed_loop_eigenvalues: Array | None
     metrics: dict[str, dict[str, float]]
     settings: dict[str, str]
-    forecast_lower: Array | None = None
-    forecast_upper: Array | None = None
+    intervals: Mapping[float, tuple[Array, Array]] = field(default_factory=dict)
     eigenvalue_names: tuple[str, str] = ("W_hh", "W_hh + W_ih C")
     spectrum_reading: str = (
         "Those of W_hh rule while true values come in, those of W_hh + W_ih C where the network feeds on itself."
@@ -90,6 +93,9 @@ class RunReport:
     summary: Sequence[TextTable] = ()
     analysis: Analysis | None = None
     trained_on: str = "the one-step error over the training part"
+    goodness: Goodness | None = None
+    stories: Sequence[Story] = ()
+    contenders: Sequence[TextTable] = ()
 
     def __post_init__(self) -> None:
         """Check the shapes."""
@@ -98,10 +104,11 @@ class RunReport:
             raise ValueError("target_names is empty, expected at least one predicted column")
         ahead = (len(self.forecast_time), targets)
         shapes = dict.fromkeys(("observed", "one_step", "free_run"), (steps, targets))
-        shapes |= dict.fromkeys(("forecast", "forecast_lower", "forecast_upper"), ahead)
-        for name, shape in {**shapes, "delta_norm": (len(self.delta_time),)}.items():
-            array = getattr(self, name)
-            if array is not None and np.shape(array) != shape:
+        shapes |= {"forecast": ahead}
+        arrays = [(name, getattr(self, name), shape) for name, shape in shapes.items()]
+        arrays += [(f"intervals[{level:g}]", end, ahead) for level, ends in self.intervals.items() for end in ends]
+        for name, array, shape in (*arrays, ("delta_norm", self.delta_norm, (len(self.delta_time),))):
+            if np.shape(array) != shape:
                 raise ValueError(f"{name} has shape {np.shape(array)}, expected {shape}")
         if not 0 <= self.test_start <= steps:
             raise ValueError(f"test_start is {self.test_start}, expected 0 to {steps} (none held out)")
@@ -117,6 +124,9 @@ def content(report: RunReport) -> Content:
     names, identified, analysis = report.target_names, report.system, report.analysis
     of_system = None if identified is None else system.sections(identified, names)
     sections = [
+        outlook.section(report.time, report.time_label, names, report.observed, ahead(report)),
+        None if report.goodness is None else report.goodness.section(),
+        story.section(report.stories, report.contenders) if report.stories else None,
         predictions(report),
         *(of_system[:1] if of_system else ()),
         training(report),
@@ -126,7 +136,19 @@ def content(report: RunReport) -> Content:
         *(of_system[1:] if of_system else ()),
     ]
     there = [section for section in sections if section is not None]
-    return Content(report.title, "prediction", report.metrics, there, report.settings, report.summary)
+    return Content(report.title, "", {}, there, report.settings, report.summary)
+
+
+def ahead(report: RunReport) -> Ahead:
+    """Return the forecast as pictures take it."""
+    return Ahead(report.forecast_time, report.forecast, report.intervals)
+
+
+def errors(report: RunReport) -> TextTable:
+    """Return the errors of one-step predictions and of the free run, with those of simple methods."""
+    columns = list(dict.fromkeys(name for row in report.metrics.values() for name in row))
+    rows = [(name, *(f"{row[c]:.4g}" if c in row else "–" for c in columns)) for name, row in report.metrics.items()]
+    return TextTable("Errors, in the data's units", ("prediction", *columns), rows)
 
 
 def predictions(report: RunReport) -> Section:
@@ -137,8 +159,7 @@ def predictions(report: RunReport) -> Section:
         Line("observed", report.observed, BLACK, 1, measured=True),
         Line("free run", report.free_run, VERMILLION, 2, (6, 3)),
     ]
-    ahead = Ahead(report.forecast_time, report.forecast, report.forecast_lower, report.forecast_upper)
-    drawn, notes = panels(report.time, report.time_label, report.target_names, lines, report.test_start, ahead)
+    drawn, notes = panels(report.time, report.time_label, report.target_names, lines, report.test_start, ahead(report))
     reading = ["One step ahead, the model is told every true value up to the step before."]
     if report.test_start < len(report.time):
         # An identified system runs on from its state; the others read their own predictions.
@@ -150,9 +171,14 @@ def predictions(report: RunReport) -> Section:
         reading.append("Nothing was held out: these are the very steps that it was trained on.")
     if len(report.forecast_time):
         reading.append("The forecast goes on in the same way past the last observation.")
-        if report.forecast_lower is not None:
-            reading.append("Its band holds the true value with a probability of 95 %, if the noise stays what it was.")
-    return Section("Prediction against truth", " ".join((*reading, *notes)), panels=drawn)
+        if report.intervals:
+            levels = " and ".join(f"{level:g}" for level in sorted(report.intervals))
+            bands = "bands hold" if len(report.intervals) > 1 else "band holds"
+            reading.append(
+                f"Its {bands} the true value with a probability of {levels} %, if the noise stays what it was."
+            )
+    tables = [errors(report)] if report.metrics else []
+    return Section("Prediction against truth", " ".join((*reading, *notes)), panels=drawn, tables=tables)
 
 
 def training(report: RunReport) -> Section | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,14 +33,12 @@ class Ahead:
     Attributes:
         time: ``(horizon,)``.
         values: ``(horizon, O)``.
-        lower: lower end of their interval, if there is one.
-        upper: its upper end.
+        intervals: by level in per cent, lower and upper ends ``(horizon, O)``.
     """
 
     time: Array
     values: Array
-    lower: Array | None
-    upper: Array | None
+    intervals: Mapping[float, tuple[Array, Array]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Panel:
         dated: whether that counts in dates.
         curves: the first one is drawn at the bottom.
         shade: where the held-out part begins and ends.
-        band: x, lower and upper ends of the forecast's interval.
+        bands: of the forecast's intervals, the widest first: the level in per cent, x, lower and upper ends.
         limits: of the vertical axis, where a prediction must not set them.
     """
 
@@ -87,7 +85,7 @@ class Panel:
     dated: bool
     curves: Sequence[Curve]
     shade: tuple[float, float] | None
-    band: tuple[Array, Array, Array] | None
+    bands: Sequence[tuple[float, Array, Array, Array]]
     limits: tuple[float, float] | None
 
 
@@ -118,14 +116,16 @@ def panels(
             curves = [_curve(line, time[view], line.values[view, column], points, notes) for line in lines]
             goes_on = ahead if ahead is not None and view.stop == len(time) else None
             drawn = [line.values[view, column] for line in lines]
-            band = None
+            bands = []
             if goes_on is not None:
                 forecast = Line("forecast", goes_on.values, GREEN, 3)
                 curves.append(_curve(forecast, goes_on.time, goes_on.values[:, column], points, notes))
                 drawn.append(goes_on.values[:, column])
-                if goes_on.lower is not None and goes_on.upper is not None and len(goes_on.time):
-                    band = numbers(goes_on.time), goes_on.lower[:, column], goes_on.upper[:, column]
-                    drawn += band[1:]
+                for level, (lower, upper) in (
+                    sorted(goes_on.intervals.items(), reverse=True) if len(goes_on.time) else ()
+                ):
+                    bands.append((level, numbers(goes_on.time), lower[:, column], upper[:, column]))
+                    drawn += [lower[:, column], upper[:, column]]
             (observed,) = (line.values[view, column] for line in lines if line.measured)
             limits = visible_range(observed, np.concatenate(drawn))
             if limits is not None:
@@ -136,7 +136,7 @@ def panels(
                 shade = float(left), float(right)
             caption = f"{name}{suffix}" if len(shown) * len(views) > 1 else ""
             there = [curve for curve in curves if np.isfinite(curve.y).any()]
-            found.append(Panel(caption, suffix, label, is_dated(time), there, shade, band, limits))
+            found.append(Panel(caption, suffix, label, is_dated(time), there, shade, bands, limits))
     if len(names) > MOST_PANELS:
         notes[f"The first {MOST_PANELS} of {len(names)} targets are drawn."] = None
     return found, list(notes)

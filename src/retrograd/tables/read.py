@@ -125,7 +125,7 @@ def read_table(
 
     Args:
         source: a ``.csv``, ``.tsv`` or ``.txt`` (also compressed), ``.parquet`` or ``.xlsx`` file, or the name of a
-            data set that the package carries: ``sunspots``, ``hair_dryer``.
+            data set that the package carries: ``airline``, ``sunspots``, ``hair_dryer``.
         targets: the columns to predict.
         inputs: exogenous columns. Last rows that have these but no target are the known future.
         time: a column of increasing numbers or dates.

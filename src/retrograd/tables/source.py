@@ -25,7 +25,7 @@ from retrograd.tables.packed import DAMAGED, PACKED, Counted, opened
 
 __all__ = ["SHIPPED", "Frame", "ReadOptions", "columns_of", "read_frame"]
 
-SHIPPED = {"sunspots": "sunspots.csv", "hair_dryer": "hair_dryer.csv"}
+SHIPPED = {"airline": "airline.csv", "sunspots": "sunspots.csv", "hair_dryer": "hair_dryer.csv"}
 
 _TEXT = (".csv", ".tsv", ".txt")
 # The first bytes of files whose name may say otherwise.

@@ -1,0 +1,111 @@
+"""What comes next, by a model of any kind: the forecast, and the intervals that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from retrograd.errors import InputError
+
+__all__ = ["Coming", "coming_of", "levels_of"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Coming:
+    """The steps after the data.
+
+    Attributes:
+        mean: ``(horizon, O)``.
+        intervals: by level in per cent, lower and upper ends ``(horizon, O)``; empty where the model gives none.
+    """
+
+    mean: Array
+    intervals: Mapping[float, tuple[Array, Array]] = field(default_factory=dict)
+
+
+def levels_of(text: Any) -> tuple[float, ...]:
+    """Return the levels that ``--level`` names, in per cent, the least first.
+
+    >>> levels_of("95,80")
+    (80, 95)
+    """
+    try:
+        levels = sorted({float(part) for part in str(text).split(",")})
+    except ValueError:
+        levels = [0.0]
+    if not all(0 < level < 100 for level in levels):
+        raise InputError(f"--level is {text!r}, expected levels in per cent, between 0 and 100, such as 80,95")
+    return tuple(int(level) if level.is_integer() else level for level in levels)
+
+
+def coming_of(
+    kind: str,
+    model: Any,
+    horizon: int,
+    outputs: int,
+    *,
+    inputs: Array | None = None,
+    times: Any = None,
+    state: Array | None = None,
+    levels: Sequence[float] = (),
+) -> Coming:
+    """Return the forecast of a fitted model, with its intervals.
+
+    Args:
+        kind: what ``--model`` calls it.
+        model: the estimator.
+        horizon: steps.
+        outputs: how many targets.
+        inputs: of those steps, ``(horizon, E)``; None for none.
+        times: of those steps.
+        state: where the data end, of a model that does not hold it.
+        levels: of the intervals.
+
+    Raises:
+        InputError: the model was fitted for fewer steps.
+    """
+    if horizon == 0:
+        nothing = np.empty((0, outputs))
+        return Coming(nothing, {} if kind == "recurrent" else dict.fromkeys(levels, (nothing, nothing)))
+    if kind == "recurrent":
+        return Coming(model.forecast(horizon, inputs, state=state))
+    if kind == "state-space":
+        found = [model.forecast(horizon, inputs, state=state, level=level / 100) for level in levels]
+        mean = found[0].mean if found else model.forecast(horizon, inputs, state=state).mean
+        return Coming(mean, {level: (one.lower, one.upper) for level, one in zip(levels, found, strict=True)})
+    return _of_forecaster(kind, model, horizon, outputs, inputs, times, levels)
+
+
+def _of_forecaster(
+    kind: str, model: Any, horizon: int, outputs: int, inputs: Array | None, times: Any, levels: Sequence[float]
+) -> Coming:
+    import pandas as pd
+
+    asked: Array | None = np.arange(1, horizon + 1)
+    fitted = len(model.steps) if kind == "auto" else len(model._model.horizons) if model.readout == "direct" else None
+    if fitted is not None and horizon > fitted:
+        what, advice = ("the contenders were judged and", "fit with a longer --horizon")
+        if kind == "forecaster":
+            what, advice = "the direct read-out was", "fit with --readout recursive"
+        raise InputError(
+            f"--horizon is {horizon}, but {what} fitted for {fitted} steps: take up to {fitted}, or {advice}"
+        )
+    X: Any = inputs
+    if kind == "auto" and inputs is not None:
+        X = pd.DataFrame(inputs, index=times, columns=model.input_names)
+    elif fitted is not None and kind == "forecaster":
+        # One map a step, and all of them at once: what is not asked for is cut off.
+        asked = None
+        if inputs is not None:
+            X = np.concatenate([inputs, np.repeat(inputs[-1:], fitted - len(inputs), axis=0)])
+    mean = np.asarray(model.predict(asked, X)).reshape(-1, outputs)
+    if not levels:
+        return Coming(mean[:horizon])
+    table = model.predict_interval(asked, X, coverage=[level / 100 for level in levels])
+    ends = np.asarray(table).reshape(len(mean), outputs, len(levels), 2)[:horizon]
+    return Coming(mean[:horizon], {level: (ends[:, :, k, 0], ends[:, :, k, 1]) for k, level in enumerate(levels)})
