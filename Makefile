@@ -6,7 +6,7 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard native/*.?pp)
 
-.PHONY: demo test test-rest fuzz lint stub sanitize bench bench-table bench-estimators bench-forecast bench-insight bench-gpu test-gpu accuracy contract gallery docs clean
+.PHONY: demo test test-rest fuzz lint stub sanitize bench bench-table bench-estimators bench-forecast bench-insight bench-layers bench-tasks bench-gpu test-gpu accuracy contract gallery docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/retrograd fit sunspots --target sunspots --time year --test 1921 --horizon 22 --out runs/sunspots --overwrite
@@ -59,6 +59,13 @@ bench-forecast: $(VENV)/.installed
 
 bench-insight: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.insight $(ARGS)
+
+bench-layers: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.layers $(ARGS)
+
+# Trains: half an hour on one core, and half an hour more with ARGS="--archive FOLDER" of Fashion-MNIST.
+bench-tasks: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.tasks $(ARGS)
 
 # On a machine with a GPU, in whatever environment has a torch for it: make bench-gpu GPU_PYTHON=python3
 GPU_PYTHON ?= $(BIN)/python

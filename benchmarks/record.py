@@ -71,6 +71,6 @@ def write(path: Path, results: dict[str, Any]) -> None:
     require_clean()
     if results["machine"]["commit"] != machine()["commit"]:
         raise SystemExit(f"measured at {results['machine']['commit']}, and now it is {machine()['commit']}: run again")
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
     print(f"written to {path}")

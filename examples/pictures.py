@@ -32,8 +32,16 @@ STYLE = {
 SHADE, GREY = "#eeeeea", "#8c8c86"
 
 
-def arguments(description: str, name: str, seed: int = 0, **options: str) -> argparse.Namespace:
+def arguments(
+    description: str,
+    name: str,
+    seed: int = 0,
+    values: Mapping[str, tuple[Any, list[str] | None, str]] | None = None,
+    **options: str,
+) -> argparse.Namespace:
     """Read ``--out``, ``--seed`` and the like, and further switches given by name with their help.
+
+    ``values`` are further options that take one: the default, what is allowed (None: anything) and the help.
 
     What would stop the writing in the end stops here, before the work.
     """
@@ -44,6 +52,9 @@ def arguments(description: str, name: str, seed: int = 0, **options: str) -> arg
     parser.add_argument("--figures", type=Path, help="a JSON file that gets what was found, among that of others")
     for option, text in options.items():
         parser.add_argument(f"--{option}", action="store_true", help=text)
+    for option, (default, allowed, text) in (values or {}).items():
+        shown = text if default is None else f"{text} (default: {default})"
+        parser.add_argument(f"--{option}", default=default, choices=allowed, help=shown)
     wanted = parser.parse_args()
     written = [wanted.out, *([wanted.out.with_suffix(".gif")] if options.get("gif") and wanted.gif else [])]
     for out in written:
