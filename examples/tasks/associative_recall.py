@@ -1,6 +1,6 @@
 """Associative recall: keys and values come in pairs; then one key comes again, and its value is to come out.
 
-python examples/tasks/associative_recall.py [--layer QRNN]
+    python examples/tasks/associative_recall.py [--layer QRNN]
 
 A value has to be stored by the key that stands before it: QRNN's gates see both. Other layers need one block to bring
 them together, and longer training.
