@@ -1,4 +1,4 @@
-"""The command line: ``retrograd fit | forecast | simulate | compare | explain | grad | check``, one command a file."""
+"""The command line, one command a file: ``retrograd fit | forecast | backtest | simulate | compare`` and others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 __all__ = ["main"]
 
-COMMANDS = ("fit", "forecast", "simulate", "compare", "explain", "grad", "check")
+COMMANDS = ("fit", "forecast", "backtest", "simulate", "compare", "explain", "grad", "check")
 # What a message repeats of a user's file: this much of a text in quotes, or of a word that is no path.
 _LONGEST, _LONGEST_LINE = 80, 1000
 _PARTS = re.compile(r"'[^']*'|\"[^\"]*\"|\S+")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from retrograd.cli.bar import bar
 from retrograd.cli.coming import coming_of
 from retrograd.cli.contenders import by_step, contenders
 from retrograd.cli.judged import Frames, goodness_of, understood
@@ -84,7 +84,7 @@ def fit_auto(
     nearest = len(steps) > 1
     fits = 1 + nearest + (start < table.steps and asked.refit)
     past, inputs = frames.y.iloc[:start], frames.inputs(0, start)
-    with _bar("contenders", fits) as part:
+    with bar("contenders", fits) as part:
         began = time.perf_counter()
         judged = AutoForecaster(**given, progress=part(0)).fit(past, inputs, fh=steps)
         seconds = time.perf_counter() - began
@@ -164,16 +164,3 @@ def _free_run(judged: AutoForecaster, table: Table, frames: Frames, start: int) 
         coming = np.asarray(judged.predict(judged.steps[:there], frames.inputs(start, start + there)))
         free_run[start : start + there] = coming.reshape(there, -1)
     return free_run
-
-
-@contextmanager
-def _bar(what: str, fits: int) -> Iterator[Callable[[int], Callable[[float], None]]]:
-    """Show a bar at the terminal that each of several fits moves on; nothing in a pipe."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=fits)
-        yield lambda number: lambda done: progress.update(task, completed=number + done)

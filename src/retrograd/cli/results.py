@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from retrograd.insight import Analysis
     from retrograd.report import Goodness
 
-__all__ = ["Results", "csv", "forecast_columns", "gradient_note", "write_results"]
+__all__ = ["Results", "csv", "forecast_columns", "gradient_note", "grid", "write_results"]
 
 Array = np.ndarray[Any, Any]
 
@@ -218,18 +218,19 @@ def _errors(results: Results, metrics: dict[str, dict[str, float]]) -> TextTable
     return TextTable(f"Errors of {', '.join(results.table.target_names)}", ("prediction", *names), cells)
 
 
-def _grid(table: TextTable) -> Any:
+def grid(table: TextTable) -> Any:
+    """Return a table for the terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table as Grid
 
     # Names wrap where the terminal is narrow, numbers never.
-    grid = Grid(title=escape(table.caption), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    found = Grid(title=escape(table.caption), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for place, name in enumerate(table.header):
-        grid.add_column(name, no_wrap=place > 0, justify="right" if place else "left")
+        found.add_column(name, no_wrap=place > 0, justify="right" if place else "left")
     for row in table.rows:
-        grid.add_row(*map(escape, row))
-    return grid
+        found.add_row(*map(escape, row))
+    return found
 
 
 def _show(out: Path, results: Results, metrics: dict[str, dict[str, float]]) -> None:
@@ -238,7 +239,7 @@ def _show(out: Path, results: Results, metrics: dict[str, dict[str, float]]) -> 
 
     console = Console()
     for table in results.shown or [_errors(results, metrics)]:
-        console.print(_grid(table))
+        console.print(grid(table))
     for line in _how_read(results.table):
         console.print(escape(line), soft_wrap=True, highlight=False)
     for note in results.notes:

@@ -122,6 +122,14 @@ class Rolled:
             np.divide(np.nansum(squares, axis=0), counts, out=mean, where=counts > 0)
             return np.asarray(np.sqrt(mean))
 
+    def covered_by_step(self, column: int, level: float) -> Array:
+        """Return how many per cent of a target's values lay in an interval at every step ahead, ``(K,)``."""
+        lower, upper = (end[:, :, column] for end in self.intervals[level])
+        observed = self.observed[:, :, column]
+        counts = np.isfinite(observed).sum(axis=0)
+        inside = ((lower <= observed) & (observed <= upper)).sum(axis=0)
+        return np.asarray(100 * np.divide(inside, counts, out=np.full(len(counts), np.nan), where=counts > 0))
+
     def covered(self, column: int) -> dict[float, float]:
         """Return by level in per cent how many per cent of a target's values lay in their interval."""
         found, observed = {}, self.observed[:, :, column]

@@ -11,7 +11,7 @@ import numpy as np
 from retrograd.pictures.axes import isolated, spans_decades
 from retrograd.pictures.curves import EXPONENT, LOG, Curve, on_axis, scale_for
 from retrograd.pictures.figures import finished, new_figure, quiet, whole_numbers
-from retrograd.pictures.palette import BLUE, LINES, PURPLE, VERMILLION
+from retrograd.pictures.palette import BLUE, DASHES, GREY, LINES, PURPLE, VERMILLION
 from retrograd.pictures.thin import thin
 
 if TYPE_CHECKING:
@@ -24,26 +24,35 @@ Array = np.ndarray[Any, Any]
 MOST_POINTS, MOST_MARKERS = 2_000, 200
 
 
-def curves(at: Array, unit: str, panels: Mapping[str, Mapping[str, Array]]) -> Figure:
+def curves(
+    at: Array, unit: str, panels: Mapping[str, Mapping[str, Array]], wanted: Mapping[str, float] | None = None
+) -> Figure:
     """Draw one panel after the other over the same axis: each curve by its name, logarithmic where it spans a decade.
 
     Args:
         at: ``(N,)``.
         unit: what it counts.
         panels: by the label of the vertical axis, the curves ``(N,)`` by their name.
+        wanted: by the same label, the height that its curves should have: a dotted line.
     """
     figure, axes = new_figure(len(panels), 1, width=7.2, height=2.0 * len(panels), sharex=True, squeeze=False)
-    colors = itertools.cycle(LINES)
+    # One name is one look, in every panel.
+    looks, free = dict[str, dict[str, Any]](), itertools.product(DASHES, LINES)
     several = any(len(panel) > 1 for panel in panels.values())
     for axis, (label, panel) in zip(axes[:, 0], panels.items(), strict=True):
         quiet(axis)
         for name, values in panel.items():
             shown = np.where(np.isfinite(values), values, np.nan)
             kept = thin(shown, MOST_POINTS)
-            look: dict[str, Any] = {"color": next(colors), "linewidth": 1.8}
+            if name not in looks:
+                dash, color = next(free)
+                looks[name] = {"color": color, "linewidth": 1.8, "dashes": dash or (None, None)}
+            look = looks[name]
             axis.plot(at[kept], shown[kept], label=name if several else None, **look)
             alone = isolated(shown)
-            axis.plot(at[alone], shown[alone], ".", **look)
+            axis.plot(at[alone], shown[alone], ".", color=look["color"])
+        if wanted is not None and label in wanted:
+            axis.axhline(wanted[label], color=GREY, linewidth=1, linestyle=":")
         if spans_decades(np.concatenate(list(panel.values()))):
             axis.set_yscale("log")
         axis.set_ylabel(label)

@@ -12,6 +12,8 @@ from retrograd.pictures.training import curves
 from retrograd.report.content import Section, TextTable
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from retrograd.estimators.backtesting import Rolled
 
 __all__ = ["Goodness"]
@@ -48,7 +50,7 @@ class Goodness:
         """Which rows were forecast, from where, how far."""
         far = f"{self.steps[0]}" if len(self.steps) == 1 else f"{self.steps[0]} to {self.steps[-1]}"
         far += f" step{'s' * (len(self.steps) > 1)} ahead"
-        origins = len(self.models[0].observed)
+        origins = len([*self.models, *self.baselines][0].observed)
         where = "from the row before" if origins == 1 else f"from {origins} rows in turn"
         return f"{self.first} to {self.last}, {far}, {where}"
 
@@ -59,14 +61,16 @@ class Goodness:
     def tables(self) -> list[TextTable]:
         """Return for every target the errors of all, and how often its values lay in the intervals."""
         levels = sorted({level for one in self.models for level in one.intervals})
-        header = ("forecast by", *SCORES, *(f"in {level:g} %" for level in levels))
+        timed = any(np.isfinite(one.seconds) for one in self.models)
+        header = ("forecast by", *SCORES, *(f"in {level:g} %" for level in levels), *(["seconds"] if timed else []))
         found = []
         for column, name in enumerate(self.target_names):
             rows = []
             for one in (*self.models, *self.baselines):
                 scores, covered = one.scores(column), one.covered(column)
                 cells = [_number(scores[score]) for score in SCORES]
-                rows.append((one.name, *cells, *(_percent(covered.get(level)) for level in levels)))
+                cells += [_percent(covered.get(level)) for level in levels]
+                rows.append((one.name, *cells, *([_number(one.seconds, ".3g")] if timed else [])))
             of = f" of {name}" if len(self.target_names) > 1 else ""
             found.append(TextTable(f"Held out{of}: {self.when}", header, rows))
         return found
@@ -84,8 +88,8 @@ class Goodness:
             for one in (*self.models, *self.baselines)
         }
 
-    def section(self) -> Section:
-        """Return the section of the page: the words, the errors by horizon, the table."""
+    def section(self, *, coverage: bool = False) -> Section:
+        """Return the section of the page: the words, the errors by horizon (and the coverage), the table."""
         reading = (
             "The model knew none of the held-out rows when it was made; each forecast was told the values before its "
             "own origin. RMSE and MAE are in the data's units; MASE is the MAE relative to the mean change from season "
@@ -94,11 +98,37 @@ class Goodness:
         figures = []
         if len(self.steps) > 1:
             reading += "The picture has the RMSE by steps ahead."
-            for column, name in enumerate(self.target_names[:MOST_PICTURES]):
-                drawn = {one.name: one.by_step(column) for one in self._drawn(column)}
-                label = f"RMSE of {name}" if len(self.target_names) > 1 else "RMSE"
-                figures.append(curves(self.steps, "steps ahead", {label: drawn}))
-        return Section("How good", reading.strip(), figures, lead=self.sentences(), tables=self.tables())
+            figures = [
+                self.figure(column, coverage=coverage) for column in range(min(len(self.target_names), MOST_PICTURES))
+            ]
+        return Section(
+            "How good", reading.strip(), figures, lead=self.sentences() if self.models else (), tables=self.tables()
+        )
+
+    def figure(self, column: int, *, coverage: bool = False) -> Figure:
+        """Draw the RMSE by steps ahead, of models and the nearest baselines; on request what each interval held."""
+        name = f" of {self.target_names[column]}" if len(self.target_names) > 1 else ""
+        panels = {f"RMSE{name}": {_timed(one): one.by_step(column) for one in self._drawn(column)}}
+        levels = sorted({level for one in self.models for level in one.intervals}) if coverage else []
+        for level in levels:
+            found = {_timed(one): one.covered_by_step(column, level) for one in self.models if level in one.intervals}
+            panels[f"in {level:g} % interval, %"] = found
+        return curves(self.steps, "steps ahead", panels, {f"in {level:g} % interval, %": level for level in levels})
+
+    def by_step(self) -> list[dict[str, Any]]:
+        """Return a row for every target, model and step: the error, and how many per cent an interval held."""
+        return [
+            {
+                "target": name,
+                "model": one.name,
+                "steps ahead": int(step),
+                "RMSE": one.by_step(column)[k],
+                **{f"in {level:g} %": one.covered_by_step(column, level)[k] for level in one.intervals},
+            }
+            for column, name in enumerate(self.target_names)
+            for one in (*self.models, *self.baselines)
+            for k, step in enumerate(self.steps)
+        ]
 
     def _drawn(self, column: int) -> list[Rolled]:
         nearest = sorted(self.baselines, key=lambda one: _last(one.scores(column)["RMSE"]))
@@ -113,12 +143,15 @@ class Goodness:
         naive = min(
             [one for one in plain if "seasonal" in one.name] or plain, key=lambda one: one.scores(column)["RMSE"]
         )
-        said = f"{of}held out, the RMSE of the forecast is {_number(error)}, {_beside(error, naive, column)}."
+        called = "the forecast" if model.name == "forecast" else model.name
+        said = f"{of}held out, the RMSE of {called} is {_number(error)}, {_beside(error, naive, column)}."
         best = min(self.baselines, key=lambda one: _last(one.scores(column)["RMSE"]))
         if best is not naive:
             other = best.scores(column)["RMSE"]
             said += (
-                f" {best.name} does better there, " if other < error else f" The best of the others is {best.name}, "
+                f" The {best.name} does better there, "
+                if other < error
+                else f" The best of the others is the {best.name}, "
             )
             said += f"{_number(other)}."
         covered = model.covered(column)
@@ -142,8 +175,12 @@ def _last(value: float) -> float:
     return value if np.isfinite(value) else np.inf
 
 
-def _number(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.4g}"
+def _timed(one: Rolled) -> str:
+    return one.name if np.isnan(one.seconds) else f"{one.name} ({one.seconds:.2g} s)"
+
+
+def _number(value: float, form: str = ".4g") -> str:
+    return "–" if np.isnan(value) else format(value, form)
 
 
 def _percent(value: float | None) -> str:
