@@ -5,6 +5,9 @@ the same projections, and run the recurrence as the authors' public code and the
 over time in Python (RG-LRU, HGRN, QRNN and SRU on a CPU), torch's generic associative scan (the algorithm of LRU and S5
 in JAX), the scan in log space of the minGRU paper, and the convolution by FFT of S4D.
 
+"Without the recurrence" is the same step with a product in its place: what projections and gates cost alone, which no
+recurrence can go under.
+
 Memory is what autograd keeps between forward and backward beside the inputs and the parameters, in units of one
 activation (16, 1024, 256) float32.
 """
@@ -76,6 +79,11 @@ class Instead(Along):
         return self._scan(A, u, h0)
 
 
+def none(A: Transition, u: Tensor, h0: Tensor | None) -> tuple[Tensor, Tensor]:
+    """No recurrence: what is left of a step is projections and gates."""
+    return u * A.normal(), u[:, -1]
+
+
 def with_scan(scan: Callable[..., tuple[Tensor, Tensor]]) -> Callable[[Recurrence, Tensor], Tensor]:
     return lambda layer, x: layer.run(x, None, Instead(scan))[0]
 
@@ -116,6 +124,7 @@ def dense_loop(layer: rg.nn.LinearRNN, x: Tensor) -> Tensor:
     return torch.stack(states, 1)
 
 
+NONE = "without the recurrence"
 # The first is the field's usual way.
 USUAL: dict[str, dict[str, Callable[[Any, Tensor], Tensor]]] = {
     "LinearRNN": {"torch loop": dense_loop},
@@ -158,14 +167,17 @@ def measure(name: str, budget: float) -> dict[str, Any]:
 
     calls = {"retrograd": step(lambda: layer(x)[0])}
     calls |= {way: step(lambda run=run: run(layer, x)) for way, run in USUAL[name].items()}
+    if name not in ("LinearRNN", "S4D"):
+        calls[NONE] = step(lambda: with_scan(none)(layer, x))
     times, failures = interleaved(calls, budget, 120.0)
-    usual = next(iter(USUAL[name]))
+    usual, left = next(iter(USUAL[name])), times.pop(NONE, None)
     fastest = min((way for way in times if way != "retrograd"), key=lambda way: times[way]["median_ms"])
     return {
         "layer": name,
         "times": times,
         "failures": failures,
         "usual": usual,
+        "without_recurrence_ms": left["median_ms"] if left else None,
         "times_faster": times[usual]["median_ms"] / times["retrograd"]["median_ms"],
         "fastest_contender": fastest,
         "times_faster_than_it": times[fastest]["median_ms"] / times["retrograd"]["median_ms"],

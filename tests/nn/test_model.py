@@ -96,6 +96,30 @@ def test_tokens_dropout_and_packed_sequences() -> None:
     torch.testing.assert_close(net.step(tokens[:, 0])[0], y[:, 0])
 
 
+@pytest.mark.parametrize("layer", ["LRU", "HGRN", "LinearRNN"])
+def test_recomputed_blocks_keep_their_inputs_alone_and_give_the_same(layer: str) -> None:
+    x, lengths = drawn(4, 50, 3), torch.tensor([50, 20, 0, 49])
+    results, kept = [], []
+    for recompute in (False, True):
+        net = model(layer, recompute=recompute, dropout=0.2)
+        sizes: dict[int, int] = {}
+
+        def see(saved: Tensor, sizes: dict[int, int] = sizes) -> Tensor:
+            sizes[saved.untyped_storage().data_ptr()] = saved.untyped_storage().nbytes()
+            return saved
+
+        torch.manual_seed(1)
+        with torch.autograd.graph.saved_tensors_hooks(see, lambda saved: saved):
+            y, _ = net(x, lengths=lengths)
+        own = {p.untyped_storage().data_ptr() for p in net.parameters()}
+        kept.append(sum(size for at, size in sizes.items() if at not in own) / (4 * 50 * 4 * 8))
+        results.append((y, *torch.autograd.grad(y.square().sum(), list(net.parameters()))))
+    for plain, again in zip(*results, strict=True):
+        assert torch.equal(plain, again)
+    # Two blocks' inputs, the norm's and the decoder's; x, masks and the like are smaller than an activation each.
+    assert kept[1] < min(7, kept[0] / 2)
+
+
 def test_a_bidirectional_layer_takes_and_gives_states_in_both_directions() -> None:
     torch.manual_seed(0)
     layer, x = Bidirectional(lambda reverse: MinGRU(3, 4, reverse=reverse)).double(), drawn(2, 5, 3)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name everyone knows it by
+from torch.utils.checkpoint import checkpoint
 
 from retrograd.errors import require_choice, require_whole
 from retrograd.nn.bidirectional import Bidirectional
@@ -125,6 +126,8 @@ class SequenceModel(nn.Module):
         mixing: of every block.
         dropout: of every block.
         bidirectional: every block has a layer in each direction; then there is no step.
+        recompute: keep only the blocks' inputs for the backward pass, one activation a block whatever its layer, and
+            run each block again when its turn comes: a third more work.
         **options: of the layer, as ``state_size=``.
 
     Raises:
@@ -150,13 +153,14 @@ class SequenceModel(nn.Module):
         mixing: str = "glu",
         dropout: float = 0.0,
         bidirectional: bool = False,
+        recompute: bool = False,
         **options: Any,
     ) -> None:
         require_choice("layer", layer, list(LAYERS))
         require_choice("pooling", pooling, POOLINGS)
         require_whole("depth", depth)
         super().__init__()
-        self.pooling = pooling
+        self.pooling, self.recompute = pooling, recompute
         self.encoder: nn.Module = nn.Embedding(inputs, width) if tokens else Projection(inputs, width)
         if layer == "HGRN":
             options = {"bounds": LowerBounds(depth, width), **options}
@@ -206,7 +210,11 @@ class SequenceModel(nn.Module):
             x = x.masked_fill(padding_of(x, lengths), 0)
         h, last = self.encoder(x), []
         for k, block in enumerate(self.blocks):
-            h, state = block(h, None if states is None else states[k], lengths, reset, cu_seqlens)
+            given = h, None if states is None else states[k], lengths, reset, cu_seqlens
+            if self.recompute and torch.is_grad_enabled():
+                h, state = checkpoint(block, *given, use_reentrant=False)
+            else:
+                h, state = block(*given)
             last.append(state)
         h = self.norm(h if self.pooling == "none" else self._pooled(h, lengths))
         return self.decoder(h), tuple(last)

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the name everyone knows it by
 
 from retrograd.core.transition import Diagonal
 from retrograd.errors import require_choice, require_number
@@ -122,11 +123,14 @@ class S4D(Recurrence):
         """Return y_t and the last state, feature after feature."""
         a, b = self.discrete()
         wider = wide(x)
-        cut = along.reset is not None or along.cu_seqlens is not None
-        if x.ndim == 2 or cut or self.reverse or x.shape[1] <= CHUNK:
+        uncut = along.reset is None and along.cu_seqlens is None and (along.lengths is None or not self.reverse)
+        if x.ndim == 2 or x.shape[1] == 1 or not uncut:
             y, last = self._by_steps(wider, a, b, state, along)
+        elif self.reverse:
+            y, last = self._by_chunks(wider.flip(1), a, b, state, None)
+            y = y.flip(1)
         else:
-            y, last = self._by_chunks(wider, a, b, state, along)
+            y, last = self._by_chunks(wider, a, b, state, along.lengths)
         return torch.addcmul(y, wide(self.D), wider), last
 
     def _by_steps(self, x: Tensor, a: Tensor, b: Tensor, state: Tensor | None, along: Along) -> tuple[Tensor, Tensor]:
@@ -134,50 +138,51 @@ class S4D(Recurrence):
         h, last = along.scan(Diagonal(a.flatten()), (x.unsqueeze(-1) * b).flatten(-2), state)
         return 2 * (h.reshape(*x.shape, self.order // 2) * as_complex(self.C)).sum(-1).real, last
 
-    def _by_chunks(self, x: Tensor, a: Tensor, b: Tensor, state: Tensor | None, along: Along) -> tuple[Tensor, Tensor]:
+    def _by_chunks(
+        self, x: Tensor, a: Tensor, b: Tensor, state: Tensor | None, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Return the same by chunks: see the head of the file."""
         batch, time, features = x.shape
-        count = -(-time // CHUNK)
-        padded = torch.nn.functional.pad(x, (0, 0, 0, count * CHUNK - time))
-        inputs = padded.view(batch * count, CHUNK, features).permute(2, 0, 1)  # (features, chunks, L)
-        # P_0 ... P_L, (features, order / 2, L + 1); powers by the logarithm, whose phase is small
-        powers = torch.exp(torch.log(a).unsqueeze(-1) * torch.arange(CHUNK + 1, device=x.device))
+        L = min(CHUNK, time)
+        count = (time + L - 1) // L
+        inputs = _by_feature(F.pad(x, (0, 0, 0, count * L - time)), L)
+        # P_0 ... P_L, (features, order / 2, L + 1), by the logarithm, whose phase is small
+        powers = torch.exp(torch.log(a).unsqueeze(-1) * torch.arange(L + 1, device=x.device))
         C = 2 * as_complex(self.C)
-        kernel = torch.einsum("fn,fnl->fl", C * b, powers[..., :CHUNK]).real  # K_l
-        ago = torch.arange(CHUNK, device=x.device).unsqueeze(1) - torch.arange(CHUNK, device=x.device)  # i - j
-        inside = kernel[:, ago.clamp(min=0)].masked_fill(ago < 0, 0)
-        y = inputs @ inside.mT
-        # Σ_j P_{L-1-j} b̄ x_j as one real product, then a scan over borders
-        onward = as_real(b.unsqueeze(-1) * powers[..., :CHUNK].flip(-1)).permute(0, 2, 1, 3).flatten(2)
-        driven = as_complex(
-            (inputs @ onward).reshape(features, batch * count, self.order // 2, 2)
-        )  # (features, chunks, order / 2)
-        driven = driven.permute(1, 0, 2).reshape(batch, count, self.state_size)
+        kernel = torch.einsum("fn,fnl->fl", C * b, powers[..., :L]).real  # K_l
+        ago = torch.arange(L, device=x.device).unsqueeze(1) - torch.arange(L, device=x.device)  # i - j
+        y = inputs @ kernel[:, ago.clamp(min=0)].masked_fill(ago < 0, 0).mT
+        onward = as_real(b.unsqueeze(-1) * powers[..., :L].flip(-1)).permute(0, 2, 1, 3).flatten(2)
+        driven = self._states(inputs @ onward, batch)  # Σ_j P_{L-1-j} b̄ x_j of every chunk
         first = self.initial_state(x, batch) if state is None else state
-        borders, last = Along(None, None, None, False, self.backend).scan(
-            Diagonal(powers[..., CHUNK].flatten()), driven, first
-        )
+        whole = Along(None, None, None, False, self.backend)
+        borders, last = whole.scan(Diagonal(powers[..., L].flatten()), driven, first)
         before = torch.cat((first.unsqueeze(1).to(borders.dtype), borders[:, :-1]), 1)
         entering = as_real(before.view(batch * count, features, self.order // 2).transpose(0, 1)).flatten(2)
         outward = C.unsqueeze(-1) * powers[..., 1:]  # 2 Re(C P_{i+1} h) = [Re, -Im] [Re h; Im h]
         y = y + entering @ torch.stack((outward.real, -outward.imag), 2).flatten(1, 2)
-        y = y.permute(1, 2, 0).reshape(batch, count * CHUNK, features)[:, :time]
-        if along.lengths is not None or time % CHUNK:
-            last = self._last(padded, before, a, b, along.lengths, time)
-        return y, last
+        y = y.permute(1, 2, 0).reshape(batch, count * L, features)[:, :time]
+        if lengths is None and time % L == 0:
+            return y, last
+        # A sequence that ends r steps into a chunk: P_r h + the inputs of those r steps, moved to the chunk's end
+        ends = torch.full((batch,), time, device=x.device) if lengths is None else lengths.to(x.device).long()
+        chunk = (ends // L).clamp(max=count - 1)
+        rest, rows = ends - chunk * L, torch.arange(batch, device=x.device)
+        at = ends.unsqueeze(1) + torch.arange(-L, 0, device=x.device)
+        moved = x[rows.unsqueeze(1), at.clamp(min=0)].masked_fill((at < (chunk * L).unsqueeze(1)).unsqueeze(2), 0)
+        grown = torch.exp(torch.log(a).flatten() * rest.unsqueeze(1)) * before[rows, chunk]
+        return y, grown + self._states(_by_feature(moved, L) @ onward, batch)[:, 0]
 
-    def _last(self, x: Tensor, before: Tensor, a: Tensor, b: Tensor, lengths: Tensor | None, time: int) -> Tensor:
-        """Return the state after each sequence's last step, from the border before it."""
-        batch = x.shape[0]
-        if lengths is None:
-            ends = torch.full((batch,), time, device=x.device)
-        else:
-            ends = lengths.to(device=x.device, dtype=torch.int64)
-        chunk = (ends // CHUNK).clamp(max=before.shape[1] - 1)
-        rows = torch.arange(batch, device=x.device)
-        inputs = x.view(batch, -1, CHUNK, x.shape[2])[rows, chunk]
-        rest = Along(ends - chunk * CHUNK, None, None, False, self.backend)
-        return rest.scan(Diagonal(a.flatten()), (inputs.unsqueeze(-1) * b).flatten(-2), before[rows, chunk])[1]
+    def _states(self, x: Tensor, batch: int) -> Tensor:
+        """Return ``(features, batch * chunks, order)``, parts in turn, as ``(batch, chunks, state_size)`` complex."""
+        states = as_complex(x.reshape(*x.shape[:2], self.order // 2, 2)).transpose(0, 1)
+        return states.reshape(batch, x.shape[1] // max(batch, 1), self.state_size)
+
+
+def _by_feature(x: Tensor, steps: int) -> Tensor:
+    """Return x ``(batch, time, features)`` as ``(features, batch * chunks, steps)``."""
+    batch, time, features = x.shape
+    return x.reshape(batch * (time // steps), steps, features).permute(2, 0, 1)
 
 
 def initial_rate(initial: str, order: int) -> Tensor:
