@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from retrograd.core.backend import BACKENDS
+from retrograd.core.backend import BACKENDS, Backend
 from retrograd.core.transition import Transition
 from retrograd.distributed.exchange import summed
 from retrograd.distributed.products import Scaled, forgetting, product
@@ -27,7 +27,7 @@ __all__ = ["Sharded"]
 _Steps = Callable[[slice, Tensor], Tensor]
 # Bytes of states that are made for their end alone: they stay in the cache. Of dense ones more, as a call has its own
 # powers to make.
-_SCRATCH, _DENSE_SCRATCH = 1 << 20, 1 << 24
+_SCRATCH, _DENSE_SCRATCH = 1 << 21, 1 << 24
 
 
 class Sharded:
@@ -80,7 +80,7 @@ class Sharded:
         """Return (δ, ∂L/∂h_0, ∂L/∂A); the last, in normal form, where states, h_0 and what entered are given."""
         shard, kernels = self.shard, BACKENDS[self.backend]
         delta, scratch = kernels.empty(g.shape, g), self._scratch(g, A.structure)
-        parts = _Parts(A, g_final)
+        parts = _Parts(A, g_final, kernels)
         backward = not shard.reverse
         if shard.rows:
             g_final = summed(self.ranks, f"{self.what}, gradients of final states", g_final)
@@ -162,9 +162,13 @@ class Sharded:
 class _Parts:
     """The gradients that parts of the steps have made: of a part that runs again, the latest."""
 
-    def __init__(self, A: Transition, g_final: Tensor) -> None:
+    def __init__(self, A: Transition, g_final: Tensor, kernels: Backend) -> None:
         self._arrays = A.arrays
-        self._whole = [torch.zeros_like(x) for x in self._arrays]
+        # Of a time-varying array each step has its own gradient, which a part writes; of the others it is a sum.
+        self._whole = [
+            torch.zeros_like(x) if x.shape[1] == 1 or not g_final.numel() else kernels.empty(x.shape, x)
+            for x in self._arrays
+        ]
         self._nothing = torch.zeros_like(g_final)
         self._found: dict[int, tuple[Tensor, tuple[Tensor, ...] | None]] = {}
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from retrograd.core.backend import BACKENDS
 from retrograd.core.loop import carry_dtype
 from retrograd.core.sequences import BACKWARD, FORWARD
-from retrograd.core.transition import Transition
+from retrograd.core.transition import Diagonal, Transition
 
 __all__ = ["Scaled", "forgetting", "product", "wide_dtype"]
 
@@ -31,7 +31,8 @@ GROWTH = 20.0  # as a power of two
 _BELOW_ROUNDING = 16
 # Steps multiplied at once, in which the factors between these bounds stay in float64's range.
 _BLOCK, _LARGEST_FACTOR = 32, 30.0
-_MOST_STEPS = 4096
+_FEWEST_STEPS, _MOST_STEPS = 512, 8192
+_LEAST_BY_SCAN = 60.0
 _LEAST_LOG = 5000.0  # stands for the logarithm of 0
 
 
@@ -120,7 +121,7 @@ def product(
         return _of_identity(A, time, lengths, reverse, backend, cost)
     if A.invariant:
         return _power(Scaled.of(a[:, 0].to(wide_dtype(a.dtype)).expand(rows, *a.shape[2:])), steps)
-    return _in_blocks(a, steps, lengths is not None)
+    return _in_blocks(a, steps, lengths is not None, backend)
 
 
 def forgetting(A: Transition, time: int, backward: bool) -> int:
@@ -167,26 +168,44 @@ def _ones(like: Tensor) -> Tensor:
     return torch.eye(like.shape[2], dtype=like.dtype, device=like.device).expand_as(like).clone()
 
 
-def _in_blocks(a: Tensor, steps: Tensor, cut: bool) -> Scaled | None:
+def _in_blocks(a: Tensor, steps: Tensor, cut: bool, backend: str) -> Scaled | None:
     """Return the product of a diagonal for every step, ``(groups, time, width)``, over each row's steps."""
     rows, time = len(steps), a.shape[1]
     whole = Scaled.of(torch.ones(rows, a.shape[2], dtype=wide_dtype(a.dtype), device=a.device))
     log = whole.exponent.new_zeros(rows, a.shape[2])  # of the product so far, the largest and the least on the way
     most, least = log, log
-    for begin in range(0, time, _MOST_STEPS):
-        part = a[:, begin : begin + _MOST_STEPS].to(wide_dtype(a.dtype))
+    begin, count = 0, _FEWEST_STEPS
+    while begin < time:
+        part = a[:, begin : begin + count].to(carry_dtype(a.dtype))
         if cut:
             at = torch.arange(begin, begin + part.shape[1], device=a.device)
             part = torch.where((at < steps.unsqueeze(1)).unsqueeze(2), part, 1)
-        highest, lowest, last = _logs(part)
-        most, least, log = torch.maximum(most, log + highest), torch.minimum(least, log + lowest), log + last
+        begin, count = begin + count, min(2 * count, _MOST_STEPS)
+        factor = _by_scan(part, backend)
+        if factor is None:
+            part = part.to(wide_dtype(a.dtype))
+            factor, (highest, lowest, last) = _of_block(part), _logs(part)
+            most, least, log = torch.maximum(most, log + highest), torch.minimum(least, log + lowest), log + last
+        else:
+            log = log + factor.mantissa.abs().log2() + factor.exponent
+            least = torch.minimum(least, log)
         # From the first step on, and for the adjoint scan from the last one back.
         if not float(torch.maximum(most, log - least).max()) <= GROWTH:
             return None
-        whole = _of_block(part).after(whole)
+        whole = factor.after(whole)
         if float(log.max()) < -_range(a.dtype):  # no state of this dtype is left
             return Scaled(torch.zeros_like(whole.mantissa), whole.exponent)
     return whole
+
+
+def _by_scan(part: Tensor, backend: str) -> Scaled | None:
+    """Return the product as the state that 1 becomes, if no factor is above 1 and it stays well in the range."""
+    if not float(part.abs().max()) <= 1 + 16 * torch.finfo(part.dtype).eps:
+        return None
+    nothing = part.new_zeros(part.shape[2]).expand(part.shape)
+    states = BACKENDS[backend].scan(Diagonal.of([part]), nothing, torch.ones_like(part[:, 0]), FORWARD)
+    last = states[:, -1].to(wide_dtype(part.dtype))
+    return Scaled.of(last) if float(last.abs().min()) >= 2.0**-_LEAST_BY_SCAN else None
 
 
 def _logs(part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
