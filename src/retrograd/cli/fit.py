@@ -10,8 +10,8 @@ import typer
 from retrograd.cli.coming import levels_of
 from retrograd.cli.options import Reading, names_of, reads_tables
 from retrograd.cli.run_folder import run_folder
-from retrograd.errors import InputError, require_choice
-from retrograd.tables import Table, read_table, split_index
+from retrograd.errors import InputError, require_choice, require_whole
+from retrograd.tables import Table, read_series, read_table, split_index
 from retrograd.tables.source import columns_of
 
 __all__ = ["fit"]
@@ -49,6 +49,9 @@ def fit(
     ] = None,
     time: Annotated[str | None, typer.Option("--time", help="Column with dates or numbers that increase.")] = None,
     fill: Annotated[str | None, typer.Option("--fill", help="Fill missing values: forward or linear.")] = None,
+    series: Annotated[
+        str | None, typer.Option("--series", help="Column that says which series a row belongs to, in a long table.")
+    ] = None,
     model: Annotated[
         str,
         typer.Option(
@@ -150,22 +153,24 @@ def fit(
     """
     require_choice("--model", model, tuple(OWN))
     _refuse_options_of_others(context, model)
-    levels = levels_of(level)
+    levels, title = levels_of(level), Path(file).stem
+    out = Path("runs") / title if out is None else out
+    asked: dict[str, Any] = {name: context.params[name] for name in (*OWN["auto"], "level")}
     columns = columns_of(file, reading.file)
-    table = read_table(
-        file,
-        targets=names_of(target, columns),
-        inputs=names_of(inputs or [], columns),
-        time=time,
-        fill=fill,
-        missing_targets=model in ("auto", "state-space") or (model == "recurrent" and not closed_loop),
-        axis=reading.axis,
-        file=reading.file,
-    )
+    read: dict[str, Any] = {
+        "targets": names_of(target, columns), "time": time, "fill": fill,
+        "missing_targets": model in ("auto", "state-space") or (model == "recurrent" and not closed_loop),
+        "axis": reading.axis, "file": reading.file,
+    }  # fmt: skip
+    if series is not None:
+        _require_alone(model, inputs)
+        tables = read_series(file, series=series, **read)
+        with run_folder(out, overwrite=overwrite):
+            _fit_series(tables, horizon, out, series, title, test if _given(context, "test") else None, asked, levels)
+        return
+    table = read_table(file, inputs=names_of(inputs or [], columns), **read)
     start = split_index(table, test)
     steps = _horizon(horizon, table, start if model == "auto" else None)
-    out = Path("runs") / Path(file).stem if out is None else out
-    title = Path(file).stem
     said: dict[str, Any] = {"title": title, "test": test}
     if model == "recurrent":
         from retrograd.cli.fit_recurrent import fit_recurrent
@@ -196,23 +201,16 @@ def fit(
         else:
             from retrograd.cli.fit_auto import Asked, fit_auto
 
-            asked = Asked(season, transform, difference, refit, level)
-            fit_auto(table, start, steps, out, **said, asked=asked, levels=levels)
+            fit_auto(table, start, steps, out, **said, asked=Asked(**asked), levels=levels)
 
 
 def _refuse_options_of_others(context: typer.Context, model: str) -> None:
     """An option that the model does not read must not look as if it did."""
-
-    def given(name: str) -> bool:
-        # The name, not the class: typer may carry a click of its own.
-        source = context.get_parameter_source(name)
-        return source is not None and source.name == "COMMANDLINE"
-
-    if model == "recurrent" and given("level"):
+    if model == "recurrent" and _given(context, "level"):
         raise InputError("--level belongs to models with intervals, and --model recurrent has none: leave it out")
     for other, options in OWN.items():
         for name in options:
-            if other != model and given(name):
+            if other != model and _given(context, name):
                 option = "--" + name.replace("_", "-")
                 if name in ("live", "log_dir"):
                     raise InputError(
@@ -222,6 +220,41 @@ def _refuse_options_of_others(context: typer.Context, model: str) -> None:
                 raise InputError(
                     f"{option} belongs to --model {other}, not to {model}: leave it out, or take --model {other}"
                 )
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    """Return whether an option stands on the command line."""
+    # The name, not the class: typer may carry a click of its own.
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _require_alone(model: str, inputs: list[str] | None) -> None:
+    """Refuse what does not go with several series."""
+    if model != "auto":
+        raise InputError(
+            f"--series is for --model auto, which forecasts each series by what does best, not for {model}"
+        )
+    if inputs:
+        raise InputError("--inputs are of one series, and --series has many: leave one of them out")
+
+
+def _fit_series(
+    tables: dict[str, Table],
+    horizon: int | None,
+    out: Path,
+    series: str,
+    title: str,
+    test: str | None,
+    asked: dict[str, Any],
+    levels: tuple[float, ...],
+) -> None:
+    """Fit every series of a long table."""
+    from retrograd.cli.fit_auto import Asked
+    from retrograd.cli.fit_panel import fit_panel
+
+    steps = 10 if horizon is None else require_whole("--horizon", horizon, 1)
+    fit_panel(tables, steps, out, series=series, title=title, test=test, asked=Asked(**asked), levels=levels)
 
 
 def _horizon(horizon: int | None, table: Table, start: int | None) -> int:

@@ -21,7 +21,7 @@ from retrograd.estimators.auto.estimator import AutoForecaster
 from retrograd.estimators.auto.understanding import Understanding
 from retrograd.tables.read import Table
 
-__all__ = ["Asked", "fit_auto"]
+__all__ = ["Asked", "few", "fit_auto"]
 
 Array = np.ndarray[Any, Any]
 
@@ -136,14 +136,15 @@ def _said(table: Table, found: Sequence[Understanding]) -> list[str]:
     """Return a line a target on what the series are like."""
     several = len(found) > 1
     lines = [f"{name}: {each}" if several else str(each) for name, each in zip(table.target_names, found, strict=True)]
-    return _few(lines)
+    return few(lines)
 
 
 def _chosen(model: AutoForecaster) -> list[str]:
-    return _few([f"Forecast by: {line}." for line in model.chosen_.splitlines()])
+    return few([f"Forecast by: {line}." for line in model.chosen_.splitlines()])
 
 
-def _few(lines: list[str]) -> list[str]:
+def few(lines: list[str]) -> list[str]:
+    """Return as many lines as a terminal shows, and how many are left."""
     return lines if len(lines) <= MOST_SHOWN else [*lines[:MOST_SHOWN], f"… and {len(lines) - MOST_SHOWN} more"]
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from retrograd.insight import Analysis
     from retrograd.report import Goodness
 
-__all__ = ["Results", "csv", "forecast_columns", "gradient_note", "grid", "write_results"]
+__all__ = ["Results", "csv", "forecast_columns", "gradient_note", "grid", "without_nan", "write_results"]
 
 Array = np.ndarray[Any, Any]
 
@@ -135,7 +135,7 @@ def write_results(out: Path, results: Results) -> None:
     removed = [] if results.saved.kind == "recurrent" else [CHECKPOINT_FILE]
     removed += [] if results.live else [LIVE_FILE]
     with replaced_together(out, removed=[*removed, OLD_RUN_FILE]) as new:
-        text = json.dumps(_without_nan(metrics), indent=2, ensure_ascii=False)
+        text = json.dumps(without_nan(metrics), indent=2, ensure_ascii=False)
         write_whole(new / "metrics.json", (text + "\n").encode())
         write_whole(new / "predictions.csv", csv(table.time_label, table.time[: table.steps], predictions))
         write_whole(new / "forecast.csv", csv(table.time_label, ahead, columns))
@@ -193,8 +193,8 @@ def _setting(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _without_nan(metrics: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
-    """JSON has no NaN and no infinity."""
+def without_nan(metrics: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
+    """Return metrics as JSON can hold them: it has no NaN and no infinity."""
     return {
         row.strip(): {name: value if math.isfinite(value) else None for name, value in values.items()}
         for row, values in metrics.items()

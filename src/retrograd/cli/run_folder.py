@@ -94,6 +94,11 @@ def _run(folder: Path, saved: Saved) -> Run:
     run = saved.run
     if run is None:
         raise InputError("it is a model alone, not a run of `retrograd fit`: fit again, or use it from Python")
+    if "series" in run:
+        raise InputError(
+            "it has many series, whose forecasts are in its forecast.csv: fit again for other steps or levels, or use "
+            "retrograd.estimators.AutoForecaster.load"
+        )
     model = getattr(import_module("retrograd.estimators"), KINDS[saved.kind]).from_saved(saved)
     targets, inputs = (require_names(run[name], name) for name in ("targets", "inputs"))
     _require_fit(saved.kind, model, targets, inputs)

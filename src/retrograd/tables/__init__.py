@@ -1,6 +1,6 @@
 """Tables in: columns by name, the time axis, the scale."""
 
-from retrograd.tables.read import Inputs, Table, TimeOptions, read_inputs, read_table, split_index
+from retrograd.tables.read import Inputs, Table, TimeOptions, read_inputs, read_series, read_table, split_index
 from retrograd.tables.scale import Scaling
 from retrograd.tables.source import ReadOptions
 from retrograd.tables.step import Step
@@ -15,6 +15,7 @@ __all__ = [
     "TimeAxis",
     "TimeOptions",
     "read_inputs",
+    "read_series",
     "read_table",
     "split_index",
 ]

@@ -7,7 +7,7 @@ nothing is dropped.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,12 @@ import pandas as pd
 from retrograd.errors import InputError, require_choice
 from retrograd.tables.dates import read_times
 from retrograd.tables.rows import FILLS, TimeOptions, filled_in, in_order, on_grid, require_no_gap, step_of
-from retrograd.tables.source import ReadOptions, columns_of, read_frame
+from retrograd.tables.source import Frame, ReadOptions, columns_of, read_frame
 from retrograd.tables.step import Step
 from retrograd.tables.time_axis import TimeAxis, time_of, time_text
 from retrograd.tables.values import as_numbers
 
-__all__ = ["Inputs", "Table", "TimeOptions", "read_inputs", "read_table", "split_index"]
+__all__ = ["Inputs", "Table", "TimeOptions", "read_inputs", "read_series", "read_table", "split_index"]
 
 Array = np.ndarray[Any, Any]
 
@@ -144,21 +144,84 @@ def read_table(
         >>> table.steps, table.time[[0, -1]].tolist(), table.targets[:2].tolist()
         (309, [1700, 2008], [[5.0], [11.0]])
     """
+    named = [*targets, *inputs, *([] if time is None else [time])]
+    _require_once(named, "targets, inputs and time", fill)
+    frame = read_frame(source, file, names=named, progress=progress)
+    rows = np.arange(frame.first_row, frame.first_row + len(frame.columns))
+    return _table_of(source, frame, rows, targets, inputs, time, fill, missing_targets, axis or TimeOptions())
+
+
+def read_series(
+    source: str,
+    *,
+    series: str,
+    targets: Sequence[str],
+    time: str | None = None,
+    fill: str | None = None,
+    missing_targets: bool = False,
+    axis: TimeOptions | None = None,
+    file: ReadOptions | None = None,
+) -> dict[str, Table]:
+    """Read a long table, rows of many series below each other, as one table a series, in the order of the file.
+
+    Args:
+        source: the file.
+        series: the column that says which series a row belongs to.
+        targets: the columns to predict.
+        time: a column of numbers or dates, increasing within each series.
+        fill: as of :func:`read_table`.
+        missing_targets: as of :func:`read_table`.
+        axis: what is said of the time axes.
+        file: what is said of the file.
+
+    Raises:
+        InputError: as of :func:`read_table`; the message names the series.
+    """
+    named = [series, *targets, *([] if time is None else [time])]
+    _require_once(named, "series, targets and time", fill)
+    frame = read_frame(source, file, names=named)
+    labels = frame.columns[series]
+    if labels.isna().any():
+        row = frame.first_row + int(np.asarray(labels.isna()).argmax())
+        raise InputError(f"{source}: row {row}, column {series!r} is missing: every row needs its series")
+    rows = np.arange(frame.first_row, frame.first_row + len(frame.columns))
+    codes, names = pd.factorize(labels)
+    order, found = np.argsort(codes, kind="stable"), {}
+    for label, places in zip(names, np.split(order, np.cumsum(np.bincount(codes))[:-1]), strict=True):
+        part = replace(frame, columns=frame.columns.iloc[places].reset_index(drop=True))
+        name = f"{source}, {series} {label}"
+        found[str(label)] = _table_of(
+            name, part, rows[places], targets, (), time, fill, missing_targets, axis or TimeOptions()
+        )
+    if not found:
+        raise InputError(f"{source} has no rows of data")
+    return found
+
+
+def _require_once(named: Sequence[str], kinds: str, fill: str | None) -> None:
     if fill is not None:
         require_choice("fill", fill, FILLS)
-    asked = axis or TimeOptions()
-    named = [*targets, *inputs, *([] if time is None else [time])]
     for name in named:
         if named.count(name) > 1:
-            raise InputError(
-                f"column {name!r} is asked for twice among targets, inputs and time", "targets", "inputs", "time"
-            )
-    frame = read_frame(source, file, names=named, progress=progress)
+            raise InputError(f"column {name!r} is asked for twice among {kinds}", "targets", "inputs", "time", "series")
+
+
+def _table_of(
+    source: str,
+    frame: Frame,
+    rows: Array,
+    targets: Sequence[str],
+    inputs: Sequence[str],
+    time: str | None,
+    fill: str | None,
+    missing_targets: bool,
+    asked: TimeOptions,
+) -> Table:
+    """Return the table of a frame whose rows have these numbers in the file."""
     count = len(frame.columns)
     if count < FEWEST_ROWS:
         words = "no rows" if count == 0 else f"{count} row{'s' * (count > 1)}"
         raise InputError(f"{source} has {words} of data, expected at least {FEWEST_ROWS}")
-    rows = np.arange(frame.first_row, frame.first_row + count)
     both = [*targets, *inputs]
     values = _numbers(source, frame.columns, both, rows)
     if time is None:

@@ -1,0 +1,263 @@
+"""`retrograd fit --series`: many series in one long table, each forecast by whatever forecasts it best."""
+
+from __future__ import annotations
+
+import json
+import time as clock
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from retrograd.cli.bar import bar
+from retrograd.cli.coming import Coming
+from retrograd.cli.fit_auto import Asked, few
+from retrograd.cli.judged import Frames, understood
+from retrograd.cli.results import forecast_columns, grid, without_nan
+from retrograd.cli.run_folder import CHECKPOINT_FILE, LIVE_FILE
+from retrograd.estimators.auto.estimator import AutoForecaster
+from retrograd.estimators.backtesting import Origins, Rolled, baselines, scale_of
+from retrograd.estimators.model_files import OLD_RUN_FILE, add_model
+from retrograd.files import replaced_together, write_whole
+from retrograd.report import Goodness, TextTable
+from retrograd.report.panel import PanelReport, Seen, write_panel
+from retrograd.tables import Table, split_index
+from retrograd.tables.time_axis import drawn_times, time_text
+
+__all__ = ["fit_panel"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A series, its forecast of its held-out end and the next steps."""
+
+    table: Table
+    start: int
+    goodness: Goodness | None
+    held_out: Array
+    coming: Coming
+
+
+def fit_panel(
+    tables: Mapping[str, Table],
+    horizon: int,
+    out: Path,
+    *,
+    series: str,
+    title: str,
+    test: str | None,
+    asked: Asked,
+    levels: Sequence[float],
+) -> None:
+    """Choose for every series without its held-out end and judge that; then fit to all rows, forecast, report.
+
+    Args:
+        tables: one a series.
+        horizon: steps to forecast.
+        out: the run folder.
+        series: the column that tells series apart.
+        title: of the report.
+        test: the held-out end, as of one series; None: the last ``horizon`` rows of each, or a third of it if less.
+        asked: what is known of the series.
+        levels: of the intervals, in per cent.
+    """
+    steps, given = np.arange(1, horizon + 1), asked.arguments()
+    starts = {
+        name: split_index(table, test) if test is not None else table.steps - min(horizon, table.steps // 3)
+        for name, table in tables.items()
+    }
+    y = {name: _frame(table) for name, table in tables.items()}
+    rows = [table.steps for table in tables.values()]
+    print(f"{len(tables)} series of {min(rows)} to {max(rows)} rows, {sum(rows)} in all", flush=True)
+    with bar("series", 1) as part:
+        began = clock.perf_counter()
+        model = AutoForecaster(**given, progress=part(0))
+        model.fit(_panel({name: each.iloc[: starts[name]] for name, each in y.items()}, series), fh=steps)
+        seconds = clock.perf_counter() - began
+        before = _forecasts(model, tables, levels)
+        held = {name: each.iloc[starts[name] :] for name, each in y.items() if starts[name] < len(each)}
+        if held:
+            model.update(_panel(held, series), update_params=asked.refit)
+        after = _forecasts(model, tables, levels)
+    judged = {
+        name: _judge(table, starts[name], before[name], after[name], given["season"]) for name, table in tables.items()
+    }
+    for line in few(model.understood_.splitlines()):
+        print(line, flush=True)
+    settings = {
+        "model": "auto", "series": series, "target": next(iter(tables.values())).target_names, "season": asked.season,
+        "transform": asked.transform, "difference": asked.difference, "refit": asked.refit, "level": asked.level,
+        "test": "last rows" if test is None else test, "horizon": horizon, "seconds": f"{seconds:.3g}",
+    }  # fmt: skip
+    _write(out, model, judged, series, title, settings)
+
+
+def _frame(table: Table) -> pd.DataFrame:
+    return Frames.of(table).y
+
+
+def _panel(frames: Mapping[str, pd.DataFrame], series: str) -> pd.DataFrame:
+    joined: pd.DataFrame = pd.concat(dict(frames), names=[series, "time"])
+    return joined
+
+
+def _forecasts(model: AutoForecaster, tables: Mapping[str, Table], levels: Sequence[float]) -> dict[str, Coming]:
+    """Return by series what comes after the last row that the model knows."""
+    mean = model.predict()
+    ends = model.predict_interval(coverage=[level / 100 for level in levels]) if levels else None
+    found = {}
+    for name, table in tables.items():
+        center, outputs = mean.loc[[name]].to_numpy(), len(table.target_names)
+        intervals = {}
+        if ends is not None:
+            both = ends.loc[[name]].to_numpy().reshape(len(center), outputs, len(levels), 2)
+            intervals = {level: (both[:, :, k, 0], both[:, :, k, 1]) for k, level in enumerate(levels)}
+        found[name] = Coming(center, intervals)
+    return found
+
+
+def _judge(table: Table, start: int, before: Coming, after: Coming, seasons: Any) -> _Judged:
+    """Hold the forecast of a series' held-out end, from the row before it, against what came and the naive ones."""
+    held_out = np.full_like(table.targets, np.nan)
+    there = min(len(before.mean), table.steps - start)
+    if there == 0:
+        return _Judged(table, start, None, held_out, after)
+    held_out[start : start + there] = before.mean[:there]
+    origins = Origins(start, start + there, np.arange(1, there + 1))
+    lengths = [each.seasons for each in understood(table, None if seasons == "auto" else seasons or [])]
+    observed, scale = origins.of_targets(table.targets), scale_of(table.targets[:start], lengths)
+    intervals = {
+        level: (lower[None, :there], upper[None, :there]) for level, (lower, upper) in before.intervals.items()
+    }
+    forecast = Rolled("forecast", observed, before.mean[None, :there], scale, intervals)
+    known = pd.DataFrame(table.targets).ffill().bfill().to_numpy()
+    naive = [Rolled(one.name, observed, one.forecasts, scale) for one in baselines(known, origins, lengths)]
+    first, last = time_text(table.time[[start, start + there - 1]])
+    return _Judged(
+        table, start, Goodness(table.target_names, first, last, [forecast], naive, origins.steps), held_out, after
+    )
+
+
+def _write(
+    out: Path, model: AutoForecaster, judged: Mapping[str, _Judged], series: str, title: str, settings: dict[str, Any]
+) -> None:
+    first = next(iter(judged.values())).table
+    metrics = {
+        f"{name}: {row}": values
+        for name, each in judged.items()
+        if each.goodness is not None
+        for row, values in each.goodness.rows().items()
+    }
+    summary, said = _summary(judged)
+    steps = len(next(iter(judged.values())).coming.mean)
+    forecasts = {
+        name: (each.table.axis.ahead(steps), forecast_columns(first.target_names, each.coming))
+        for name, each in judged.items()
+    }
+    predictions = {name: (each.table.time[: each.table.steps], _columns(each)) for name, each in judged.items()}
+    report = PanelReport(
+        title=title,
+        target_names=first.target_names,
+        time_label=first.time_label,
+        seen=[_seen(name, each) for name, each in judged.items()],
+        said=said,
+        summary=summary,
+        understood=model.understood_.splitlines(),
+        chosen=model.chosen_.splitlines(),
+        settings={name: _setting(value) for name, value in settings.items()},
+    )
+    with replaced_together(out, removed=[CHECKPOINT_FILE, LIVE_FILE, OLD_RUN_FILE]) as new:
+        write_whole(
+            new / "metrics.json", (json.dumps(without_nan(metrics), indent=2, ensure_ascii=False) + "\n").encode()
+        )
+        write_whole(new / "predictions.csv", _long(predictions, series, first.time_label))
+        write_whole(new / "forecast.csv", _long(forecasts, series, first.time_label))
+        write_panel(new / "report.html", report)
+        add_model(new, replace(model.saved(), run={"series": series, "settings": settings}))
+        _show(out, summary, said)
+
+
+def _columns(each: _Judged) -> dict[str, Array]:
+    """Return what was observed, and the forecast of the held-out end."""
+    return {
+        f"{target}{suffix}": values[:, column]
+        for column, target in enumerate(each.table.target_names)
+        for suffix, values in (("", each.table.targets), ("_held_out", each.held_out))
+    }
+
+
+def _seen(name: str, each: _Judged) -> Seen:
+    table, coming = each.table, each.coming
+    times = drawn_times(table.time[: table.steps]), drawn_times(table.axis.ahead(len(coming.mean)))
+    return Seen(name, times[0], table.targets, times[1], coming.mean, coming.intervals, each.goodness)
+
+
+def _show(out: Path, summary: Sequence[TextTable], said: Sequence[str]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console()
+    for table in summary:
+        console.print(grid(table))
+    for line in said:
+        console.print(escape(line), soft_wrap=True, highlight=False)
+    console.print(f"Forecast  {escape(str(out / 'forecast.csv'))}", soft_wrap=True)
+    console.print(f"Report    {escape(str(out / 'report.html'))}", soft_wrap=True)
+
+
+def _long(parts: Mapping[str, tuple[Any, Mapping[str, Array]]], series: str, label: str) -> bytes:
+    """Return the rows of all series below each other, as CSV."""
+    frames = [
+        pd.DataFrame({series: name, label: time_text(times), **columns}) for name, (times, columns) in parts.items()
+    ]
+    return bytes(pd.concat(frames).to_csv(index=False, lineterminator="\n").encode())
+
+
+def _summary(judged: Mapping[str, _Judged]) -> tuple[list[TextTable], list[str]]:
+    """Return a table of mean scores over series a target, and how many the forecast does better for, in words."""
+    there = [each.goodness for each in judged.values() if each.goodness is not None]
+    if not there:
+        return [], []
+    names, tables, said = there[0].target_names, [], []
+    levels = sorted(there[0].models[0].intervals)
+    for column, target in enumerate(names):
+        rows: dict[str, list[list[float]]] = {}
+        better = []
+        for each in there:
+            scores = {_plain(one.name): one.scores(column) for one in each.baselines[::-1]}
+            scores.setdefault("seasonal naive", scores["last value"])
+            own = each.models[0].scores(column)
+            better.append(own["RMSE"] <= scores["seasonal naive"]["RMSE"])
+            covered = each.models[0].covered(column)
+            for name, found in {"forecast": own, **scores}.items():
+                inside = [covered[level] if name == "forecast" else np.nan for level in levels]
+                rows.setdefault(name, []).append([found["MASE"], found["sMAPE"], *inside])
+        order = ["forecast", "seasonal naive", *(name for name in rows if name not in ("forecast", "seasonal naive"))]
+        cells = [(name, *(_mean(values) for values in np.array(rows[name]).T)) for name in order if name in rows]
+        of = f" of {target}" if len(names) > 1 else ""
+        header = ("forecast by", "MASE", "sMAPE", *(f"in {level:g} %" for level in levels))
+        tables.append(TextTable(f"Held-out ends{of}: means over {len(there)} series", header, cells))
+        said.append(
+            f"The forecast{of} is as good as the seasonal naive or better for {sum(better)} of {len(better)} series "
+            "(RMSE; the last value where there is no season)."
+        )
+    return tables, said
+
+
+def _plain(name: str) -> str:
+    """Return a baseline's name without its season: the shortest one is the last that is met."""
+    return "seasonal naive with drift" if name.endswith(") with drift") else name.partition(" (")[0]
+
+
+def _mean(values: Array) -> str:
+    known = values[np.isfinite(values)]
+    return f"{known.mean():.4g}" if len(known) else "–"
+
+
+def _setting(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
