@@ -85,6 +85,7 @@ contract: $(VENV)/.installed
 bench-table: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.table
 	$(BIN)/python -m benchmarks.plot
+	$(BIN)/python -m benchmarks.layer_table
 
 # The pictures, and in figures.json the numbers that docs/gallery.md gives.
 EXAMPLES := airline cosine random_walk vanishing_exploding truncation_bias binary_addition chirp

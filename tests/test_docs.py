@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 # Tutorials train models.
 TUTORIALS = [pytest.param(page, marks=pytest.mark.slow) for page in sorted((DOCS / "tutorials").glob("*.md"))]
-MORE = [DOCS / name for name in ("estimators.md", "forecast.md", "insight.md", "scaling.md")]
+MORE = [DOCS / name for name in ("estimators.md", "forecast.md", "insight.md", "scaling.md", "choose-a-layer.md")]
 
 
 @pytest.mark.parametrize("page", [*TUTORIALS, *MORE], ids=lambda page: page.stem)

@@ -164,3 +164,22 @@ def test_a_gate_goes_under_the_linear_floor(task: Callable[[str], Any]) -> None:
     adding = task("adding")
     assert adding.compute(layer="linear", steps=300).scores[-1][1] > adding.FLOOR
     assert adding.compute(layer="MinGRU", steps=500).scores[-1][1] < adding.FLOOR / 20
+
+
+@pytest.mark.slow
+def test_each_step_towards_lru_helps_copying(task: Callable[[str], Any]) -> None:
+    """A dense matrix, a complex diagonal, eigenvalues near the unit circle: as the paper's ablation orders them.
+
+    Its last step, γ, keeps the states' variance (test_layers_start.py); 41 steps are too few for that to count.
+    """
+    module = task("copy_memory")
+    train = module.task.train
+    module.task.train = lambda *given, **options: train(*given, **{**options, "steps": 60, "every": 60})
+    reached = []
+    for layer, options in (("LinearRNN", {}), ("LRU", {"r_min": 0.0}), ("LRU", {"r_min": 0.99})):
+        module.OPTIONS = {layer: options}
+        reached.append(module.compute(layer=layer).scores[-1][1])
+    dense, diagonal, ring = reached
+    assert dense < 0.55
+    assert 0.6 < diagonal < 0.8
+    assert ring > 0.85
