@@ -178,7 +178,7 @@ def _write_page(out: Path, source: str, table: Table, part: slice, judged: list[
             "data": source,
             "rows": f"{part.start + 1} to {part.stop}",
             "steps-ahead": str(ahead),
-            **{f"model {one.name}": f"order {one.model.order_}, {one.model.noise}" for one in judged},
+            **{f"model {one.name}": f"order {one.model.order_}, {one.model.noise_}" for one in judged},
         },
     )
     try:

@@ -113,9 +113,11 @@ def fit(
     noise: Annotated[
         str,
         typer.Option(
-            "--noise", rich_help_panel=_STATE_SPACE, help="output-error (fits the free run) or innovations (one step)."
+            "--noise",
+            rich_help_panel=_STATE_SPACE,
+            help="auto, output-error (fits the free run) or innovations (one step).",
         ),
-    ] = "output-error",
+    ] = "auto",
     stable: Annotated[
         bool,
         typer.Option(

@@ -76,7 +76,7 @@ def fit_state_space(
     goodness = goodness_of([("forecast", model, float("nan"))], table, start, horizon, levels, seasons)
     settings = {
         "model": "state-space", "target": table.target_names, "inputs": table.input_names, "order": model.order_,
-        "noise": noise, "stable": stable, "level": level, "test": test, "horizon": horizon,
+        "noise": model.noise_, "stable": stable, "level": level, "test": test, "horizon": horizon,
     }  # fmt: skip
     summary = model.summary()
     _show(str(summary), unit)

@@ -18,7 +18,7 @@ from retrograd.estimators.identification.analysis import (
     step_response,
 )
 from retrograd.estimators.identification.experiments import read_experiments
-from retrograd.estimators.identification.identify import layout_of
+from retrograd.estimators.identification.search import layout_of
 
 
 def test_modes_of_a_damped_oscillation() -> None:
@@ -66,7 +66,7 @@ def test_the_covariance_does_not_depend_on_the_basis_where_it_must_not() -> None
     u, y, _ = simulated(random_system(1, inputs=1), 300, 0.2, seed=0)
     model = StateSpace(order=3).fit(u, y)
     data = read_experiments(u, y)
-    layout = layout_of(model, 3, data)
+    layout = layout_of(model, 3, data, "output-error")
     at = layout.slices()["D"]
     other = model.system_.transformed(np.random.default_rng(0).standard_normal((3, 3)))
     S = model.innovation_covariance_

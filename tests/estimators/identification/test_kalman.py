@@ -115,7 +115,7 @@ def test_the_gradient_across_gaps_is_exact(outputs: int, burn_in: int) -> None:
     u, y, _ = simulated(system, 30, 1.0, seed=1)
     data = read_experiments(u, holed(y, 2))
     layout = Layout(2, 1, outputs, 1, innovations=True, free_root=True)
-    refinement = Refinement(Criterion(data, 1e-3, burn_in), layout)
+    refinement = Refinement(Criterion(data, burn_in), layout, ridge=1e-3)
     theta = layout.pack(system)
     _, gradient = refinement._value_and_gradient(theta)
     for number in range(len(theta)):

@@ -175,9 +175,11 @@ def test_stability_is_kept_where_the_best_fit_would_grow() -> None:
     for t in range(149):
         y[t + 1] = 1.01 * y[t] + u[t]
     y += 0.1 * random.standard_normal(150)
-    held = StateSpace(order=1).fit(u, y)
+    held = StateSpace(order=1, noise="innovations").fit(u, y)
     assert np.abs(held.poles_).max() <= 0.9999 * (1 + 1e-12)
     assert held.stop_reason_.startswith("stopped at a bound")
+    # In output error the prior on forgetting stands before the bound.
+    assert 0.999 < np.abs(StateSpace(order=1, noise="output-error").fit(u, y).poles_).max() < 0.9999
     assert np.abs(StateSpace(order=1, stability=False).fit(u, y).poles_).max() == pytest.approx(1.01, abs=0.002)
 
 

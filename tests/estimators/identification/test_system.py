@@ -14,7 +14,6 @@ from retrograd.estimators.identification.sensitivity import (
     _of_masked,
     initial_states,
     jacobian,
-    least_squares,
     linear_part,
 )
 from retrograd.estimators.identification.system import (
@@ -26,6 +25,7 @@ from retrograd.estimators.identification.system import (
     unpack,
     with_unit_states,
 )
+from retrograd.estimators.identification.triangles import least_squares
 
 EPS = np.finfo(np.float64).eps
 
@@ -81,7 +81,7 @@ def test_both_ways_to_the_jacobian_agree() -> None:
     _, _, data = data_of(missing=False)
     system, layout = random_system(2, experiments=2), Layout(3, 2, 2, 2, innovations=True)
     states, predicted, fast = jacobian(system, layout, data)
-    general = _of_masked(system, layout, data, states, data.outputs - predicted)
+    general = _of_masked(system, layout, data, states, data.outputs - predicted)[0]
     assert np.abs(fast - general).max() <= 100 * EPS * np.abs(general).max()
 
 

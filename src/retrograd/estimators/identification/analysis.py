@@ -9,8 +9,8 @@ import numpy as np
 
 from retrograd.estimators.identification.criterion import Criterion
 from retrograd.estimators.identification.experiments import Experiments
-from retrograd.estimators.identification.sensitivity import jacobian
-from retrograd.estimators.identification.system import Layout, System
+from retrograd.estimators.identification.sensitivity import sensitivities
+from retrograd.estimators.identification.system import Layout, System, predict
 
 __all__ = [
     "Correlation",
@@ -127,14 +127,18 @@ def parameter_covariance(system: System, layout: Layout, data: Experiments, S: A
     the errors are those at a fixed basis (and those of poles, D and offset do not depend on it). Right where residuals
     are white: an output-error model of a system with noise inside is better known than this says, or worse.
     """
-    _, _, J = jacobian(system, layout, data)
-    J = J * Criterion(data, 0.0, burn_in).counted.T[:, :, None]
+    x, predicted = predict(system, data)
+    counted = Criterion(data, burn_in).counted
     values, vectors = np.linalg.eigh(S)
     whiten = (vectors / np.sqrt(np.maximum(values, values[-1] * 1e-15))).T
-    flat = (whiten @ J.reshape(len(S), -1)).reshape(-1, J.shape[2])
-    scale = np.linalg.norm(flat, axis=0)
+    information = np.zeros((layout.size(), layout.size()))
+    innovation = np.where(data.observed, data.outputs - predicted, 0.0)
+    for at, J in sensitivities(system, layout, data, x, innovation):
+        flat = (whiten @ (J * counted[at].T[:, :, None]).reshape(len(S), -1)).reshape(-1, J.shape[2])
+        information += flat.T @ flat
+    scale = np.sqrt(np.diag(information))
     scale[scale == 0] = 1.0
-    information = (flat / scale).T @ (flat / scale)
+    information = information / scale[:, None] / scale
     values, vectors = np.linalg.eigh(information)
     kept = np.zeros(len(values), dtype=bool)
     kept[-layout.count() :] = values[-layout.count() :] > values[-1] * 1e-14

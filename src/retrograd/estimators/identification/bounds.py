@@ -22,7 +22,15 @@ from torch import Tensor
 
 from retrograd.estimators.identification.matrices import System
 
-__all__ = ["drawn_in", "drawn_in_tensor", "forgetting", "forgetting_gradient", "modes_at", "with_forgetting_gain"]
+__all__ = [
+    "drawn_in",
+    "drawn_in_tensor",
+    "forgetting",
+    "forgetting_curvature",
+    "forgetting_gradient",
+    "modes_at",
+    "with_forgetting_gain",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -56,13 +64,20 @@ def drawn_in_tensor(A: Tensor, radius: float) -> Tensor:
 
 def modes_at(A: Array, radius: float) -> Array:
     """Return ∂|λ|/∂A of every mode (one of a conjugate pair) that lies at ``radius`` or beyond: ``(k, n, n)``."""
+    size, slopes = _sizes(A)
+    return slopes[size >= radius * (1 - AT_BOUND)]
+
+
+def _sizes(A: Array) -> tuple[Array, Array]:
+    """Return |λ| ``(k,)`` of every mode (one of a conjugate pair) but those at zero, and ∂|λ|/∂A ``(k, n, n)``."""
     values, right = np.linalg.eig(A)
-    at = np.flatnonzero((np.abs(values) >= radius * (1 - AT_BOUND)) & (values.imag >= 0))
+    at = np.flatnonzero((np.abs(values) > 1e-8) & (values.imag >= 0))
     if not len(at):
-        return np.zeros((0, *A.shape))
-    left = np.linalg.inv(right)
+        return np.zeros(0), np.zeros((0, *A.shape))
+    left = np.linalg.pinv(right)
     # dλ = wᴴ dA v with wᴴ v = 1, and d|λ| = Re(λ̄ dλ) / |λ|
-    return np.stack([(np.conj(values[k]) / np.abs(values[k]) * np.outer(left[k], right[:, k])).real for k in at])
+    slopes = np.stack([(np.conj(values[k]) / np.abs(values[k]) * np.outer(left[k], right[:, k])).real for k in at])
+    return np.abs(values[at]), slopes
 
 
 def forgetting(F: Array) -> float:
@@ -82,6 +97,15 @@ def forgetting_gradient(F: Array) -> Array:
     values = np.linalg.eigvals(F).astype(complex)
     eye = np.eye(len(F))
     return np.asarray((values[:, None, None] * np.linalg.inv(eye - values[:, None, None] * F)).sum(axis=0).real.T)
+
+
+def forgetting_curvature(F: Array) -> Array:
+    """Return matrices R_k ``(k, n, n)`` so that Σ_k R_k R_kᵀ, each taken as a vector, is near P's Hessian.
+
+    Near the circle that of −½ log(1 − r²) in a mode's size r, (1 + r²) / (1 − r²)², outweighs all else.
+    """
+    size, slopes = _sizes(F)
+    return np.asarray((np.sqrt(1 + size**2) / np.maximum(1 - size**2, 1e-12))[:, None, None] * slopes)
 
 
 def with_forgetting_gain(system: System, S: Array, radius: float) -> System:

@@ -27,12 +27,10 @@ class Criterion:
 
     Attributes:
         data: the experiments.
-        ridge: of the mean square: ``ridge · N · ‖θ‖² / 2`` is added over A, B, C, D, K.
         burn_in: steps.
     """
 
     data: Experiments
-    ridge: float = 0.0
     burn_in: int = 0
     counted: Array = field(init=False)
 
@@ -53,7 +51,7 @@ class Criterion:
             return np.asarray(residuals.T @ residuals / max(rows.sum(), 1))
         return np.diag((residuals**2).sum(axis=0) / np.maximum(self.counted.sum(axis=0), 1))
 
-    def value(self, residuals: Array, theta: Array, penalised: Array) -> float:
+    def value(self, residuals: Array) -> float:
         """Return V, infinite where a run goes off."""
         with np.errstate(over="ignore", invalid="ignore"):
             S = widened(self.covariance(residuals))
@@ -62,7 +60,7 @@ class Criterion:
             return float("inf")
         counts = self.counted.sum(axis=0)
         log = np.linalg.slogdet(S)[1] * counts[0] if (counts == counts[0]).all() else float(counts @ np.log(np.diag(S)))
-        return float(0.5 * log + 0.5 * self.ridge * counts.sum() * (penalised * theta**2).sum())
+        return float(0.5 * log)
 
     def weight(self, residuals: Array) -> Array:
         """Return M ``(p, p)``, the inverse of the widened S and its trace's part: ∂V/∂θ = −Σ_t (∂ŷ_t/∂θ)ᵀ M e_t."""

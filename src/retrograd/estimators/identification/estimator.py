@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from retrograd.errors import InputError, require_whole
+from retrograd.estimators.identification.conversions import Conversions
 from retrograd.estimators.identification.experiments import Experiments, are_several, read_experiments
 from retrograd.estimators.identification.files import from_parts, parts_of
 from retrograd.estimators.identification.identified import Forecast, Identified, Smoothed, require_data
@@ -35,7 +36,7 @@ Array = np.ndarray[Any, Any]
 KIND = "state-space"
 
 
-class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class StateSpace(Conversions, RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """A linear state-space model, identified from inputs and outputs.
 
     Inputs U are ``(N, m)`` and outputs Y ``(N, p)`` (or ``(N,)``), NumPy or pandas; lists of those are several
@@ -43,10 +44,12 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     caller's arrays are never changed.
 
     Args:
-        order: n, the number of states; ``"auto"`` takes the one with the lowest BIC.
-        max_order: the largest that ``"auto"`` tries.
+        order: n, the number of states; ``"auto"`` takes the one with the lowest information criterion, and in output
+            error a higher one where that runs clearly better over held-out blocks.
+        max_order: the largest that ``"auto"`` tries; None: 12, and 16 without inputs, where seasons have to fit.
         noise: ``"output-error"``: K = 0, the free run is fitted, whatever disturbs the outputs; ``"innovations"``: K
-            is fitted too, one step ahead, for systems with noise inside.
+            is fitted too, one step ahead, for systems with noise inside; ``"auto"``: innovations without inputs, else
+            output error, or innovations where their free run is better over held-out blocks.
         x0: ``"estimate"``: one initial state an experiment; ``"zero"``: none.
         burn_in: so many first steps of every experiment do not count (for ``x0="zero"``).
         feedthrough: whether u_t acts on y_t at once (D free).
@@ -64,6 +67,8 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         A_, B_, C_, D_, K_, offset_: the system's matrices, for inputs and outputs in their own units.
         x0_: initial states ``(experiments, n)``.
         order_: n.
+        noise_: the noise model: ``"output-error"`` or ``"innovations"``.
+        reasons_: sentences that say why order and noise model are what they are, and whether the start was kept.
         innovation_covariance_: S ``(p, p)`` of the residuals fitted: of the free run, or of one step ahead.
         singular_values_: of the subspace that orders are judged by.
         order_criteria_: for ``order="auto"``, ``{n: (AIC, BIC)}``; else empty.
@@ -93,8 +98,8 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self,
         order: int | str = "auto",
         *,
-        max_order: int = 10,
-        noise: str = "output-error",
+        max_order: int | None = None,
+        noise: str = "auto",
         x0: str = "estimate",
         burn_in: int = 0,
         feedthrough: bool = True,
@@ -152,6 +157,7 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self.innovation_covariance_, self.final_state_ = found.innovation_covariance, found.final_state
         self.singular_values_, self.order_criteria_ = found.singular_values, found.order_criteria
         self.history_, self.converged_, self.stop_reason_ = found.history, found.converged, found.stop_reason
+        self.noise_, self.reasons_ = found.noise, found.reasons
         self.input_names_, self.output_names_ = found.input_names, found.output_names
         self.n_features_in_ = len(found.input_names)
 
@@ -325,33 +331,7 @@ class StateSpace(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         """Pictures, as matplotlib figures: ``plot.compare``, ``residuals``, ``poles``, ``bode``, ``step``, …."""
         return SystemPlots(self._found(), getattr(self, "_data", None))
 
-    # --- take elsewhere ---
-
-    def to_scipy(self) -> Any:
-        """Return a ``scipy.signal.StateSpace`` (discrete; the offset is not part of it)."""
-        from scipy.signal import StateSpace as Discrete
-
-        self._found()
-        return Discrete(self.A_, self.B_, self.C_, self.D_, dt=self.sample_time)
-
-    def to_control(self) -> Any:
-        """Return a ``control.StateSpace`` of python-control (discrete, with signal names; without the offset)."""
-        self._found()
-        try:
-            import control
-        except ModuleNotFoundError:
-            raise InputError("to_control needs python-control: pip install control") from None
-        return control.ss(
-            self.A_, self.B_, self.C_, self.D_, self.sample_time,
-            inputs=list(self.input_names_), outputs=list(self.output_names_),
-        )  # fmt: skip
-
-    def to_torch(self) -> Any:
-        """Return a :class:`retrograd.nn.StateSpace` with the same numbers, float64, to train on or to build in."""
-        from retrograd.nn import StateSpace as Module
-
-        self._found()
-        return Module.from_matrices(self.A_, self.B_, self.C_, self.D_, self.K_, self.offset_, self.x0_[-1])
+    # --- take elsewhere: to_scipy, to_control, to_torch are of Conversions ---
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write the model to a folder: ``model.safetensors`` and ``config.json``, whole, no pickle.

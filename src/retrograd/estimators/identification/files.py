@@ -32,6 +32,8 @@ def parts_of(found: Identified) -> tuple[dict[str, Array], dict[str, Any]]:
     return arrays, {
         "inputs": list(found.input_names),
         "outputs": list(found.output_names),
+        "noise": found.noise,
+        "reasons": list(found.reasons),
         "converged": found.converged,
         "stop_reason": found.stop_reason,
         "order_criteria": [[order, *map(float, pair)] for order, pair in found.order_criteria.items()],
@@ -67,6 +69,9 @@ def from_parts(arrays: dict[str, Array], config: dict[str, Any], sample_time: fl
         singular_values=arrays["singular_values"],
         order_criteria={order: (aic, bic) for order, aic, bic in config["order_criteria"]},
         history=[(value, float("nan") if held is None else held) for value, held in config["history"]],
+        # Older files do not name it.
+        noise=config.get("noise", "innovations" if arrays["K"].any() else "output-error"),
+        reasons=tuple(config.get("reasons", ())),
         converged=config["converged"],
         stop_reason=config["stop_reason"],
         sample_time=sample_time,

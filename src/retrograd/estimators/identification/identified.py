@@ -86,6 +86,8 @@ class Identified:
         stop_reason: why the refinement stopped, in words.
         sample_time: time from step to step, in the user's unit.
         axis: the end of the last experiment's time axis; None where it had none.
+        noise: ``"output-error"`` or ``"innovations"``.
+        reasons: sentences that say why order, noise model and start or refinement are what they are.
         final_covariance: of the state after the last experiment, ``(n, n)``; None where no output was missing.
     """
 
@@ -102,6 +104,8 @@ class Identified:
     sample_time: float = 1.0
     axis: TimeAxis | None = None
     final_covariance: Array | None = None
+    noise: str = "innovations"
+    reasons: tuple[str, ...] = ()
 
     @property
     def poles(self) -> Array:
@@ -226,7 +230,7 @@ class Identified:
 
     def log_likelihood(self, system: System, data: Experiments, burn_in: int = 0) -> float:
         """Return the Gaussian log-likelihood of data, of which the first ``burn_in`` steps do not count."""
-        counted = Criterion(data, 0.0, burn_in).counted
+        counted = Criterion(data, burn_in).counted
         parts = tensors(replace(system, root=root_of(self.innovation_covariance)))
         filtered = filter_of(parts, data)
         e = torch.from_numpy(data.outputs - predict(system, data)[1])

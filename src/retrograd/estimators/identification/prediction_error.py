@@ -5,13 +5,14 @@ covariance, minus the Gaussian log-likelihood with S concentrated out is, up to 
 
     V(θ) = N/2 log det S(θ)          ∂V/∂θ = −Σ_t (∂ŷ_t/∂θ)ᵀ S^{-1} e_t
 
-(Ljung 1999, *System Identification*, 2nd ed., sections 7.4 and 10.2). With innovations the prior P(A − K C) of
-:mod:`retrograd.estimators.identification.bounds` is added: the predictor forgets its first state.
+(Ljung 1999, *System Identification*, 2nd ed., sections 7.4 and 10.2). The prior P of
+:mod:`retrograd.estimators.identification.bounds` is added: with innovations P(A − K C), the predictor forgets its first
+state; in output error P(A), weighed by the residuals' colour, so that drift is not bought with slow modes.
 
-Levenberg-Marquardt takes the Jacobian from :func:`retrograd.estimators.identification.sensitivity.jacobian`, L-BFGS and
-Adam the gradient from one scan and its adjoint: exact backpropagation through time. A state-space basis is arbitrary:
-n² directions of θ change nothing, and damping alone keeps the steps away from them (McKelvey, Helmersson and Ribarits
-2004, Automatica 40:1629).
+Levenberg-Marquardt takes the Jacobian from :func:`retrograd.estimators.identification.sensitivity.sensitivities`,
+L-BFGS and Adam the gradient from one scan and its adjoint: exact backpropagation through time. A state-space basis is
+arbitrary: n² directions of θ change nothing, and damping alone keeps the steps away from them (McKelvey, Helmersson and
+Ribarits 2004, Automatica 40:1629).
 """
 
 from __future__ import annotations
@@ -28,14 +29,22 @@ from retrograd.estimators.identification.bounds import (
     drawn_in,
     drawn_in_tensor,
     forgetting,
+    forgetting_curvature,
     forgetting_gradient,
     modes_at,
 )
 from retrograd.estimators.identification.criterion import Criterion, widened
 from retrograd.estimators.identification.experiments import Experiments
 from retrograd.estimators.identification.kalman import deviance, filter_of
-from retrograd.estimators.identification.sensitivity import initial_states, jacobian
-from retrograd.estimators.identification.system import Layout, System, predict, predict_tensors, tensors, unpack
+from retrograd.estimators.identification.sensitivity import initial_states, sensitivities
+from retrograd.estimators.identification.system import (
+    Layout,
+    System,
+    predict,
+    predict_tensors,
+    tensors,
+    unpack,
+)
 
 __all__ = ["Criterion", "Fit", "Refinement"]
 
@@ -74,6 +83,8 @@ class Refinement:
         criterion: on the data fitted.
         layout: the free parameters.
         validation: the same on held-out data, whose best iterate is kept; None keeps the last.
+        ridge: of the mean square: ``ridge · N · ‖θ‖² / 2`` is added over A, B, C, D, K.
+        colour: of the residuals, steps for each independent one: weight of an output-error fit's prior.
         radius: the spectral radius of A is kept at or below it; None leaves it free.
         iterations: at most so many.
         tolerance: V per step must fall by more than this, else it has converged.
@@ -84,6 +95,8 @@ class Refinement:
     criterion: Criterion
     layout: Layout
     validation: Criterion | None = None
+    ridge: float = 0.0
+    colour: float = 1.0
     radius: float | None = None
     iterations: int = 200
     tolerance: float = 1e-6
@@ -91,9 +104,13 @@ class Refinement:
     report: Callable[[int, float, float], None] | None = None
 
     def __post_init__(self) -> None:
-        self._penalised = np.zeros(sum(int(np.prod(shape)) for shape in self.layout.shapes().values()))
+        driven = self.layout.inputs > 0 and not self.layout.innovations
+        self._penalty = np.zeros(self.layout.size())
         for name, at in self.layout.slices().items():
-            self._penalised[at] = name not in ("offset", "x0", "root")
+            if name not in ("offset", "x0", "root"):
+                self._penalty[at] = self.ridge * self.criterion.counted.sum()
+        # Beyond the circle, where a fit without a bound may go, the prior is infinite.
+        self._forgets = 1.0 if self.layout.innovations else self.colour * (driven and self.radius is not None)
         self._steps = max(int(self.criterion.counted.any(axis=1).sum()), 1)
 
     def run(self, start: System, optimizer: str) -> Fit:
@@ -150,26 +167,52 @@ class Refinement:
     def _normal_equations(self, system: System, theta: Array) -> tuple[Array, Array]:
         if self.layout.free_root:
             return self._across_gaps(system, theta)
-        _, predicted, J = jacobian(system, self.layout, self.criterion.data)
+        x, predicted = predict(system, self.criterion.data)
         e = self.criterion.residuals(predicted)
         whiten = np.linalg.cholesky(self.criterion.weight(e)).T
-        J = J * self.criterion.counted.T[:, :, None]
-        J = (whiten @ J.reshape(len(whiten), -1)).reshape(-1, len(theta))
-        white = (e @ whiten.T).T.reshape(-1)
-        ridge = self.criterion.ridge * self.criterion.counted.sum() * self._penalised
-        prior = self._forgetting_gradient(system)
-        # Of −½ log(1 − λ²) near the circle the second derivative is twice the first one's square.
-        hessian = J.T @ J + np.diag(ridge) + 2 * np.outer(prior, prior)
-        return hessian, ridge * theta - J.T @ white + prior
+        hessian, slope = self._sums(system, x, predicted, e @ whiten.T, whiten)
+        added, prior = self._of_priors(system)
+        return hessian + added, self._penalty * theta - slope + prior
+
+    def _of_priors(self, system: System) -> tuple[Array, Array]:
+        """Return what the priors add to the Hessian, and the gradient of the one on forgetting."""
+        if not self._forgets:
+            return np.diag(self._penalty), np.zeros_like(self._penalty)
+        F = system.A - system.K @ system.C
+        curved = np.array([self._through(system, slope) for slope in forgetting_curvature(F)])
+        curved = curved.reshape(-1, len(self._penalty))
+        gradient = self._forgets * self._through(system, forgetting_gradient(F))
+        return np.diag(self._penalty) + self._forgets * curved.T @ curved, gradient
+
+    def _through(self, system: System, of_F: Array) -> Array:
+        """Return a gradient in F = A − K C as one in θ."""
+        zero = unpack(self.layout, np.zeros_like(self._penalty))
+        return self.layout.pack(replace(zero, A=of_F, K=-of_F @ system.C.T, C=-system.K.T @ of_F))
+
+    def _sums(self, system: System, x: Array, predicted: Array, white: Array, whiten: Array) -> tuple[Array, Array]:
+        """Return Σ JᵀJ and Σ Jᵀ e of the whitened derivatives; ``whiten`` is ``(p, p)``, or one a step."""
+        data, counted = self.criterion.data, self.criterion.counted
+        size = self.layout.size()
+        hessian, slope = np.zeros((size, size)), np.zeros(size)
+        innovation = np.where(data.observed, data.outputs - predicted, 0.0)
+        for at, J in sensitivities(system, self.layout, data, x, innovation):
+            if not counted[at].all():
+                J *= counted[at].T[:, :, None]
+            if whiten.ndim == 3:
+                J = np.einsum("tqr,rti->qti", whiten[at], J)
+            else:
+                J = (whiten @ J.reshape(len(whiten), -1)).reshape(J.shape)
+            flat = J.reshape(-1, size)
+            hessian += flat.T @ flat
+            slope += white[at].T.reshape(-1) @ flat
+        return hessian, slope
 
     def _across_gaps(self, system: System, theta: Array) -> tuple[Array, Array]:
         """The same with outputs missing: the exact gradient, and a Gauss-Newton matrix of gains taken as they are."""
-        J = jacobian(system, self.layout, self.criterion.data)[2] * self.criterion.counted.T[:, :, None]
         half = np.linalg.inv(np.linalg.cholesky(filter_of(tensors(system), self.criterion.data).covariance.numpy()))
-        J = np.einsum("tqr,rti->qti", half, J).reshape(-1, len(theta))
-        prior = self._forgetting_gradient(system)
-        ridge = self.criterion.ridge * self.criterion.counted.sum() * self._penalised
-        hessian = J.T @ J + np.diag(ridge) + 2 * np.outer(prior, prior)
+        x, predicted = predict(system, self.criterion.data)
+        hessian, _ = self._sums(system, x, predicted, np.zeros_like(predicted), half)
+        hessian += self._of_priors(system)[0]
         # Of S = R Rᵀ: with X = R^{-1} dR the information is tr((X + Xᵀ)²) / 2 a step.
         p, at = len(system.C), self.layout.slices()["root"]
         inverse: Array = np.linalg.inv(theta[at].reshape(p, p))
@@ -234,61 +277,51 @@ class Refinement:
             parts["A"] = drawn_in_tensor(parts["A"], self.radius)
         if self.layout.free_root:
             likelihood = across_gaps(parts, self.criterion)
-            value = float(likelihood.detach()) + self._ridge(theta)
+            value = float(likelihood.detach())
         else:
             _, predicted = predict_tensors(parts, self.criterion.data)
             e = self.criterion.residuals(predicted.detach().numpy())
-            value = self.criterion.value(e, theta, self._penalised)
-        if self.layout.innovations:
-            A, K, C = (parts[name] for name in ("A", "K", "C"))
-            F = (A - K @ C).detach().numpy()
-            value += forgetting(F)
+            value = self.criterion.value(e)
+        value += float(0.5 * (self._penalty * theta**2).sum())
+        if self._forgets:
+            closed = parts["A"] - parts["K"] @ parts["C"]
+            F = closed.detach().numpy()
+            value += self._forgets * forgetting(F)
         if not np.isfinite(value):
             return 1e10, np.zeros_like(theta)
         if self.layout.free_root:
             ends, slopes = [likelihood], [torch.ones((), dtype=torch.float64)]
         else:
             ends, slopes = [predicted], [torch.from_numpy(-e @ self.criterion.weight(e))]
-        if self.layout.innovations:
-            ends, slopes = [*ends, A - K @ C], [*slopes, torch.from_numpy(forgetting_gradient(F))]
+        if self._forgets:
+            ends, slopes = [*ends, closed], [*slopes, torch.from_numpy(self._forgets * forgetting_gradient(F))]
         (slope,) = torch.autograd.grad(ends, free, slopes)
-        ridge = self.criterion.ridge * self.criterion.counted.sum() * self._penalised * theta
-        gradient = slope.numpy() + ridge
+        gradient = slope.numpy() + self._penalty * theta
         return value / self._steps, np.where(np.isfinite(gradient), gradient, 0.0) / self._steps
 
     # --- what all of them share ---
 
     def _judge(self, theta: Array, system: System) -> float:
-        """Return V and the prior: infinite where the predictor does not forget its initial state."""
-        prior = forgetting(system.A - system.K @ system.C) if self.layout.innovations else 0.0
+        """Return V and the priors: infinite where the predictor does not forget its initial state."""
+        prior = self._forgets * forgetting(system.A - system.K @ system.C) if self._forgets else 0.0
         if not np.isfinite(prior):
             return prior
+        prior += float(0.5 * (self._penalty * theta**2).sum())
         if self.layout.free_root:
             with torch.no_grad():
-                value = float(across_gaps(tensors(system), self.criterion)) + self._ridge(theta) + prior
+                value = float(across_gaps(tensors(system), self.criterion)) + prior
             return value if np.isfinite(value) else float("inf")
         predicted = predict(system, self.criterion.data)[1]
         with np.errstate(over="ignore", invalid="ignore"):
             e = self.criterion.residuals(predicted)
-        return self.criterion.value(e, theta, self._penalised) + prior
-
-    def _ridge(self, theta: Array) -> float:
-        return float(0.5 * self.criterion.ridge * self.criterion.counted.sum() * (self._penalised * theta**2).sum())
-
-    def _forgetting_gradient(self, system: System) -> Array:
-        """Return the prior's gradient in θ."""
-        if not self.layout.innovations:
-            return np.zeros_like(self._penalised)
-        of_F = forgetting_gradient(system.A - system.K @ system.C)
-        zero = unpack(self.layout, np.zeros_like(self._penalised))
-        return self.layout.pack(replace(zero, A=of_F, K=-of_F @ system.C.T, C=-system.K.T @ of_F))
+        return self.criterion.value(e) + prior
 
     def _walls(self, system: System) -> Array:
         """Return the gradient in θ of the size of every mode of A that lies at the bound, ``(k, parameters)``."""
         if self.radius is None:
-            return np.zeros((0, len(self._penalised)))
+            return np.zeros((0, len(self._penalty)))
         of_A = modes_at(system.A, self.radius)
-        walls = np.zeros((len(of_A), len(self._penalised)))
+        walls = np.zeros((len(of_A), len(self._penalty)))
         walls[:, self.layout.slices()["A"]] = of_A.reshape(len(of_A), system.A.size)
         return walls
 
@@ -311,7 +344,7 @@ class Refinement:
                 else _from_zero(system, self.validation.data)
             )
             e = self.validation.residuals(predict(judged, self.validation.data)[1])
-            held_out = self.validation.value(e, np.zeros(1), np.zeros(1)) / max(self.validation.counted.sum(), 1)
+            held_out = self.validation.value(e) / max(self.validation.counted.sum(), 1)
             if held_out < self._best[0]:
                 self._best, self._since = (held_out, system), 0
             else:

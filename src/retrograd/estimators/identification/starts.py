@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,16 +12,19 @@ from retrograd.errors import InputError
 from retrograd.estimators.identification.bounds import drawn_in, with_forgetting_gain
 from retrograd.estimators.identification.criterion import Criterion
 from retrograd.estimators.identification.experiments import Experiments
-from retrograd.estimators.identification.sensitivity import jacobian, least_squares, linear_part
+from retrograd.estimators.identification.sensitivity import linear_part, sensitivities
 from retrograd.estimators.identification.subspace import Subspace
 from retrograd.estimators.identification.system import Layout, System, predict, with_unit_states
+from retrograd.estimators.identification.triangles import AT_ONCE, least_squares, solution, triangle_of
 
-__all__ = ["extended", "start_systems", "subspace_of"]
+__all__ = ["Starts", "extended"]
 
 Array = np.ndarray[Any, Any]
 
 # Block rows of the subspace, as far as the order and the data allow: few see fast modes well, many slow ones.
 BLOCK_ROWS = (10, 15, 25, 40)
+# Columns that their Hankel matrix has at most, beyond the smallest one that holds the order.
+MOST_COLUMNS = 400
 # Where a start is unstable, its modes are drawn in to this radius; with innovations a gain holds them.
 STABLE_START = {False: 0.995, True: 0.9999}
 # Poles that a further state may start with.
@@ -29,70 +33,99 @@ NEW_POLES = (0.95, 0.7, 0.2, -0.4, -0.9)
 MOST_GROWTH = 7.0
 
 
-def subspace_of(data: Experiments, order: int, weighting: str = "moesp") -> Subspace:
-    """Return the subspace that orders are judged by: of the centred data, with as many block rows as they allow."""
-    centred = _centred(data)
-    for block_rows in reversed(_block_rows(order)):
-        try:
-            return Subspace.of(centred, block_rows=block_rows, weighting=weighting)
-        except InputError as error:
-            refused = error
-    raise refused
+class Starts:
+    """Where fits to some experiments start from; what does not depend on the order is computed once.
 
-
-def _block_rows(order: int) -> list[int]:
-    return sorted({max(order + 1, rows) for rows in (*BLOCK_ROWS, 0)})
-
-
-def start_systems(
-    data: Experiments, layout: Layout, count: int, *, stable: bool = True, seed: int | None = 0
-) -> list[System]:
-    """Return ``count`` systems to start from: subspace estimates, best first by the criterion; then perturbed ones.
-
-    A and C come from every weighting and several numbers of block rows; given those, the free run is linear in B, D,
-    offset and x0 (and in K, with the residuals of a long autoregression for innovations): least squares. With
-    ``stable``, modes beyond :data:`STABLE_START` are drawn in to it; a predictor that does not forget gets another K.
-
-    Raises:
-        InputError: there is too little data for the order; the message says how much is needed.
+    Attributes:
+        data: the experiments.
+        stable: whether modes beyond :data:`STABLE_START` are drawn in to it.
+        seed: of the starts beyond the subspace ones.
     """
-    n = layout.order
-    filled = _centred(data)
-    judge = Criterion(data)
-    longest = max(*data.lengths, 10)
-    radius = STABLE_START[layout.innovations] if stable else float(np.exp(MOST_GROWTH / longest))
-    found: list[tuple[float, System]] = []
-    refused: InputError | None = None
-    for block_rows in _block_rows(n):
-        try:
-            candidates = [subspace.transition(n) for subspace in Subspace.each(filled, block_rows=block_rows)]
-        except InputError as error:
-            refused = refused or error
-            continue
-        innovation = _long_autoregression(filled, block_rows) if layout.innovations else None
-        for A, C in candidates:
-            try:
-                system = linear_part(drawn_in(A, radius), C, layout, data, innovation)
-            except np.linalg.LinAlgError as error:  # a free run that leaves the range of numbers
-                refused = refused or InputError(f"its free run runs off ({error})")
+
+    def __init__(self, data: Experiments, *, stable: bool = True, seed: int | None = 0) -> None:
+        self.data, self.stable, self.seed = data, stable, seed
+        self._filled = _centred(data)
+        self._subspaces: dict[int, list[Subspace] | InputError] = {}
+        self._innovations: dict[int, Array] = {}
+
+    def singular_values(self, order: int) -> Array:
+        """Return those that orders are judged by: of the centred data, with as many block rows as they allow.
+
+        Raises:
+            InputError: there is too little data for the order.
+        """
+        for block_rows in reversed(self._block_rows(order)):
+            found = self._of(block_rows)
+            if not isinstance(found, InputError):
+                return found[0].singular_values
+        assert isinstance(found, InputError)
+        raise found
+
+    def systems(self, layout: Layout, count: int) -> list[System]:
+        """Return ``count`` systems: subspace estimates, best first by the criterion; then perturbed ones.
+
+        A and C come from every weighting and several numbers of block rows; given those, the free run is linear in B,
+        D, offset and x0 (and in K, with the residuals of a long autoregression for innovations): least squares. A
+        predictor that does not forget gets another K.
+
+        Raises:
+            InputError: there is too little data for the order; the message says how much is needed.
+        """
+        n, data = layout.order, self.data
+        judge = Criterion(data)
+        longest = max(*data.lengths, 10)
+        radius = STABLE_START[layout.innovations] if self.stable else float(np.exp(MOST_GROWTH / longest))
+        found: list[tuple[float, System]] = []
+        refused: InputError | None = None
+        for block_rows in self._block_rows(n):
+            subspaces = self._of(block_rows)
+            if isinstance(subspaces, InputError):
+                refused = refused or subspaces
                 continue
-            if innovation is not None:
-                system = with_forgetting_gain(system, innovation.T @ innovation / len(innovation), 1 - 1 / longest)
-            system = with_unit_states(system, data)
-            value = judge.value(judge.residuals(predict(system, data)[1]), np.zeros(1), np.zeros(1))
-            found.append((value, system))
-    if not found:
-        assert refused is not None
-        raise InputError(f"order {n} asks for more than the data have: {refused}")
-    found.sort(key=lambda pair: pair[0])
-    systems = [system for _, system in found[:count]]
-    random = np.random.default_rng(seed)
-    while len(systems) < count:
-        best = systems[0]
-        A = drawn_in(best.A + 0.1 * random.standard_normal(best.A.shape) / n**0.5, STABLE_START[False])
-        # Without innovations K is zero, and such a predictor forgets as A does.
-        systems.append(linear_part(A, best.C, layout, data))
-    return systems
+            innovation = self._innovation(block_rows) if layout.innovations else None
+            for subspace in subspaces:
+                try:
+                    A, C = subspace.transition(n)
+                    system = linear_part(drawn_in(A, radius), C, layout, data, innovation)
+                except (InputError, np.linalg.LinAlgError) as error:  # a free run that leaves the range of numbers
+                    refused = refused or InputError(str(error))
+                    continue
+                if innovation is not None:
+                    system = with_forgetting_gain(system, innovation.T @ innovation / len(innovation), 1 - 1 / longest)
+                system = with_unit_states(system, data)
+                value = judge.value(judge.residuals(predict(system, data)[1]))
+                found.append((value, system))
+        if not found:
+            assert refused is not None
+            raise InputError(f"order {n} asks for more than the data have: {refused}")
+        found.sort(key=lambda pair: pair[0])
+        systems = [system for _, system in found[:count]]
+        random = np.random.default_rng(self.seed)
+        while len(systems) < count:
+            best = systems[0]
+            A = drawn_in(best.A + 0.1 * random.standard_normal(best.A.shape) / n**0.5, STABLE_START[False])
+            # Without innovations K is zero, and such a predictor forgets as A does.
+            systems.append(linear_part(A, best.C, layout, data))
+        return systems
+
+    def _block_rows(self, order: int) -> list[int]:
+        """Return numbers of block rows that hold the order, in matrices of bounded width; at least one."""
+        width = 2 * (self.data.inputs.shape[1] + self.data.outputs.shape[1])
+        tried = sorted({max(order + 1, rows) for rows in (*BLOCK_ROWS, 0)})
+        return tried[:1] + [rows for rows in tried[1:] if rows * width <= MOST_COLUMNS]
+
+    def _of(self, block_rows: int) -> list[Subspace] | InputError:
+        if block_rows not in self._subspaces:
+            try:
+                self._subspaces[block_rows] = Subspace.each(self._filled, block_rows=block_rows)
+            except InputError as error:
+                self._subspaces[block_rows] = error
+        return self._subspaces[block_rows]
+
+    def _innovation(self, block_rows: int) -> Array:
+        if block_rows not in self._innovations:
+            self._innovations[block_rows] = _long_autoregression(self._filled, block_rows)
+        return self._innovations[block_rows]
 
 
 def extended(system: System, layout: Layout, data: Experiments) -> System:
@@ -116,7 +149,9 @@ def extended(system: System, layout: Layout, data: Experiments) -> System:
         C = np.concatenate([system.C, direction.reshape(p, 1) * np.linalg.norm(system.C) / n**0.5], axis=1)
         x0 = np.concatenate([system.x0, np.zeros((len(system.x0), 1))], axis=1)
         tried = replace(system, A=A, B=B, C=C, K=K, x0=x0)
-        design = jacobian(tried, layout, data)[2][:, :, drives].transpose(1, 0, 2)[data.observed]
+        x, _ = predict(tried, data)
+        pieces = sensitivities(tried, layout, data, x, e)
+        design = np.concatenate([J[:, :, drives].transpose(1, 0, 2)[data.observed[at]] for at, J in pieces])
         left = e[data.observed] - design @ least_squares(design, e[data.observed])
         value = float(left @ left)
         if best is None or value < best[0]:
@@ -150,17 +185,19 @@ def _centred(data: Experiments) -> Experiments:
 
 def _long_autoregression(data: Experiments, lags: int) -> Array:
     """Return estimated innovations ``(N, p)``: residuals of y on the last ``lags`` inputs and outputs (0 before)."""
-    designs, targets, places = [], [], []
     both = np.concatenate([data.outputs, data.inputs], axis=1)
-    for rows in data.split(np.arange(len(both))):
-        if len(rows) > lags:
-            windows = np.lib.stride_tricks.sliding_window_view(both[rows], lags, axis=0)[:-1]
-            designs.append(np.concatenate([windows.reshape(len(windows), -1), data.inputs[rows[lags:]]], axis=1))
-            targets.append(data.outputs[rows[lags:]])
-            places.append(rows[lags:])
+
+    def pieces() -> Iterator[tuple[Array, slice]]:
+        for start, length in zip(data.starts.tolist(), data.lengths, strict=True):
+            for first in range(start + lags, start + length, AT_ONCE):
+                at = slice(first, min(first + AT_ONCE, start + length))
+                windows = np.lib.stride_tricks.sliding_window_view(both[at.start - lags : at.stop], lags, axis=0)[:-1]
+                yield np.concatenate([windows.reshape(len(windows), -1), data.inputs[at]], axis=1), at
+
     residuals = np.zeros_like(data.outputs)
-    if designs:
-        design, target = np.concatenate(designs), np.concatenate(targets)
-        fitted = design @ least_squares(design, target)
-        residuals[np.concatenate(places)] = target - fitted
+    if max(data.lengths) > lags:
+        triangle = triangle_of(np.concatenate([design, data.outputs[at]], axis=1) for design, at in pieces())
+        found = solution(triangle, triangle.shape[1] - data.outputs.shape[1])
+        for design, at in pieces():
+            residuals[at] = data.outputs[at] - design @ found
     return residuals

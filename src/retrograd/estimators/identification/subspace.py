@@ -18,6 +18,7 @@ Systems*, compares them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ import scipy.linalg
 
 from retrograd.errors import InputError, require_choice
 from retrograd.estimators.identification.experiments import Experiments, read_experiments
+from retrograd.estimators.identification.triangles import AT_ONCE, triangle_of
 
 __all__ = ["WEIGHTINGS", "Subspace", "singular_values"]
 
@@ -140,21 +142,23 @@ def _factor(data: Experiments, s: int) -> Array:
     """Return L of the LQ factorisation of [U_f; U_p; Y_p; Y_f], every column a moment: square, lower triangular."""
     m, p = data.inputs.shape[1], data.outputs.shape[1]
     past, future = (0, s), (s, 2 * s)
-    pieces = [
-        np.concatenate([_hankel(u, *future), _hankel(u, *past), _hankel(y, *past), _hankel(y, *future)], axis=1)
-        for u, y in zip(data.split(data.inputs), data.split(data.outputs), strict=True)
-        if len(y) >= 2 * s
-    ]
+    moments = sum(max(length - 2 * s + 1, 0) for length in data.lengths)
     rows = 2 * s * (m + p)
-    if sum(len(piece) for piece in pieces) < rows:
+    if moments < rows:
         raise InputError(
             f"there are {len(data.outputs)} steps in {len(data.lengths)} experiment(s): {s} block rows with {m} "
             f"inputs and {p} outputs need at least {rows + 2 * s - 1} steps in one experiment: use a lower order, or "
             "more data"
         )
-    return np.asarray(
-        scipy.linalg.qr(np.concatenate(pieces), mode="r", overwrite_a=True, check_finite=False)[0][:rows].T
-    )
+
+    def pieces() -> Iterator[Array]:
+        for u, y in zip(data.split(data.inputs), data.split(data.outputs), strict=True):
+            for start in range(0, len(y) - 2 * s + 1, AT_ONCE):
+                at = slice(start, start + AT_ONCE + 2 * s - 1)
+                blocks = (u[at], future), (u[at], past), (y[at], past), (y[at], future)
+                yield np.concatenate([_hankel(values, *which) for values, which in blocks], axis=1)
+
+    return np.asarray(triangle_of(pieces()).T)
 
 
 def _hankel(values: Array, start: int, stop: int) -> Array:

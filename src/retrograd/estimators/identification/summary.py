@@ -10,7 +10,7 @@ import numpy as np
 from retrograd.estimators.identification.analysis import Modes, modes, parameter_covariance
 from retrograd.estimators.identification.experiments import Experiments
 from retrograd.estimators.identification.identified import Identified
-from retrograd.estimators.identification.identify import Settings, layout_of
+from retrograd.estimators.identification.search import Settings, layout_of
 from retrograd.estimators.identification.system import Layout, predict
 
 __all__ = ["Summary", "Whiteness"]
@@ -80,7 +80,7 @@ class Summary:
     def of(cls, found: Identified, data: Experiments, settings: Settings) -> Summary:
         """Return the summary of a system on the data of its fit, with the settings of that fit."""
         system, p = found.system, data.outputs.shape[1]
-        layout = layout_of(settings, system.order, data)
+        layout = layout_of(settings, system.order, data, found.noise)
         _, predicted = predict(system, data)
         residuals = np.where(data.observed, data.outputs - predicted, np.nan)
         covariance = parameter_covariance(system, layout, data, found.innovation_covariance, settings.burn_in)

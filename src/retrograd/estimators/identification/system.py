@@ -58,6 +58,7 @@ class Layout:
         free_x0: whether each experiment's x0 is free (zero otherwise).
         free_offset: whether the offset is free (zero otherwise).
         free_root: whether the innovations' covariance is free beside the rest, as it is across gaps (else none).
+        free_dynamics: whether A and C are free (else given).
     """
 
     order: int
@@ -69,14 +70,17 @@ class Layout:
     free_x0: bool = True
     free_offset: bool = True
     free_root: bool = False
+    free_dynamics: bool = True
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the free parameters' shapes, in their order in θ."""
         n, m, p = self.order, self.inputs, self.outputs
-        shapes: dict[str, tuple[int, ...]] = {"A": (n, n), "B": (n, m)}
+        shapes: dict[str, tuple[int, ...]] = {"A": (n, n)} if self.free_dynamics else {}
+        shapes["B"] = (n, m)
         if self.innovations:
             shapes["K"] = (n, p)
-        shapes["C"] = (p, n)
+        if self.free_dynamics:
+            shapes["C"] = (p, n)
         if self.feedthrough:
             shapes["D"] = (p, m)
         if self.free_offset:
@@ -98,6 +102,10 @@ class Layout:
     def pack(self, system: System) -> Array:
         """Return θ."""
         return np.concatenate([getattr(system, name).ravel() for name in self.shapes()])
+
+    def size(self) -> int:
+        """Return the number of entries of θ."""
+        return sum(int(np.prod(shape)) for shape in self.shapes().values())
 
     def count(self) -> int:
         """Return the number of parameters that the input-output behaviour depends on: n² fewer than free entries."""
