@@ -11,6 +11,8 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
 
 import retrograd as rg
 from distributed.problems import Found, Problem, solve, stretches, together
@@ -115,3 +117,42 @@ def test_all_others_end_within_the_time_limit(how: str, size: int) -> None:
         assert seconds < limit + 3
         assert "distributed.scan" in message
         assert ("rank 1 runs" if how == "disagrees" else "rank 1 is lost") in message
+
+
+class Network(torch.nn.Module):
+    """A layer over time and a readout of every step."""
+
+    def __init__(self, time_mesh: Any = None) -> None:
+        super().__init__()
+        self.rnn = rg.nn.LinearRNN(4, 8, batch_first=True, time_mesh=time_mesh)
+        self.out = torch.nn.Linear(8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.rnn(x)[0])
+
+
+def network_and_input(time_mesh: Any = None) -> tuple[Network, torch.Tensor]:
+    torch.manual_seed(0)
+    return Network(time_mesh).double(), torch.randn(4, 20, 4, dtype=torch.float64)
+
+
+def with_others(rank: int, how: str) -> list[torch.Tensor]:
+    """The gradients of a network whose batch lies on two ranks and whose time lies on two."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("batch", "time"))
+    network, x = network_and_input(mesh["time"])
+    whole: Any = DistributedDataParallel(network)
+    if how == "FSDP2":
+        whole = fully_shard(network, mesh=init_device_mesh("cpu", (4,)))
+    rows, steps = (2 * mesh["batch"].get_local_rank(), 10 * mesh["time"].get_local_rank())
+    whole(x[rows : rows + 2, steps : steps + 10]).square().mean().backward()
+    found = [p.grad for p in network.parameters()]
+    return [d.full_tensor() if how == "FSDP2" else d for d in found]
+
+
+@pytest.mark.parametrize("how", ["DDP", "FSDP2"])
+def test_time_goes_together_with_batch_and_parameters(how: str) -> None:
+    network, x = network_and_input()
+    network(x).square().mean().backward()
+    for found in in_processes(4, with_others, how):
+        for got, p in zip(found, network.parameters(), strict=True):
+            torch.testing.assert_close(got, p.grad)

@@ -18,14 +18,14 @@ from retrograd.core.backend import Spec, select
 from retrograd.core.dispatch import is_differentiated, is_watched
 from retrograd.core.scan import require_fit
 from retrograd.core.sequences import Sequences
-from retrograd.core.transition import Transition
+from retrograd.core.transition import Diagonal, Transition
 from retrograd.distributed.exchange import prefix
 from retrograd.distributed.kernels import Sharded
 from retrograd.distributed.ranks import Ranks, ranks_of
 from retrograd.distributed.shard import Shard
 from retrograd.errors import require_floating
 
-__all__ = ["scan"]
+__all__ = ["previous", "scan"]
 
 
 def scan(
@@ -101,6 +101,37 @@ def scan(
     sharded = _sharded(ranks, A, u, h0, given, backend)
     states, final, _ = _Scan.apply(sharded, A, u, h0, *A.tensors)
     return states if batched else states[0], final if batched or packed else final[0]
+
+
+def previous(
+    x: Tensor,
+    first: Tensor,
+    *,
+    group: Any = None,
+    mesh: Any = None,
+    reverse: bool = False,
+    cu_seqlens: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return x of the step before every step within its sequence, across the ranks, and x of each sequence's last step.
+
+    Args:
+        x: this rank's steps, ``(batch, time, features)``.
+        first: what enters each sequence's first step, ``(sequences, features)``, on every rank.
+        group: as :func:`scan` takes it, and ``mesh``, ``reverse``, ``cu_seqlens`` and ``reset``.
+        mesh: instead of it a ``DeviceMesh`` of one dimension.
+        reverse: whether the step before is the one after in time.
+        cu_seqlens: borders of packed sequences in all ranks' steps together.
+        reset: at true steps of this rank nothing stands before.
+    """
+    ranks = ranks_of(group, mesh)
+    given = Sequences(x.shape[0], x.shape[1], None, cu_seqlens, reset, reverse)
+    # A scan that forgets everything at once: what enters a rank is the last step of the one before.
+    A = Diagonal(x.new_zeros(x.shape[2]))
+    require_fit(A, x, first, given.count)
+    sharded = _sharded(ranks, A, x, first, given, "auto")
+    _, last, entering = _Scan.apply(sharded, A, x, first, *A.tensors)
+    return sharded.shard.previous(x, first, entering) if x.numel() else x, last
 
 
 def _sharded(ranks: Ranks, A: Transition, u: Tensor, h0: Tensor, given: Sequences, backend: str) -> Sharded:

@@ -12,6 +12,7 @@ from retrograd.nn.qrnn import QRNN
 from retrograd.nn.rg_lru import RGLRU
 from retrograd.nn.s4d import S4D
 from retrograd.nn.s5 import S5
+from retrograd.nn.sharded import shard_time
 from retrograd.nn.sru import SRU
 from retrograd.nn.state_space import StateSpace
 
@@ -32,4 +33,5 @@ __all__ = [
     "SequenceBlock",
     "SequenceModel",
     "StateSpace",
+    "shard_time",
 ]

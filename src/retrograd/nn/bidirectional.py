@@ -51,6 +51,8 @@ class Bidirectional(nn.Module):
         first, after = (None, None) if state is None else state.chunk(2, -1)
         cut = None
         if reset is not None:
+            if self.ahead.time_mesh is not None:
+                raise ValueError("reset was given to a bidirectional layer whose time lies on ranks: use one direction")
             # before in time is after for the backward layer: step t - 1 is cut from a t that begins a sequence
             cut = torch.cat((reset[..., 1:], torch.zeros_like(reset[..., :1])), -1)
         y, last = self.ahead(x, first, lengths, reset, cu_seqlens)

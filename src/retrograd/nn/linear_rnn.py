@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,10 @@ from torch.nn.utils.rnn import PackedSequence
 
 from retrograd.core.backend import BACKENDS
 from retrograd.core.linear import linear
-from retrograd.core.scan import scan
 from retrograd.core.transition import Dense
 from retrograd.errors import require_choice, require_shape
 from retrograd.nn.cell import initialise, require_bool, require_dtype, require_size
-from retrograd.nn.recurrence import padding_of
+from retrograd.nn.recurrence import padding_of, refuse_lengths, scan_along
 from retrograd.nn.stable import TRANSITIONS, restart, stabilise
 
 __all__ = ["LinearRNN"]
@@ -43,6 +42,8 @@ class LinearRNN(nn.Module):
             ``"orthogonal"``, ``"spectral_norm"`` (‖W_hh‖₂ ≤ 1) or ``"eigenvalues"`` (|λ| < 1), see
             :mod:`retrograd.nn.stable`.
         backend: what runs the scans, as in :func:`retrograd.scan`.
+        time_mesh: where the time axis lies on the ranks of ``torch.distributed``, each of which calls the layer on its
+            own steps, a ``DeviceMesh`` of one dimension or a process group (:func:`retrograd.distributed.scan`).
 
     Attributes:
         weight_ih_l{k}: W_ih of layer k, ``(H, I)``; above the first layer ``(H, directions * H)``.
@@ -78,6 +79,7 @@ class LinearRNN(nn.Module):
         *,
         transition: str = "free",
         backend: str = "auto",
+        time_mesh: Any = None,
     ) -> None:
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
             require_size(name, size)
@@ -103,6 +105,7 @@ class LinearRNN(nn.Module):
         self.bidirectional = bidirectional
         self.transition = transition
         self.backend = backend
+        self.time_mesh = time_mesh
         for layer in range(num_layers):
             width = input_size if layer == 0 else hidden_size * self._directions
             shapes = ((hidden_size, width), (hidden_size, hidden_size), (hidden_size,), (hidden_size,))
@@ -180,6 +183,10 @@ class LinearRNN(nn.Module):
         if isinstance(input, PackedSequence):
             if lengths is not None or reset is not None:
                 raise ValueError("lengths or reset was given with a PackedSequence, which has its own: pad it first")
+            if self.time_mesh is not None:
+                raise ValueError(
+                    "input is a PackedSequence, and time lies on ranks: give each rank's steps as a tensor"
+                )
             _, batch_sizes, order, restore = input
             self._check_input(input.data, "input.data", ("total_time",))
             hx = self._state(hx, input.data, int(batch_sizes[0]))
@@ -213,6 +220,8 @@ class LinearRNN(nn.Module):
         Raises:
             ValueError: the layer is bidirectional, or shapes do not fit.
         """
+        if self.time_mesh is not None:
+            raise ValueError("step takes one step of one process, and time lies on ranks: call it on whole sequences")
         if self.bidirectional:
             raise ValueError("step goes forward in time, and this layer is bidirectional: call it on whole sequences")
         time = 1 if self.batch_first and x_t.ndim == 2 else 0
@@ -247,6 +256,9 @@ class LinearRNN(nn.Module):
         reset: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run all layers over x (batch, time, I), or (total time, I) of sequences with these borders."""
+        refuse_lengths(self.time_mesh, lengths)
+        if self.time_mesh is not None and self.bidirectional and reset is not None:
+            raise ValueError("reset was given to a bidirectional layer whose time lies on ranks: use one direction")
         if lengths is not None:  # NaN in padding must not reach the weights' gradients
             x = x.masked_fill(padding_of(x, lengths), 0)
         # A new sequence at t: forward, h_{t-1} does not enter step t; backward, h_t does not enter step t - 1.
@@ -260,7 +272,7 @@ class LinearRNN(nn.Module):
                 h0 = hx[len(finals)]
                 # Under autocast u alone is reduced; the scan runs in u's dtype, as nn.RNN does.
                 A, h0 = Dense(w_hh.to(u.dtype)), h0.to(u.dtype)
-                h, final = scan(
+                h, final = scan_along(self.time_mesh)(
                     A,
                     u,
                     h0,

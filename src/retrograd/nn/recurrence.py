@@ -9,6 +9,9 @@ A layer is projections of every step at once, one scan, and a readout. Its subcl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +21,12 @@ from retrograd.core.linear import linear
 from retrograd.core.scan import scan
 from retrograd.core.sequences import Sequences
 from retrograd.core.transition import Transition
+from retrograd.distributed.scan import previous
+from retrograd.distributed.scan import scan as sharded_scan
 from retrograd.errors import require_choice, require_shape
 from retrograd.nn.cell import require_dtype, require_size
 
-__all__ = ["Along", "Projection", "Recurrence", "padding_of", "wide"]
+__all__ = ["Along", "Projection", "Recurrence", "padding_of", "refuse_lengths", "scan_along", "wide"]
 
 
 class Along:
@@ -34,9 +39,10 @@ class Along:
         reset: Tensor | None,
         reverse: bool,
         backend: str,
+        time_mesh: Any = None,
     ) -> None:
         self.lengths, self.cu_seqlens, self.reset = lengths, cu_seqlens, reset
-        self.reverse, self.backend = reverse, backend
+        self.reverse, self.backend, self.time_mesh = reverse, backend, time_mesh
 
     @property
     def whole(self) -> bool:
@@ -45,16 +51,8 @@ class Along:
 
     def scan(self, A: Transition, u: Tensor, h0: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return every state and the last ones, as :func:`retrograd.scan`."""
-        return scan(
-            A,
-            u,
-            h0,
-            reverse=self.reverse,
-            lengths=self.lengths,
-            cu_seqlens=self.cu_seqlens,
-            reset=self.reset,
-            backend=self.backend,
-        )
+        given = {"lengths": self.lengths, "cu_seqlens": self.cu_seqlens, "reset": self.reset}
+        return scan_along(self.time_mesh)(A, u, h0, reverse=self.reverse, backend=self.backend, **given)
 
     def before(self, x: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
         """Return x of the step before within a sequence, ``first`` entering it, and x of each sequence's last step.
@@ -65,13 +63,33 @@ class Along:
         """
         if x.ndim == 2:
             reset = self.reset if self.reset is None else self.reset.unsqueeze(0)
-            single = Along(self.lengths, self.cu_seqlens, reset, self.reverse, self.backend)
+            single = Along(self.lengths, self.cu_seqlens, reset, self.reverse, self.backend, self.time_mesh)
             packed = self.cu_seqlens is not None
             moved, last = single.before(x.unsqueeze(0), first if packed else first.unsqueeze(0))
             return moved.squeeze(0), last if packed else last.squeeze(0)
+        if self.time_mesh is not None:
+            across: dict[str, Any] = {"cu_seqlens": self.cu_seqlens, "reset": self.reset, "reverse": self.reverse}
+            return previous(x, first, **_named(self.time_mesh), **across)
         given = self.lengths, self.cu_seqlens, self.reset
         view = Sequences(x.shape[0], x.shape[1], *given, self.reverse).view("steps", x.device)
         return view.previous(x, first), view.last(x, first)
+
+
+def scan_along(time_mesh: Any) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Return the scan of one process, or, where time lies on the ranks of a mesh, the one over them."""
+    return scan if time_mesh is None else partial(sharded_scan, **_named(time_mesh))
+
+
+def refuse_lengths(time_mesh: Any, lengths: Tensor | None) -> None:
+    """Raise ``ValueError`` where time lies on ranks and rows are padded: which steps are padding a rank cannot say."""
+    if time_mesh is not None and lengths is not None:
+        raise ValueError(
+            "lengths was given to a layer whose time lies on ranks: pack the sequences (cu_seqlens, reset)"
+        )
+
+
+def _named(time_mesh: Any) -> dict[str, Any]:
+    return {"mesh" if hasattr(time_mesh, "get_group") else "group": time_mesh}
 
 
 class Recurrence(nn.Module, ABC):
@@ -83,9 +101,11 @@ class Recurrence(nn.Module, ABC):
         state_size: numbers of a state, complex ones where ``complex_state``.
         complex_state: whether a state is complex.
         reverse: whether the layer runs from the last step to the first.
+        time_mesh: where time lies on ranks, their mesh or group (:func:`retrograd.nn.shard_time`).
     """
 
     complex_state = False
+    time_mesh: Any = None
 
     def __init__(self, input_size: int, output_size: int, state_size: int, reverse: bool, backend: str) -> None:
         for name, size in (("input_size", input_size), ("output_size", output_size), ("state_size", state_size)):
@@ -126,11 +146,12 @@ class Recurrence(nn.Module, ABC):
             ValueError: shapes, dtypes or lengths do not fit.
         """
         self._check(x, state, cu_seqlens)
+        refuse_lengths(self.time_mesh, lengths)
         padding = None
         if lengths is not None and x.ndim == 3:
             padding = padding_of(x, lengths)
             x = x.masked_fill(padding, 0)  # NaN there must not reach the weights' gradients
-        y, last = self.run(x, state, Along(lengths, cu_seqlens, reset, self.reverse, self.backend))
+        y, last = self.run(x, state, Along(lengths, cu_seqlens, reset, self.reverse, self.backend, self.time_mesh))
         y = y.to(x.dtype)
         return y if padding is None else y.masked_fill(padding, 0), last
 
@@ -152,6 +173,8 @@ class Recurrence(nn.Module, ABC):
             >>> y_t.shape
             torch.Size([2, 4])
         """
+        if self.time_mesh is not None:
+            raise ValueError("step takes one step of one process, and time lies on ranks: call it on whole sequences")
         if self.reverse:
             raise ValueError("step goes forward in time, and this layer has reverse=True: call it on whole sequences")
         y, state = self(x_t.unsqueeze(-2), state)

@@ -124,7 +124,7 @@ class S4D(Recurrence):
         a, b = self.discrete()
         wider = wide(x)
         uncut = along.reset is None and along.cu_seqlens is None and (along.lengths is None or not self.reverse)
-        if x.ndim == 2 or x.shape[1] == 1 or not uncut:
+        if x.ndim == 2 or x.shape[1] <= 1 or not uncut or along.time_mesh is not None:
             y, last = self._by_steps(wider, a, b, state, along)
         elif self.reverse:
             y, last = self._by_chunks(wider.flip(1), a, b, state, None)
