@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from cli.tank import FIT, fitted, retrograd, run
-from retrograd.estimators import StateSpace
+from retrograd.estimators import Forecaster, StateSpace
 
 __all__ = ["fitted", "retrograd", "run"]  # fixtures
 
@@ -76,3 +76,44 @@ def test_compare_refuses(retrograd: Any, run: Path, arguments: tuple[str, ...], 
     ran = retrograd("compare", *arguments)
     assert ran.code == 2
     assert message in ran.err
+
+
+def write_wave() -> None:
+    t, random = np.arange(100), np.random.default_rng(0)
+    pd.DataFrame({"y": 5 + np.sin(t / 3) + 0.1 * random.standard_normal(100)}).to_csv("wave.csv", index=False)
+
+
+def test_a_forecaster_is_judged_by_its_predictions(retrograd: Any, tmp_path: Path) -> None:
+    write_wave()
+    options = ("--model", "forecaster", "--lags", "6", "--horizon", "3", "--out", "run")
+    assert retrograd("fit", "wave.csv", "--target", "y", *options).code == 0
+    ran = retrograd("compare", "run", "wave.csv", "--steps-ahead", "3", "--out", "page.html")
+    assert ran.code == 0, ran.err
+    y = pd.read_csv("wave.csv")[["y"]].to_numpy()
+    forecasts = Forecaster.load("run").backtest(y, start=6, fh=[3])[:, 0, 0]
+    assert f"{np.sqrt(np.mean((forecasts - y[8:, 0]) ** 2)):.4g}" in ran.out
+    assert "Free run" not in Path("page.html").read_text()
+    short = retrograd("compare", "run", "wave.csv", "--rows", "1:6")
+    assert short.code == 2
+    assert "the data have 6 rows there, run needs 7: 6 to look back at, 1 ahead" in short.err
+
+
+@pytest.mark.slow
+def test_runs_of_every_kind_stand_beside_each_other(retrograd: Any, tmp_path: Path) -> None:
+    write_wave()
+    fit = ("fit", "wave.csv", "--target", "y", "--horizon", "3", "--out")
+    for name, options in (
+        ("auto", ("--test", "0")),
+        ("recurrent", ("--model", "recurrent", "--hidden", "3", "--epochs", "40")),
+        ("system", ("--model", "state-space", "--order", "2", "--noise", "innovations")),
+    ):
+        assert retrograd(*fit, name, *options).code == 0
+    runs = ("auto", "recurrent", "system")
+    for ahead in ("1", "3"):
+        ran = retrograd("compare", *runs, "wave.csv", "--steps-ahead", ahead)
+        assert ran.code == 0, ran.err
+        assert all(name in ran.out for name in runs)
+    assert retrograd("compare", "auto", "system", "wave.csv", "--out", "both.png").code == 0
+    far = retrograd("compare", "auto", "wave.csv", "--steps-ahead", "4")
+    assert far.code == 2
+    assert "--steps-ahead is 4, but auto was fitted for 3 steps" in far.err

@@ -133,7 +133,7 @@ def _state_space(table: Table, start: int, horizon: int, progress: Callable[[flo
     from retrograd.estimators.identification.estimator import StateSpace
 
     frames = Frames.of(table)
-    return StateSpace(noise="innovations").fit(frames.inputs(0, start), frames.y.iloc[:start])
+    return StateSpace().fit(frames.inputs(0, start), frames.y.iloc[:start])
 
 
 def _recurrent(table: Table, start: int, horizon: int, progress: Callable[[float], None]) -> Any:

@@ -66,7 +66,9 @@ def content(report: ComparisonReport) -> Content:
         "Each model is told the true outputs up to that many steps before. One without innovations (K = 0) takes "
         "nothing from them: its prediction is its free run.",
     )  # fmt: skip
-    return Content(report.title, "model", report.metrics, [free, ahead], report.settings)
+    # Forecasts have no free run: they start from the values before them.
+    runs = any(np.isfinite(run).any() for run in report.free_runs)
+    return Content(report.title, "model", report.metrics, [*([free] if runs else []), ahead], report.settings)
 
 
 def _section(report: ComparisonReport, heading: str, runs: list[Array], reading: str) -> Section:
@@ -75,6 +77,7 @@ def _section(report: ComparisonReport, heading: str, runs: list[Array], reading:
         Line(name, values, colors[number % len(colors)], 2.5, DASHES[number // len(colors) % len(DASHES)])
         for number, (name, values) in enumerate(zip(report.model_names, runs, strict=True))
     ]
+    lines = [line for line in lines if np.isfinite(line.values).any()]
     lines.append(Line("measured", report.observed, BLACK, 1, measured=True))
     drawn, notes = panels(report.time, report.time_label, report.output_names, lines, len(report.time))
     return Section(heading, " ".join((reading, *notes)), panels=drawn)
