@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import task
 from retrograd.nn.training import in_rows, parts, train_step
 
-ROWS, PART, EPOCHS = 32, 128, 8
+ROWS, PART, EPOCHS = 32, 128, 6
 
 
 def text() -> tuple[Tensor, str]:
