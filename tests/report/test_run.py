@@ -13,6 +13,7 @@ from retrograd import Dense, Diagonal
 from retrograd.insight import Analysis, Sweep, analyse
 from retrograd.report import RunReport
 from retrograd.report.content import Section
+from retrograd.report.flow import meaning
 from retrograd.report.run import content
 
 
@@ -102,7 +103,8 @@ def test_the_iterations_of_a_fit_are_its_criterion_and_that_of_a_validation_part
 def test_the_verdict_is_told_whole() -> None:
     found = analysis()
     told = sections(dataclasses.replace(make(), analysis=found))["How the gradient flows back through time"].points
-    assert told[0] == f"Verdict: {', '.join(found.verdict.kinds)}."
+    assert told[0] == f"For this forecast: {meaning(found)}."
+    assert told[1].startswith("The forecast feeds on itself: by its largest eigenvalue")
     assert set(found.verdict.evidence) <= set(told)
     assert all(any(advice.text in line for line in told) for advice in found.verdict.advice)
     assert not any("not drawn" in line for line in told)

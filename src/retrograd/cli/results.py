@@ -19,6 +19,7 @@ from retrograd.estimators.evaluation import compare
 from retrograd.estimators.model_files import OLD_RUN_FILE, Saved, add_model
 from retrograd.files import replaced_together, write_whole
 from retrograd.report.content import TextTable
+from retrograd.report.flow import meaning
 from retrograd.tables.read import Table
 from retrograd.tables.time_axis import drawn_times, time_text
 
@@ -82,7 +83,8 @@ def gradient_note(analysis: Analysis) -> tuple[str, ...]:
     kinds = analysis.verdict.kinds
     if kinds == ("healthy",) or not analysis.verdict.advice:
         return ()
-    return (f"The gradient through time: {', '.join(kinds)}; the report says where, and what to do.",)
+    said = meaning(analysis)
+    return (f"{said[0].upper()}{said[1:]}; the report says where, and what to do.",)
 
 
 def csv(label: str, times: Any, columns: dict[str, Array]) -> bytes:

@@ -223,10 +223,15 @@ def gradient_flow(report: RunReport) -> Section | None:
     figure, notes = gradient_norms(report.delta_time, report.delta_norm, label, size)
     reading = (
         "The size of the loss's gradient with respect to each state, as backpropagation carries it from the last step "
-        "(right) to the first (left), on a logarithmic scale. A straight fall to the left is a vanishing gradient, a "
-        f"straight rise an exploding one. The loss is {report.trained_on}."
+        "(right) to the first (left), on a logarithmic scale. A straight fall to the left means that old rows hardly "
+        "counted in the fit (a vanishing gradient), a straight rise that they counted most (an exploding one). "
+        f"The loss is {report.trained_on}."
     )
-    points = () if report.analysis is None else flow.verdict(report.analysis)
+    own, horizon = "", len(report.forecast_time)
+    if report.system is None and report.closed_loop_eigenvalues is not None and horizon:
+        radius = float(np.abs(report.closed_loop_eigenvalues).max(initial=0))
+        own = flow.own_errors(radius, horizon) if np.isfinite(radius) else ""
+    points = () if report.analysis is None else flow.verdict(report.analysis, own)
     return Section("How the gradient flows back through time", " ".join((reading, *notes)), [figure], points=points)
 
 
