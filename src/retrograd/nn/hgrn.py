@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name everyone knows it by
 
+from retrograd.core.linear import linear
 from retrograd.core.transition import Diagonal
 from retrograd.errors import require_whole
 from retrograd.nn.cell import require_size
+from retrograd.nn.complex_maps import as_complex, as_real
 from retrograd.nn.recurrence import Along, Projection, Recurrence, wide
 
 __all__ = ["HGRN", "LowerBounds"]
@@ -110,8 +112,19 @@ class HGRN(Recurrence):
         if self.bounds is not None:
             bound = self.bounds()[self.layer]
             keep = bound + (1 - bound) * keep
-        c = torch.complex(F.silu(wide(self.real(x))), F.silu(wide(self.imaginary(x))))
-        rotation = torch.polar(torch.ones_like(wide(self.theta)), wide(self.theta))
-        h, last = along.scan(Diagonal(keep * rotation), (1 - keep) * c, state)
-        gated = torch.sigmoid(wide(self.gate(x))) * torch.cat((h.real, h.imag), -1)
-        return self.output(gated.to(self.output.weight.dtype)), last
+        # Real and imaginary parts in turn, (..., features, 2), from here on: products of real numbers, and no copies.
+        weight = torch.stack((self.real.weight, self.imaginary.weight), 1).flatten(0, 1)
+        bias = torch.stack((self.real.bias, self.imaginary.bias), 1).flatten()
+        c = F.silu(wide(linear(x, weight, bias, "auto"))).reshape(*x.shape, 2)
+        theta, keep = wide(self.theta), keep.unsqueeze(-1)
+        a = keep * torch.stack((torch.cos(theta), torch.sin(theta)), -1)
+        drive = torch.addcmul(c, keep, c, value=-1)  # (1 - λ) c
+        h, last = along.scan(Diagonal(as_complex(a)), as_complex(drive), state)
+        gate = linear(x, _in_turn(self.gate.weight), _in_turn(self.gate.bias), "auto")
+        gated = (torch.sigmoid(wide(gate)) * as_real(h).flatten(-2)).to(self.output.weight.dtype)
+        return linear(gated, _in_turn(self.output.weight.mT).mT, self.output.bias, "auto"), last
+
+
+def _in_turn(weight: Tensor) -> Tensor:
+    """Return rows of real parts, then of imaginary parts, as one row of each in turn."""
+    return weight.reshape(2, -1, *weight.shape[1:]).transpose(0, 1).reshape(weight.shape)
