@@ -100,7 +100,7 @@ def test_the_layer_does_what_its_formula_says(added: dict[str, Any]) -> None:
     for t in range(6):
         h = a * h + (1 - a) * x[:, t]
     torch.testing.assert_close(layer(x)[1], h)
-    assert (layer(x, torch.tensor([6, 4]))[1, 4:] == 0).all()
+    assert (layer(x, lengths=torch.tensor([6, 4]))[0][1, 4:] == 0).all()
 
 
 def test_the_estimator_finds_the_best_number(added: dict[str, Any]) -> None:
