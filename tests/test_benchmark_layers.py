@@ -1,0 +1,38 @@
+"""The contenders of make bench-layers compute what the layers compute; the page has the result files' figures."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks import layer_table, layers
+from retrograd.nn import MinGRU, MinLSTM
+
+WAYS = [(name, way) for name, ways in layers.USUAL.items() for way in ways]
+
+
+@pytest.mark.parametrize(("name", "way"), WAYS)
+def test_a_contender_computes_the_layer(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "WIDTH", 8)
+    torch.manual_seed(0)
+    layer = layers.LAYERS[name]().double()
+    if way == "scan in log space":  # which keeps the candidate positive
+        assert isinstance(layer, MinGRU | MinLSTM)
+        layer.positive_candidate = True
+    x = torch.randn(2, 70, 8, dtype=torch.float64)
+    torch.testing.assert_close(layers.USUAL[name][way](layer, x), layer(x)[0])
+
+
+def test_what_autograd_keeps_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, size in (("BATCH", 4), ("TIME", 50), ("WIDTH", 16)):
+        monkeypatch.setattr(layers, name, size)
+    # 1 - z, the candidate and the states; and the negated weights, an eighth of an activation here
+    x = torch.randn(4, 50, 16, requires_grad=True)
+    assert 3 <= layers.kept_activations(layers.LAYERS["MinGRU"](), x) < 3.2
+
+
+def test_the_page_about_layers_has_the_figures_of_the_result_files() -> None:
+    page = layer_table.PAGE.read_text()
+    assert layer_table.reached(layer_table.results()) in page, "run `make bench-table`"
+    if layers.RESULT.exists():
+        assert layer_table.speeds() in page, "run `make bench-table`"
