@@ -189,3 +189,21 @@ def test_messages_name_the_argument() -> None:
             layer(*arguments)
     with pytest.raises(ValueError, match="reverse=True"):
         made("MinGRU", reverse=True).step(x[:, 0])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="it needs a GPU")
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("name", NAMES)
+def test_a_layer_on_a_gpu_is_the_layer_on_the_cpu(name: str, kind: str) -> None:
+    layer = made(name)
+    batch, count, given = KINDS[kind]
+    arrays = drawn(layer, batch, 4, count)
+    results = []
+    for device in ("cpu", "cuda"):
+        moved = layer.to(device)
+        x, h0, g, g_last = (array.detach().to(device).requires_grad_() for array in arrays)
+        y, last = moved(x, h0, **{key: value.to(device) for key, value in given.items()})
+        gradients = torch.autograd.grad(loss(y, last, g, g_last), [x, h0, *moved.parameters()])
+        results.append([one.detach().cpu() for one in (y, last, *gradients)])
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-11)
