@@ -6,7 +6,7 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard native/*.?pp)
 
-.PHONY: demo test test-rest fuzz lint stub sanitize bench bench-table bench-estimators bench-forecast bench-insight bench-layers bench-tasks bench-gpu test-gpu accuracy contract gallery docs clean
+.PHONY: demo test test-rest fuzz lint stub sanitize bench bench-table bench-estimators bench-forecast bench-insight bench-layers bench-tasks bench-gpu scaling test-gpu accuracy contract gallery docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/retrograd fit sunspots --target sunspots --time year --test 1921 --horizon 22 --out runs/sunspots --overwrite
@@ -75,6 +75,10 @@ bench-gpu:
 # The laws of every backend, and what only a GPU can show.
 test-gpu:
 	RETROGRAD_TEST_DEVICE=cuda PYTHONPATH=src $(GPU_PYTHON) -m pytest -k triton tests/conformance.py tests/backends
+
+# Time over 1, 2 and 4 ranks of one thread, and the model of more.
+scaling: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.scaling $(ARGS)
 
 accuracy: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.accuracy $(ARGS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu, record
+from benchmarks import gpu, record, scaling
 from benchmarks.run import interleaved, too_slow
 
 
@@ -70,3 +70,21 @@ def test_a_contender_that_takes_far_too_long_is_a_dash() -> None:
 def test_the_page_about_gpus_has_the_figures_of_the_result_file() -> None:
     results = json.loads(gpu.RESULTS.read_text())
     assert gpu.markdown(results) in gpu.PAGE.read_text()
+
+
+def test_the_model_of_ranks_is_fitted_to_messages_and_says_where_they_cost_as_much_as_steps() -> None:
+    messages = [{"bytes": size, "seconds": 1e-4 + size / 2e9} for size in (600, 5000, 4_000_000)]
+    link = scaling.fitted(messages)
+    assert link["latency_s"] == pytest.approx(1e-4)
+    assert link["bandwidth_B_s"] == pytest.approx(2e9)
+    assert [scaling.rounds(ranks) for ranks in (1, 2, 3, 4, 5, 1024)] == [0, 1, 4, 2, 5, 10]
+    row = {
+        "case": "a",
+        "forgets": True,
+        "seconds": {1: 1.0},
+        "shape": [1, 1000, 4],
+        "sent": {2: {"messages": 2, "bytes": 2000}},
+    }
+    model = scaling.carried_on(row, link)
+    assert model["half_at"]["1000"] == 512  # 1 / 512 s of steps, 18 messages of 0.1 ms
+    assert model["half_at"][str(scaling.MOST_STEPS)] is None
