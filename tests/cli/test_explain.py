@@ -40,6 +40,10 @@ def test_the_built_in_example(retrograd: Any, tmp_path: Path) -> None:
     for heading in ("1. Initialise", "2. Propagate", "3. Accumulate", "4. Update", "Check: finite differences"):
         assert f"\n{heading}" in ran.out
     assert "All 18 entries agree" in ran.out
+    # It starts with what can be checked in the head, and then looks at outputs and targets.
+    assert ran.out.startswith("The smallest case: one state, one weight, three steps\n")
+    assert "= 1 · 1 + 0.5 · 2 + 0.25 · 0 = 2\n" in ran.out
+    assert "L = ½ Σ_t ‖y_t − y*_t‖²" in ran.out
     assert "\x1b" not in ran.out
     assert list(tmp_path.iterdir()) == []
 
@@ -65,7 +69,7 @@ def test_a_file_as_grad_takes_it(retrograd: Any, arrays: Arrays, closed: bool) -
 def test_chinese(retrograd: Any) -> None:
     english, chinese = retrograd("explain").out, retrograd("explain", "--lang", "zh").out
     assert "\n2. 传播：沿时间往回走" in chinese
-    assert "\n接下来可以试试\n  retrograd explain --lang zh --loss squared-error\n" in chinese
+    assert "\n接下来可以试试\n  retrograd explain --lang zh --closed-loop\n" in chinese
     # The formulas are the same.
     formulas = [line for line in english.splitlines() if line.startswith("  ") and "=" in line]
     assert len(formulas) > 30
@@ -124,7 +128,7 @@ def test_gradients_that_do_not_agree_are_a_failure(retrograd: Any, monkeypatch: 
 
     def wrong(*arguments: Any, **options: Any) -> Any:
         g = honest(*arguments, **options)
-        g.weight_hh[0, 1] *= 1.001
+        g.weight_hh[0, -1] *= 1.001
         return g
 
     monkeypatch.setattr(lesson, "bptt", wrong)
@@ -178,7 +182,7 @@ def test_an_output_that_cannot_take_the_symbols_is_named(
     for options in ([], ["--html", "--lang", "zh"]):
         ran = retrograd("explain", *options)
         assert (ran.code, ran.out) == (2, "")
-        assert ran.err.startswith("retrograd: the output's encoding is ascii, which lacks '\\u")
+        assert ran.err.startswith("retrograd: the output's encoding is ascii, which lacks '")
         assert ran.err.endswith(": set PYTHONIOENCODING=utf-8\n")
     assert list(tmp_path.iterdir()) == []
     assert retrograd("explain", "--html").code == 0
@@ -191,3 +195,20 @@ def test_the_file_of_the_docs_can_be_walked_through(retrograd: Any) -> None:
     assert (ran.code, ran.err) == (0, "")
     assert "\n  L = ½ Σ_t ‖y_t − y*_t‖² = " in ran.out
     assert ran.out.endswith("  retrograd explain mine.npz --html\n    all of this as a page, with numbers to change\n")
+
+
+def test_what_next_leads_on(retrograd: Any, arrays: Arrays) -> None:
+    def commands(*options: str) -> list[str]:
+        lines = retrograd("explain", *options).out.split("\nWhat next\n")[1].splitlines()
+        return [line.strip() for line in lines if line.startswith("  retrograd explain")]
+
+    assert commands() == [
+        "retrograd explain --closed-loop",
+        "retrograd explain --html",
+        "retrograd explain FILE.npz",
+    ]
+    assert commands("--loss", "final-state")[0] == "retrograd explain"
+    assert commands("--closed-loop")[0] == "retrograd explain --closed-loop --lr 0.1"
+    assert commands("--closed-loop", "--lr", "0.2")[-2] == "retrograd explain --closed-loop --lr 0.2 --html"
+    np.savez("my file.npz", **arrays)
+    assert commands("my file.npz", "--closed-loop") == ["retrograd explain 'my file.npz' --closed-loop --html"]

@@ -12,7 +12,6 @@ from rich.cells import cell_len
 from retrograd import report
 from retrograd.cli import explain
 from retrograd.report.explain import LANGUAGES
-from retrograd.report.explain.plain import what_next
 from retrograd.report.explain.texts import Texts
 from retrograd.report.explain.wrap import wrap
 
@@ -37,20 +36,6 @@ def test_prose_is_wrapped_by_the_width_of_its_characters(width: int) -> None:
                 assert cell_len(line) <= width or not re.search(r"[\u4e00-\u9fff]{2}|[a-z]{2} [a-z]{2}", line), line
     (slope,) = [line for line in wrap(LANGUAGES["zh"].check_note, 40) if "(L(θ" in line]
     assert "(L(θ + s) − L(θ − s)) / 2s" in slope
-
-
-def test_what_next_leads_on() -> None:
-    english = LANGUAGES["en"]
-
-    def commands(file: str | None = None, *options: str) -> list[str]:
-        lines = what_next(english, file, options)
-        return [text.splitlines()[0].strip() for text in (line.text for line in lines[1:])]
-
-    assert commands()[0] == "retrograd explain --loss squared-error"
-    assert "retrograd explain --html" in commands()
-    assert commands(None, "--lang", "zh")[1] == "retrograd explain --lang zh --loss squared-error --closed-loop"
-    assert commands(None, "--closed-loop", "--lr", "0.2")[-2] == "retrograd explain --closed-loop --lr 0.2 --html"
-    assert commands("'my file.npz'", "--closed-loop") == ["retrograd explain 'my file.npz' --closed-loop --html"]
 
 
 def test_no_text_is_without_use() -> None:

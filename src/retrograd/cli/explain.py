@@ -14,7 +14,10 @@ from retrograd.cli.outputs import require_new_file, write_new
 from retrograd.errors import InputError, require_choice
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from retrograd.report.explain.plain import Line
+    from retrograd.report.explain.texts import Texts
 
 __all__ = ["explain"]
 
@@ -43,7 +46,7 @@ def explain(
         typer.Option(
             "--loss",
             help="final-state, all-states (sums of their entries) or squared-error (of the outputs). "
-            "Default: as the file says (squared-error with target), else final-state.",
+            "Default: as the file says (squared-error with target), else final-state; of the example squared-error.",
         ),
     ] = None,
     closed_loop: Annotated[
@@ -60,7 +63,8 @@ def explain(
     Initialise, propagate, accumulate, update; then the check against finite differences.
     """
     from retrograd.report.explain import LANGUAGES, Lesson, render, tell
-    from retrograd.report.explain.plain import Line, what_next
+    from retrograd.report.explain.plain import Line
+    from retrograd.report.explain.smallest import smallest
     from retrograd.report.explain.tables import verdict
     from retrograd.report.explain.texts import fill
 
@@ -71,25 +75,51 @@ def explain(
     if html:
         require_new_file(page, overwrite=overwrite)
     if file is None:
-        lesson = Lesson.example(loss=loss, closed_loop=closed_loop, learning_rate=lr)
+        lesson = Lesson.example(loss=loss or "squared-error", closed_loop=closed_loop, learning_rate=lr)
     else:
         arrays = read_arrays(file, also=("target",), most=MOST_BYTES)
         lesson = Lesson.of_arrays(arrays, str(file), loss=loss, closed_loop=closed_loop, learning_rate=lr)
     walk, texts = lesson.walk(), LANGUAGES[lang]
+    opening = smallest(texts) if file is None else []
     differences = list(lesson.differences(walk))
     failed = any(one.checked and not one.agrees for one in differences)
     if html:
         said = [fill(texts.written, page=page), *([verdict(differences, texts)] if failed else [])]
         lines = _laid_out([Line("prose", text) for text in said])
-        write_new(page, render(lesson, walk, differences, texts).encode())
+        write_new(page, render(lesson, walk, differences, texts, opening).encode())
     else:
         told = tell(lesson, walk, differences, texts, _console_width())
         options = [*(["--lang", lang] if lang != "en" else []), *([] if loss is None else ["--loss", loss])]
         options += [*(["--closed-loop"] if closed_loop else []), *(["--lr", f"{lr:g}"] if lr != LR else [])]
-        lines = _laid_out([*told, *what_next(texts, None if file is None else shlex.quote(str(file)), options)])
+        lines = _laid_out(
+            [*opening, *told, *_what_next(texts, None if file is None else shlex.quote(str(file)), options)]
+        )
     _show(lines)
     if failed:
         raise typer.Exit(1)
+
+
+def _what_next(texts: Texts, file: str | None, options: Sequence[str]) -> list[Line]:
+    """Return the commands that show what this one, with its options, has not."""
+    from retrograd.report.explain.plain import Line
+    from retrograd.report.explain.tables import INDENT
+
+    language = list(options[options.index("--lang") :][:2]) if "--lang" in options else []
+    rows: list[tuple[list[str], str]] = []
+    if file is None:
+        closed = ["--closed-loop"]
+        if {"final-state", "all-states"} & set(options):
+            rows.append(([], texts.next_squared))
+        if "--closed-loop" not in options:
+            rows.append((closed, texts.next_closed))
+        elif "--lr" not in options:
+            rows.append(([*closed, "--lr", "0.1"], texts.next_rate))
+        rows = [([*language, *more], said) for more, said in rows]
+    rows.append(([*([] if file is None else [file]), *options, "--html"], texts.next_page))
+    if file is None:
+        rows.append(([*language, "FILE.npz"], texts.next_file))
+    lines = [f"{INDENT}{' '.join(['retrograd explain', *words])}\n{INDENT * 2}{said}" for words, said in rows]
+    return [Line("heading", texts.what_next), *(Line("formula", line) for line in lines)]
 
 
 def _console_width() -> int:

@@ -16,6 +16,13 @@ CHINESE = Texts(
     output="网络在每一步给出一个输出 y_t，由另外两个权重 C 和 c 从状态算出：",
     output_unused="下面的损失与输出无关：y_t、C 和 c 在其中不起作用。",
     closed="在 t = {steps} 处闭环：那里的输入就是网络自己上一步的输出，x_t = y_{t-1}。",
+    smallest="最小的例子：一个状态、一个权重、三步",
+    smallest_note="h_t = w h_{t-1} + x_t，其中 w = 0.5，输入为 2、0、0，h_0 = 0。损失就是最后的状态，L = h_3。前向：",
+    smallest_back="反向：δ_t 表示 L 随 h_t 变化的快慢。末尾处为 1，每往回一步乘一次 w：",
+    smallest_sum="每一步 w 乘的是前一个状态；它的梯度就是各步 δ_t 乘以那个状态之和：",
+    smallest_update="以学习率 0.05 往下走一步，损失下降：",
+    smallest_check="检验：L = w w x_1，取 w 稍大和稍小的两个值：",
+    smallest_end="把 w 换成矩阵，下面完全相同。",
     question="损失 L 用一个数衡量结果的好坏。对每个权重，问题都是：权重改变时，L 的变化率是多少？这就是该权重的梯度。"
     "每一步用的都是同一组权重，所以每个梯度都是各时间步贡献之和；沿序列往回走一遍，就能得到全部梯度。",
     notation="∂L/∂W_hh 是 W_hh 的梯度，与 W_hh 的元素一一对应。δ_t 是 ∂L/∂h_t 的简写；ᵀ 表示转置，即行列互换。",
@@ -36,6 +43,7 @@ CHINESE = Texts(
     "1。",
     initialise_squared_error="损失通过输出取决于状态。误差 e_t 是损失直接传给 y_t 的梯度；h_t 经 C 影响 y_t，所以误差"
     "经 Cᵀ 传回 h_t。",
+    initialise_waits="y_t 成为下一步输入的地方，还会有梯度从那里传回来：它的 e_t 要等到那时。",
     initialise_given="这些 g_t 由文件给定。",
     propagate="2. 传播：沿时间往回走",
     propagate_note="δ_t 是 h_t 的完整梯度：损失直接传来的 g_t，加上从下一个状态传回的部分。因为 h_{t+1} = W_hh h_t + "

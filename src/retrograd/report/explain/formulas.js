@@ -166,10 +166,14 @@ const SAID = {
         const out = walk.output_gradient[t - 1];
         said.push(formula(at("e", t), ["=", at("y", t), "−", target(t)],
           ["=", matrix(walk.outputs[t - 1]), "−", matrix(p.target[t - 1])], ["=", matrix(out)]));
-        said.push(formula(at("g", t), ["=", turned(mi("C")), at("e", t)],
-          ["=", matrix(transposed(p.weight_out)), matrix(out)], ["=", g]));
+        // Where y_t became an input, e_t waits there for what comes back from it.
+        if (!p.feedback[t]) {
+          said.push(formula(at("g", t), ["=", turned(mi("C")), at("e", t)],
+            ["=", matrix(transposed(p.weight_out)), matrix(out)], ["=", g]));
+        }
       } else said.push(formula(at("g", t), ["=", g]));
     }
+    if (p.loss === "squared-error" && p.feedback.slice(1).some(Boolean)) said.push(prose(say.initialise_waits));
     return { title: say.initialise, said };
   },
 
@@ -180,21 +184,23 @@ const SAID = {
       said.push(formula(at("δ", t), ["=", at("g", t)], ["=", matrix(walk.delta[t - 1])]));
     } else {
       const first = t === 0, closed = p.feedback[t];
+      // In ∂L/∂y_t the error e_t is already there, of which g_t is what C brings back.
+      const own = !first && !(closed && p.loss === "squared-error");
       said.push(prose(first ? say.propagate_first : say.propagate_note));
-      const symbols = first ? ["="] : ["=", at("g", t), "+"];
+      const symbols = own ? ["=", at("g", t), "+"] : ["="];
       symbols.push(turned(letter("weight_hh")), at("δ", t + 1));
-      const pieces = first ? [] : [["=", matrix(walk.direct[t - 1])]];
-      pieces.push([first ? "=" : "+", matrix(transposed(p.weight_hh)), matrix(walk.delta[t])]);
+      const pieces = own ? [["=", matrix(walk.direct[t - 1])]] : [];
+      pieces.push([own ? "+" : "=", matrix(transposed(p.weight_hh)), matrix(walk.delta[t])]);
       if (closed) {
         said.push(prose(say.propagate_closed));
         const into = () => head(p, slope(at("x", t + 1)));
         const back = walk.input_gradient[t].slice(0, p.weight_out.length);
-        const own = t > 0 && p.loss === "squared-error";
-        said.push(formula(slope(at("y", t)), ["=", ...(own ? [at("e", t), "+"] : []), into()],
-          ...(own ? [["=", matrix(walk.output_gradient[t - 1])], ["+", matrix(back)], ["=", matrix(walk.output_total[t])]]
+        const error = t > 0 && p.loss === "squared-error";
+        said.push(formula(slope(at("y", t)), ["=", ...(error ? [at("e", t), "+"] : []), into()],
+          ...(error ? [["=", matrix(walk.output_gradient[t - 1])], ["+", matrix(back)], ["=", matrix(walk.output_total[t])]]
             : [["=", matrix(back)]])));
-        symbols.push("+", turned(mi("C")), into());
-        pieces.push(["+", matrix(transposed(p.weight_out)), matrix(back)]);
+        symbols.push("+", turned(mi("C")), slope(at("y", t)));
+        pieces.push(["+", matrix(transposed(p.weight_out)), matrix(walk.output_total[t])]);
       }
       const result = first ? walk.gradients.h0 : walk.delta[t - 1];
       said.push(formula(first ? slope(at("h", 0)) : at("δ", t), symbols, ...pieces, ["=", matrix(result)]));

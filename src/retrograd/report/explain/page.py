@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 
 from retrograd.report.explain.lesson import Difference, Lesson, Walk
-from retrograd.report.explain.plain import tell
+from retrograd.report.explain.plain import Line, tell
 from retrograd.report.explain.texts import Texts
 from retrograd.report.page import render as render_template
 
 __all__ = ["render"]
 
 
-def render(lesson: Lesson, walk: Walk, differences: Sequence[Difference], texts: Texts) -> str:
+def render(
+    lesson: Lesson, walk: Walk, differences: Sequence[Difference], texts: Texts, opening: Sequence[Line] = ()
+) -> str:
     """Return the page.
 
     Args:
@@ -26,6 +28,7 @@ def render(lesson: Lesson, walk: Walk, differences: Sequence[Difference], texts:
         walk: the library's numbers of it, against which the page checks its own.
         differences: for the plain text, which stands in for the page where scripts are off.
         texts: the language.
+        opening: what stands before the lesson.
 
     Examples:
         >>> from retrograd.report.explain.texts import LANGUAGES
@@ -51,6 +54,7 @@ def render(lesson: Lesson, walk: Walk, differences: Sequence[Difference], texts:
         # Within a script element, nothing may look like its end.
         lesson=json.dumps(content, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),
         plain=tell(lesson, walk, differences, texts)[1:],  # the page has its title
+        opening=opening,
         has_output=lesson.weight_out is not None,
     )
 

@@ -15,7 +15,7 @@ from retrograd.report.explain.lesson import Lesson, Walk
 from retrograd.report.explain.tables import INDENT, LETTERS, Line, check_table, lag_table
 from retrograd.report.explain.texts import Texts, fill
 
-__all__ = ["Line", "tell", "what_next"]
+__all__ = ["Line", "tell"]
 
 Array = np.ndarray[Any, Any]
 
@@ -36,26 +36,6 @@ def tell(lesson: Lesson, walk: Walk, differences: Sequence[Difference], texts: T
                       ⎣1⎦
     """
     return list(_Teller(lesson, walk, differences, texts, width).lines())
-
-
-def what_next(texts: Texts, file: str | None, options: Sequence[str]) -> list[Line]:
-    """Return the commands that show what this one, with its options, has not."""
-    language = list(options[options.index("--lang") :][:2]) if "--lang" in options else []
-    rows = []
-    if file is None:
-        squared, closed = ["--loss", "squared-error"], ["--closed-loop"]
-        if "squared-error" not in options:
-            rows.append((squared, texts.next_squared))
-        if "--closed-loop" not in options:
-            rows.append(([*squared, *closed], texts.next_closed))
-        elif "--lr" not in options:
-            rows.append(([*squared, *closed, "--lr", "0.1"], texts.next_rate))
-        rows = [([*language, *more], said) for more, said in rows]
-    rows.append(([*([] if file is None else [file]), *options, "--html"], texts.next_page))
-    if file is None:
-        rows.append(([*language, "FILE.npz"], texts.next_file))
-    lines = [f"{INDENT}{' '.join(['retrograd explain', *words])}\n{INDENT * 2}{said}" for words, said in rows]
-    return [Line("heading", texts.what_next), *(Line("formula", line) for line in lines)]
 
 
 class _Teller:
@@ -204,7 +184,10 @@ class _Teller:
                 )
                 back = [EQUALS, matrix(lesson.weight_out.T), matrix(walk.output_gradient[k])]
                 pieces = [[EQUALS, word(f"Cᵀ e_{t}")], back, *pieces]
-            yield from self.formula(f"g_{t}", pieces)
+            if not self.waits(t):
+                yield from self.formula(f"g_{t}", pieces)
+        if self.lesson.loss == "squared-error" and self.lesson.feedback[1:].any():
+            yield Line("prose", texts.initialise_waits)
 
     def propagate(self) -> Iterator[Line]:
         walk, texts = self.walk, self.texts
@@ -237,7 +220,8 @@ class _Teller:
         """The gradient of h_t from that of h_{t+1}, and from the input x_{t+1} that y_t became."""
         lesson, walk = self.lesson, self.walk
         symbols, pieces = [f"W_hhᵀ δ_{t + 1}"], [[EQUALS, matrix(lesson.weight_hh.T), matrix(walk.delta[t])]]
-        if direct is not None:
+        # In ∂L/∂y_t the error e_t is already there, of which g_t is what C brings back.
+        if direct is not None and not self.waits(t):
             symbols.insert(0, own)
             pieces[0][0] = PLUS
             pieces.insert(0, [EQUALS, matrix(direct)])
@@ -247,9 +231,14 @@ class _Teller:
                 yield Line("prose", self.texts.propagate_closed)
             into = f"∂L/∂x_{t + 1}{self.head}"
             yield from self.of_output(t, into)
-            symbols.append(f"Cᵀ {into}")
-            pieces.append([PLUS, matrix(lesson.weight_out.T), matrix(walk.input_gradient[t, : self.outputs])])
+            assert walk.output_total is not None
+            symbols.append(f"Cᵀ ∂L/∂y_{t}")
+            pieces.append([PLUS, matrix(lesson.weight_out.T), matrix(walk.output_total[t])])
         yield from self.formula(name, [[EQUALS, word(" + ".join(symbols))], *pieces, [EQUALS, matrix(result)]])
+
+    def waits(self, t: int) -> bool:
+        """Whether the error e_t waits at y_t for what comes back from the input that y_t became."""
+        return self.lesson.loss == "squared-error" and t < self.steps and bool(self.lesson.feedback[t])
 
     def of_output(self, t: int, into: str) -> Iterator[Line]:
         """The whole gradient of an output that became an input."""

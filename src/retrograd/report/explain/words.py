@@ -44,6 +44,19 @@ class Texts:
         "The loop is closed at t = {steps}: there the input is the network's own output of the step before, x_t ="
         " y_{t-1}."
     )
+    smallest: str = "The smallest case: one state, one weight, three steps"
+    smallest_note: str = (
+        "h_t = w h_{t-1} + x_t, with w = 0.5, the inputs 2, 0, 0 and h_0 = 0. The loss is the last state, L = h_3. "
+        "Forward:"
+    )
+    smallest_back: str = (
+        "Backward: δ_t says how fast L changes with h_t. It is 1 at the end, and each step back multiplies it by w:"
+    )
+    smallest_sum: str = "At each step w multiplied the state before. Its gradient is the sum of δ_t times that state:"
+    smallest_update: str = "Downhill with the learning rate 0.05; the loss falls:"
+    smallest_check: str = "Check, with L = w w x_1, a little above and a little below w:"
+    smallest_end: str = "The same follows with matrices in the place of w."
+
     question: str = (
         "The loss L rates the result in one number. For every weight the question is: how fast does L change, per"
         " unit of the weight? That is the weight's gradient. The same weights act at every step, so each gradient"
@@ -84,6 +97,9 @@ class Texts:
     initialise_squared_error: str = (
         "The loss depends on the states through the outputs. The error e_t is what it sends straight into y_t; as"
         " h_t acts on y_t through C, the error comes back to h_t through Cᵀ."
+    )
+    initialise_waits: str = (
+        "Where y_t becomes the next input, more comes back to it from there: its e_t waits until that is known."
     )
     initialise_given: str = "The g_t are those given in the file."
     propagate: str = "2. Propagate: back through time"
