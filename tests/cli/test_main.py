@@ -59,3 +59,22 @@ def test_output_that_cannot_be_written_is_said(job: Path) -> None:
 def test_a_missing_library_is_named_with_the_way_to_have_it(job: Path) -> None:
     hide = "import sys; sys.modules['safetensors'] = None; sys.modules['safetensors.numpy'] = None\n"
     assert "pip install -e '.[cli]'" in run(job, "grad", "job.npz", code=hide + GRAD)
+
+
+def test_a_signal_is_itself_where_a_library_makes_another_error_of_it(job: Path) -> None:
+    """As a C++ module that is being imported does."""
+    broken = """
+import os, sys
+class Broken:
+    def find_spec(self, name, *_):
+        if name == "retrograd.cli.grad":
+            try:
+                os.kill(os.getpid(), 15)
+                len(name)
+            except BaseException as error:
+                raise ImportError("initialization failed") from error
+sys.meta_path.insert(0, Broken())
+"""
+    command = [sys.executable, "-c", broken + GRAD, "grad", "job.npz"]
+    done = subprocess.run(command, cwd=job, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (143, "retrograd: ended by the system\n")

@@ -129,18 +129,42 @@ def _shortened(part: str) -> str:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Raise :class:`_EndedError` on Ctrl-C and on SIGTERM: what is being written is cleared away, then one line."""
+    """Raise :class:`_EndedError` on Ctrl-C and on SIGTERM: what is being written is cleared away, then one line.
+
+    It reaches the caller where a library has made another error of it, too.
+    """
 
     def end(number: int, frame: Any) -> None:
         raise _EndedError(number)
 
+    def again(lost: Any) -> None:
+        # Raised in a finaliser, where Python prints it and goes on.
+        if isinstance(lost.exc_value, _EndedError):
+            signal.raise_signal(lost.exc_value.number)
+        else:
+            unraisable(lost)
+
     before: dict[int, Any] = {}
+    unraisable, sys.unraisablehook = sys.unraisablehook, again
     with suppress(ValueError):  # no main thread has no signals
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, end)
     try:
         yield
+    except Exception as error:
+        ended = _cause(error)
+        if ended is None:
+            raise
+        raise ended from None
     finally:
-        for ended, handler in before.items():
-            signal.signal(ended, handler)
+        sys.unraisablehook = unraisable
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _cause(error: BaseException | None) -> _EndedError | None:
+    """Return the signal behind an error: a C++ module that is being imported says "initialization failed" instead."""
+    while error is not None and not isinstance(error, _EndedError):
+        error = error.__cause__ or error.__context__
+    return error
