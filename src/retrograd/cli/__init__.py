@@ -159,8 +159,8 @@ def _ended_by_signals() -> Iterator[None]:
         raise ended from None
     finally:
         sys.unraisablehook = unraisable
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for caught, handler in before.items():
+            signal.signal(caught, handler)
 
 
 def _cause(error: BaseException | None) -> _EndedError | None:
