@@ -86,5 +86,5 @@ def test_the_model_of_ranks_is_fitted_to_messages_and_says_where_they_cost_as_mu
         "sent": {2: {"messages": 2, "bytes": 2000}},
     }
     model = scaling.carried_on(row, link)
-    assert model["half_at"]["1000"] == 512  # 1 / 512 s of steps, 18 messages of 0.1 ms
+    assert model["half_at"]["1000"] == 1024  # 1 / 1024 s of steps, 20 messages of 0.1 ms
     assert model["half_at"][str(scaling.MOST_STEPS)] is None
