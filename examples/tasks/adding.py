@@ -63,4 +63,4 @@ def compute(seed: int = 0, layer: str = "MinGRU", steps: int = STEPS) -> task.Re
 
 
 if __name__ == "__main__":
-    task.main(__doc__, "adding", compute, "MinGRU")
+    task.main(__doc__, "adding", compute, "MinGRU", others=("linear",))

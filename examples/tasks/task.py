@@ -151,7 +151,9 @@ def draw(result: Result) -> Any:
     return drawn
 
 
-def main(description: str, name: str, compute: Callable[..., Result], layer: str, **values: Any) -> None:
+def main(
+    description: str, name: str, compute: Callable[..., Result], layer: str, others: tuple[str, ...] = (), **values: str
+) -> None:
     """Read the options, train, write the picture and the numbers.
 
     Args:
@@ -159,9 +161,13 @@ def main(description: str, name: str, compute: Callable[..., Result], layer: str
         name: of its picture, without ending.
         compute: trains, given ``seed``, ``layer`` and what ``values`` names.
         layer: the one by default.
+        others: what ``--layer`` takes beside the layers.
         **values: further options: their help.
     """
-    more = {"layer": (layer, list(LAYERS), "the recurrence"), **{k: (None, None, text) for k, text in values.items()}}
+    more = {
+        "layer": (layer, [*LAYERS, *others], "the recurrence"),
+        **{k: (None, None, text) for k, text in values.items()},
+    }
     wanted = pictures.arguments(description, f"{name}.png", values=more)
     result = compute(wanted.seed, wanted.layer, **{k: getattr(wanted, k) for k in values})
     if result.sample:
