@@ -44,11 +44,6 @@ class Along:
         self.lengths, self.cu_seqlens, self.reset = lengths, cu_seqlens, reset
         self.reverse, self.backend, self.time_mesh = reverse, backend, time_mesh
 
-    @property
-    def whole(self) -> bool:
-        """Whether every row is one sequence without a reset."""
-        return self.lengths is None and self.cu_seqlens is None and self.reset is None
-
     def scan(self, A: Transition, u: Tensor, h0: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return every state and the last ones, as :func:`retrograd.scan`."""
         given = {"lengths": self.lengths, "cu_seqlens": self.cu_seqlens, "reset": self.reset}
