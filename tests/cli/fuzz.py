@@ -48,7 +48,9 @@ VALUES: list[Any] = [
     [[["deep"]]],
 ]  # fmt: skip
 OPTIONS: list[list[str]] = [
-    *[[]] * 40, ["--horizon", "0"], ["--horizon", "10000000"], ["--horizon", "-1"], ["--horizon", "3"],
+    *[[]] * 40, ["--season", "3"], ["--season", "0"], ["--season", "24,x"], ["--transform", "log"], ["--level", "50"],
+    ["--level", "101"], ["--series", "u"], ["--series", "no"], ["--no-refit"], ["--difference", "2"],
+    ["--horizon", "0"], ["--horizon", "10000000"], ["--horizon", "-1"], ["--horizon", "3"],
     ["--test", "0"], ["--test", "nan"], ["--test", "2000"], ["--test", "0.99"], ["--fill", "linear"],
     ["--fill", "forward"], ["--sort"], ["--freq", "MS"], ["--freq", "0"], ["--freq", "x"], ["--resample", "D"],
     ["--resample", "nonsense"], ["--sep", ";"], ["--sep", ""], ["--sep", "ab"], ["--decimal", ","],
@@ -82,6 +84,7 @@ class Fuzz:
             ["--model", "forecaster", "--lags", "2", "--readout", "recursive", "--inputs", "u"],
             ["--model", "state-space", "--order", "1"],
             ["--model", "recurrent", "--hidden", "2", "--epochs", "2"],
+            ["--horizon", "2"],
         ):
             code, _, err = call(["fit", "d.csv", "--target", "y", "--time", "t", "--out", "run", *more])
             if code:
@@ -110,7 +113,7 @@ class Fuzz:
                 raise BrokenError(f"{said}: not one line")
             if held() != before:
                 raise BrokenError(f"{said}: files are not what they were")
-        elif arguments[0] == "forecast" or not {"--horizon", "--inputs"} & set(arguments):
+        elif arguments[0] == "forecast" or not {"--horizon", "--inputs", "--series"} & set(arguments):
             require_forecast(out if arguments[0] == "forecast" else None, said)
         if took > SECONDS:
             raise BrokenError(f"{said}: took {took:.0f} s")
@@ -285,11 +288,9 @@ class Fuzz:
 
     def _fit(self, name: str, chance: random.Random) -> list[str]:
         time_option = ["--time", "t"] if chance.random() < 0.8 else []
-        model = (
-            ["--model", "forecaster", "--lags", "1"]
-            if chance.random() < 0.8
-            else ["--model", "state-space", "--order", "1"]
-        )
+        model = chance.choices(
+            [["--model", "forecaster", "--lags", "1"], ["--model", "state-space", "--order", "1"], []], [6, 2, 2]
+        )[0]
         return ["fit", name, "--target", "y", *time_option, *model, "--out", "run", *chance.choice(OPTIONS)]
 
 

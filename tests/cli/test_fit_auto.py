@@ -113,11 +113,18 @@ def test_a_short_table_has_an_answer(retrograd: Any, rows: int) -> None:
     assert np.isfinite(forecast).to_numpy().all()
 
 
+def test_a_series_that_grows_exactly_goes_on(retrograd: Any) -> None:
+    pd.DataFrame({"y": 1.5 ** np.arange(40.0)}).to_csv("up.csv", index=False)
+    assert retrograd("fit", "up.csv", "--target", "y", "--horizon", "1").code == 0
+    np.testing.assert_allclose(pd.read_csv("runs/up/forecast.csv")["y"], 1.5**40, rtol=0.05)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--season", "monthly"), "--season is 'monthly', expected auto, none or numbers of steps such as 24,168"),
         (("--season", "1"), "--season is 1, expected a whole number of at least 2"),
+        (("--season", "24,0"), "--season is 0, expected a whole number of at least 2"),
         (("--difference", "soon"), "--difference is 'soon', expected auto, last, none or a season, a number of steps"),
         (("--transform", "boxcox"), "--transform is 'boxcox'"),
         (("--level", "120"), "--level is '120', expected levels in per cent"),

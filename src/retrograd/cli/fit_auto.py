@@ -16,7 +16,7 @@ from retrograd.cli.contenders import by_step, contenders
 from retrograd.cli.judged import Frames, goodness_of, understood
 from retrograd.cli.results import Results, write_results
 from retrograd.cli.run_folder import saved_run
-from retrograd.errors import InputError
+from retrograd.errors import InputError, require_whole
 from retrograd.estimators.auto.estimator import AutoForecaster
 from retrograd.estimators.auto.understanding import Understanding
 from retrograd.tables.read import Table
@@ -56,7 +56,7 @@ class Asked:
         none: dict[str, Any] = {"none": None}
         season: Any = none.get(self.season, self.season)
         if isinstance(season, str) and season != "auto":
-            season = [_whole("--season", part, self.season) for part in season.split(",")]
+            season = [require_whole("--season", _whole("--season", part, self.season), 2) for part in season.split(",")]
         difference: Any = none.get(self.difference, self.difference)
         if isinstance(difference, str) and difference not in ("auto", "last"):
             difference = _whole("--difference", difference, self.difference)

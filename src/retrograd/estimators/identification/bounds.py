@@ -44,10 +44,17 @@ def drawn_in(A: Array, radius: float) -> Array:
     >>> drawn_in(np.diag([2.0, 0.5]), 1.0)
     array([[1. , 0. ],
            [0. , 0.5]])
+    >>> delay = np.diag([2.0, 0.0, 0.0, 0.0]) + np.diag([0.0, 1.5, 1.5], 1)  # a chain of three states has one mode
+    >>> drawn_in(delay, 1.0).tolist() == (delay / 2).tolist()
+    True
     """
-    if np.abs(np.linalg.eigvals(A)).max() <= radius:
+    largest = np.abs(np.linalg.eigvals(A)).max()
+    if largest <= radius:
         return A
-    return np.asarray(drawn_in_tensor(torch.from_numpy(np.ascontiguousarray(A)), radius).numpy())
+    try:
+        return np.asarray(drawn_in_tensor(torch.from_numpy(np.ascontiguousarray(A)), radius).numpy())
+    except torch.linalg.LinAlgError:  # modes that coincide have no basis: all are drawn in alike
+        return np.asarray(A * (radius / largest))
 
 
 def drawn_in_tensor(A: Tensor, radius: float) -> Tensor:
