@@ -53,7 +53,7 @@ def drawn_in(A: Array, radius: float) -> Array:
         return A
     try:
         return np.asarray(drawn_in_tensor(torch.from_numpy(np.ascontiguousarray(A)), radius).numpy())
-    except torch.linalg.LinAlgError:  # modes that coincide have no basis: all are drawn in alike
+    except RuntimeError:  # modes that coincide have no basis, says torch: all are drawn in alike
         return np.asarray(A * (radius / largest))
 
 
