@@ -15,8 +15,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import retrograd as rg
-from distributed.problems import Found, Problem, solve, stretches, together
 from distributed.processes import in_processes
+from distributed.sharded_problems import Found, Problem, solve, stretches, together
 
 KINDS: list[dict[str, Any]] = [
     {},

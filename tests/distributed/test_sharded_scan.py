@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import retrograd as rg
-from distributed.problems import Found, Problem, sharded, solve, stretches
+from distributed.sharded_problems import Found, Problem, sharded, solve, stretches
 from kinds import Kind, on_its_own
 from oracle import assert_close, reduce_to
 from retrograd.distributed import Ranks
