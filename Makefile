@@ -9,7 +9,7 @@ NATIVE := CMakeLists.txt $(wildcard native/*.?pp)
 .PHONY: demo test test-rest fuzz lint stub sanitize bench bench-table bench-estimators bench-forecast bench-insight bench-layers bench-tasks bench-gpu scaling test-gpu accuracy contract gallery docs clean
 
 demo: $(VENV)/.installed
-	$(BIN)/retrograd fit sunspots --target sunspots --time year --test 1921 --horizon 22 --out runs/sunspots --overwrite
+	$(BIN)/retrograd fit sunspots --target sunspots --time year --model recurrent --test 1921 --horizon 22 --out runs/sunspots --overwrite
 
 # One worker a core; each runs one torch thread (tests/conftest.py).
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal

@@ -13,15 +13,14 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from retrograd.errors import InputError, require_choice, require_device, require_number, require_whole
-from retrograd.estimators.identification.experiments import axis_of
 from retrograd.estimators.model_files import Saved, require_arrays, require_names, restored, write_model
+from retrograd.estimators.recurrent.arrays import columns, like, read, require_width
 from retrograd.estimators.recurrent.loop import Callback, Checkpoint, train
 from retrograd.estimators.recurrent.network import WEIGHTS, Network
+from retrograd.estimators.recurrent.start import epochs_that_hold, linear_start
 from retrograd.estimators.recurrent.training import OPTIMIZERS, DivergenceError, Epoch, Trainer
 from retrograd.tables.align import by_name
 from retrograd.tables.scale import Scaling
-from retrograd.tables.step import lacking
-from retrograd.tables.values import as_numbers, column_names
 
 __all__ = ["Recurrent"]
 
@@ -37,18 +36,21 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
 
         h_t = W_hh h_{t-1} + W_ih [y_t, z_{t+1}] + b          ŷ_{t+1} = C h_t + c
 
-    Targets Y are ``(N, O)`` or ``(N,)``, inputs U ``(N, E)``, NumPy or pandas. The weights with the lowest loss of all
-    epochs are kept.
+    Targets Y are ``(N, O)`` or ``(N,)``, inputs U ``(N, E)``, NumPy or pandas. Training starts from a ridge
+    autoregression in balanced coordinates, ends where a held-out fifth gets no better, and keeps the weights with the
+    lowest loss of all epochs: never worse than its start.
 
     Args:
         hidden: H, the width of the state.
         optimizer: ``"sgd"``, ``"adam"``, ``"adamw"`` or ``"lbfgs"`` (:data:`retrograd.estimators.OPTIMIZERS`).
-        epochs: the optimizer's own number by default.
+        epochs: by default as many as lower the loss of the last fifth in a training on the rest, at most the
+            optimizer's own number; from a random start, this number.
         lr: learning rate; the optimizer's own by default.
         clip: the gradient's norm is cut to this; None leaves it.
         closed_loop: steps of the free runs that are trained on, started all along the series; None: one step ahead.
         patience: epochs without a lower loss after which training ends; None: it goes on to the last epoch.
-        seed: of the starting weights.
+        seed: of random weights.
+        start: ``"linear"``, an autoregression (:mod:`retrograd.estimators.recurrent.start`), or ``"random"``.
         device: where to train: ``"cpu"`` or ``"cuda"``.
 
     Attributes:
@@ -78,6 +80,7 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         closed_loop: int | None = None,
         patience: int | None = None,
         seed: int = 0,
+        start: str = "linear",
         device: str = "cpu",
     ) -> None:
         self.hidden = hidden
@@ -88,6 +91,7 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         self.closed_loop = closed_loop
         self.patience = patience
         self.seed = seed
+        self.start = start
         self.device = device
 
     # --- fit ---
@@ -99,6 +103,7 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             InputError: a parameter or the data cannot be used.
         """
         require_choice("optimizer", self.optimizer, tuple(OPTIMIZERS))
+        require_choice("start", self.start, ("linear", "random"))
         for name in ("epochs", "patience"):
             if getattr(self, name) is not None:
                 require_whole(name, getattr(self, name))
@@ -106,7 +111,7 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             if getattr(self, name) is not None:
                 require_number(name, getattr(self, name), above=0)
         require_device("device", self.device)
-        targets, inputs, names = _read(Y, U)
+        targets, inputs, names = read(Y, U)
         if len(targets) < 3:
             raise InputError(f"Y has {len(targets)} steps, expected at least 3")
         if self.closed_loop is not None and not 2 <= require_whole("closed_loop", self.closed_loop) < len(targets):
@@ -119,7 +124,7 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
                 f"closed_loop is {self.closed_loop}, which needs every target, and Y has missing ones: fill them, or "
                 "train one step ahead (closed_loop=None)"
             )
-        return Network.untrained(
+        network = Network.untrained(
             targets,
             inputs,
             hidden=require_whole("hidden", self.hidden),
@@ -128,6 +133,9 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             seed=self.seed,
             device=self.device,
         )
+        if self.start == "random":
+            return network
+        return replace(network, weights=linear_start(network.weights, *network.series(targets, inputs)))
 
     def fit(
         self,
@@ -158,7 +166,7 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
                 an epoch was finished.
         """
         network = self.untrained(Y, U)
-        targets, inputs, _ = _read(Y, U)
+        targets, inputs, _ = read(Y, U)
         x, y = network.series(targets, inputs)
         choice = OPTIMIZERS[self.optimizer]
         lr = choice.lr if self.lr is None else self.lr
@@ -166,6 +174,8 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             network.weights, x, y, optimizer=self.optimizer, lr=lr, clip=self.clip, horizon=self.closed_loop
         )
         epochs = choice.epochs if self.epochs is None else self.epochs
+        if self.epochs is None and self.start == "linear":
+            epochs = epochs_that_hold(network.weights, x, y, epochs, self.optimizer, lr, self.clip, self.closed_loop)
         kept = None
         if checkpoint is not None:
             settings = {name: getattr(self, name) for name in ("hidden", "optimizer", "clip", "closed_loop", "seed")}
@@ -197,14 +207,14 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     def predict(self, Y: Any, U: Any = None) -> Any:
         """Predict each step from all steps before it: ``(N, O)``, NaN for the first, in the kind of Y."""
         network, targets, inputs = self._given(Y, U)
-        return _like(Y, network.one_step(targets, inputs), network.target_names)
+        return like(Y, network.one_step(targets, inputs), network.target_names)
 
     def free_run(self, Y: Any, U: Any = None, *, start: int) -> Any:
         """Predict the steps from ``start`` on from those before it alone: ``(N, O)``, NaN before, in the kind of Y."""
         network, targets, inputs = self._given(Y, U)
         if not 1 <= require_whole("start", start) < len(targets):
             raise InputError(f"start is {start}, expected from 1 to {len(targets) - 1}, a step of Y")
-        return _like(Y, network.free_run(targets, inputs, start), network.target_names)
+        return like(Y, network.free_run(targets, inputs, start), network.target_names)
 
     def state_after(self, Y: Any, U: Any = None) -> Array:
         """Return what a series' past says about its future, ``(H + O,)``, to forecast from."""
@@ -235,9 +245,9 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
                 )
             inputs = np.empty((horizon, 0))
         else:
-            inputs = _columns("U_future", by_name("U_future", U_future, network.input_names))
-            _require_width("U_future", inputs, network.input_names)
-        return _like(U_future, network.forecast(state, inputs, horizon), network.target_names)
+            inputs = columns("U_future", by_name("U_future", U_future, network.input_names))
+            require_width("U_future", inputs, network.input_names)
+        return like(U_future, network.forecast(state, inputs, horizon), network.target_names)
 
     def eigenvalues(self) -> tuple[Array, Array]:
         """Return the eigenvalues of W_hh, and of the closed loop W_hh + W_ih C: ``(H,)`` each, complex."""
@@ -341,52 +351,10 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         """Return the network and data with its columns."""
         network = self._fitted()
         U = None if U is None else by_name("U", U, network.input_names)
-        targets, inputs, _ = _read(by_name("Y", Y, network.target_names), U)
-        _require_width("Y", targets, network.target_names)
-        _require_width("U", inputs, network.input_names)
+        targets, inputs, _ = read(by_name("Y", Y, network.target_names), U)
+        require_width("Y", targets, network.target_names)
+        require_width("U", inputs, network.input_names)
         return network, targets, inputs
-
-
-def _read(Y: Any, U: Any) -> tuple[Array, Array, tuple[list[str], list[str]]]:
-    """Return targets ``(N, O)``, inputs ``(N, E)``, and the names of both."""
-    targets = _columns("Y", Y, missing=True)
-    axis = axis_of("Y", Y)
-    if axis is not None and len(axis.given) < len(axis.times):
-        absent = np.setdiff1d(np.arange(len(axis.times)), axis.given)
-        raise lacking("Y", axis.times[absent], axis.step)
-    inputs = np.empty((len(targets), 0)) if U is None else _columns("U", U)
-    if len(inputs) != len(targets):
-        raise InputError(f"U has {len(inputs)} steps, Y has {len(targets)}: they must be equal")
-    names = [
-        list(column_names(given) or [f"{letter}{number + 1}" for number in range(values.shape[1])])
-        for given, values, letter in ((Y, targets, "y"), (U, inputs, "u"))
-    ]
-    return targets, inputs, (names[0], names[1])
-
-
-def _columns(argument: str, values: Any, *, missing: bool = False) -> Array:
-    array = as_numbers(argument, values)
-    array = array[:, None] if array.ndim == 1 else array
-    if array.ndim != 2 or len(array) == 0:
-        raise InputError(f"{argument} has shape {array.shape}, expected (steps, columns)")
-    bad = np.isinf(array) if missing else ~np.isfinite(array)
-    if bad.any():
-        row, column = (int(place) for place in np.argwhere(bad)[0])
-        raise InputError(f"{argument} is {array[row, column]:g} at step {row}, column {column}: fill it, or cut there")
-    return array
-
-
-def _require_width(argument: str, values: Array, names: list[str]) -> None:
-    if values.shape[1] != len(names):
-        raise InputError(f"{argument} has {values.shape[1]} columns, the model was fitted with {len(names)}")
-
-
-def _like(given: Any, values: Array, names: list[str]) -> Any:
-    if not hasattr(given, "index") or isinstance(given, (list, tuple)):
-        return values
-    import pandas as pd
-
-    return pd.DataFrame(values, index=given.index[: len(values)], columns=names)
 
 
 def _described(names: list[str], scaling: Scaling) -> dict[str, Any]:
