@@ -8,10 +8,10 @@ from retrograd.estimators.recurrent.training import OPTIMIZERS, DivergenceError,
 if TYPE_CHECKING:
     from retrograd.estimators.auto.estimator import AutoForecaster
     from retrograd.estimators.forecasting.estimator import Forecaster
-    from retrograd.estimators.forecasting.sktime import SktimeForecaster
     from retrograd.estimators.identification.estimator import StateSpace
     from retrograd.estimators.identification.subspace import singular_values
     from retrograd.estimators.recurrent.estimator import Recurrent
+    from retrograd.estimators.sktime import SktimeForecaster
 
 __all__ = [
     "OPTIMIZERS",
@@ -32,7 +32,7 @@ _LATER = {
     "AutoForecaster": "retrograd.estimators.auto.estimator",
     "Forecaster": "retrograd.estimators.forecasting.estimator",
     "Recurrent": "retrograd.estimators.recurrent.estimator",
-    "SktimeForecaster": "retrograd.estimators.forecasting.sktime",
+    "SktimeForecaster": "retrograd.estimators.sktime",
     "StateSpace": "retrograd.estimators.identification.estimator",
     "singular_values": "retrograd.estimators.identification.subspace",
 }

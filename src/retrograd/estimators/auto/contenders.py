@@ -13,6 +13,7 @@ import numpy as np
 
 from retrograd.estimators.auto.baselines import Naive
 from retrograd.estimators.auto.innovations import Innovations
+from retrograd.estimators.auto.trained import trained
 from retrograd.estimators.auto.windows import Windows
 from retrograd.estimators.forecasting.states import Difference
 
@@ -31,8 +32,10 @@ class Contender:
 
     Attributes:
         name: in words.
-        family: ``"naive"``, ``"autoregression"``, ``"windows"`` or ``"innovations"``.
-        difference: what is subtracted: ``"last"``, a season, or None. Of the naive family, the season repeated.
+        family: ``"naive"``, ``"autoregression"``, ``"windows"``, ``"shared"`` (windows of many
+            series), ``"innovations"`` or ``"recurrent"``.
+        difference: what is subtracted: ``"last"``, a season, or None. Of the naive family, the season repeated;
+            of a recurrent model, the season that its states hold.
         lags: the look-back; of a naive one, 1 with drift and 0 without.
         recursive: one step ahead and again from there, or a map for every horizon.
         logs: of the logarithm.
@@ -55,6 +58,7 @@ class Contender:
         Raises:
             InputError: the series is too short for it.
         """
+        assert self.family != "shared"  # of one series alone it would be another contender
         z = np.log(y) if self.logs else y
         rule: Any
         if self.family == "naive":
@@ -62,6 +66,8 @@ class Contender:
             rule = Naive.fit(z, self.difference, bool(self.lags))
         elif self.family == "innovations":
             rule = Innovations.fit(z, self.difference)
+        elif self.family == "recurrent":
+            rule = trained(z, max(self.season, 1), int(steps[-1]))
         elif self.family == "autoregression":
             rule = Windows.autoregression(z)
         else:
@@ -76,9 +82,14 @@ class Contender:
     @property
     def kin(self) -> tuple[str, str]:
         """What it has in common with contenders that err alike: the family and what is subtracted."""
-        if self.family != "windows":
+        if self.family not in ("windows", "shared"):
             return self.family, ""
-        return self.family, "season" if isinstance(self.difference, int) else str(self.difference)
+        return self.family, "season" if self.season else str(self.difference)
+
+    @property
+    def season(self) -> int:
+        """Steps of the season that is subtracted, 0 if none is."""
+        return self.difference if isinstance(self.difference, int) else 0
 
     @property
     def is_naive(self) -> bool:
@@ -94,7 +105,7 @@ class Contender:
         """Return the rule that :meth:`Fitted.arrays` were those of."""
         if self.family == "naive":
             return Naive.from_arrays(arrays)
-        if self.family == "innovations":
+        if self.family in ("innovations", "recurrent"):
             return Innovations.from_arrays(arrays)
         return Windows.from_arrays(arrays, self.difference, self.recursive)
 
@@ -102,7 +113,7 @@ class Contender:
         """Return the shapes that :meth:`Fitted.arrays` have of a fit for ``steps`` horizons."""
         if self.family == "naive":
             return Naive.shapes()
-        if self.family == "innovations":
+        if self.family in ("innovations", "recurrent"):
             return Innovations.shapes(arrays)
         return Windows.shapes(arrays, self.difference, self.recursive, steps)
 
@@ -153,7 +164,7 @@ class Fitted:
 
     def again(self) -> Contender:
         """Return the recipe with the penalty that this fit chose, for a fit to more rows that need not choose."""
-        windows = isinstance(self.rule, Windows) and self.contender.family == "windows"
+        windows = self.contender.family == "windows"
         return replace(self.contender, ridge=self.rule.ridge) if windows else self.contender
 
     def arrays(self) -> dict[str, Array]:

@@ -15,10 +15,11 @@ import pandas as pd
 
 from retrograd.errors import InputError, require_choice, require_whole
 from retrograd.estimators.auto import files
-from retrograd.estimators.auto.fitting import Series, fit_all
+from retrograd.estimators.auto.fitting import fit_all
 from retrograd.estimators.auto.gaps import filled, inputs_on_the_grid, on_the_grid, without_holes
 from retrograd.estimators.auto.leaderboard import by_step, comparison, leaderboard, lines
 from retrograd.estimators.auto.recipes import Options
+from retrograd.estimators.auto.series import Series
 from retrograd.estimators.auto.understanding import understand
 from retrograd.estimators.forecasting.protocol import ARRAYS, ForecasterBase, Horizon
 from retrograd.estimators.forecasting.tables import (
@@ -267,6 +268,22 @@ class AutoForecaster(ForecasterBase):
         forecaster.leaderboard_, forecaster.leaderboard_by_step_ = files.tables_of(saved)
         forecaster._is_fitted = True
         return forecaster
+
+    def tails(self) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+        """Return the series that it goes on from, and their inputs, as tables; inputs that were left out are 0."""
+        count = len(self._columns)
+        firsts = self._members[::count]
+        values = [
+            np.stack([member.y for member in self._members[at * count : (at + 1) * count]], axis=1)
+            for at in range(len(firsts))
+        ]
+        y = self._tables_of_tails(values, self._columns)
+        if not self._input_names:
+            return y, None
+        inputs = [np.zeros((len(member.x), len(self._input_names))) for member in firsts]
+        for x, member in zip(inputs, firsts, strict=True):
+            x[:, self._useful] = member.x
+        return y, self._tables_of_tails(inputs, pd.Index(self._input_names))
 
     # From tables to arrays, and back.
 

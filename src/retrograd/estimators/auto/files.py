@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from retrograd.errors import InputError
+from retrograd.estimators.auto.caution import Caution
 from retrograd.estimators.auto.contenders import Contender, Fitted
 from retrograd.estimators.auto.intervals import Spread
 from retrograd.estimators.auto.leaderboard import SCORES
@@ -65,7 +66,10 @@ def _mixture_record(at: str, mixture: Mixture, arrays: dict[str, Array]) -> dict
     arrays |= {f"{at}.weights": mixture.weights, f"{at}.errors": spread.errors, f"{at}.deviation": spread.deviation}
     for place, fit in enumerate(mixture.fits):
         arrays |= {f"{at}.fit.{place}.{name}": np.asarray(value) for name, value in fit.arrays().items()}
+    if mixture.caution is not None:
+        arrays[f"{at}.missed"] = mixture.caution.missed
     return {
+        "caution": None if mixture.caution is None else mixture.caution.threshold,
         "contenders": [asdict(fit.contender) for fit in mixture.fits],
         "arrays": [list(fit.arrays()) for fit in mixture.fits],
         "logs": spread.logs,
@@ -82,19 +86,22 @@ def members_of(saved: Saved) -> list[Member]:
     found = []
     for number, record in enumerate(saved.config["members"]):
         at = f"series.{number}"
-        mixture = _mixture_of(at, record, saved.arrays)
-        blind = _mixture_of(f"{at}.blind", record["blind"], saved.arrays) if "blind" in record else mixture
+        mixture = _mixture_of(at, record, saved)
+        blind = _mixture_of(f"{at}.blind", record["blind"], saved) if "blind" in record else mixture
         found.append(Member(saved.arrays[f"{at}.y"], saved.arrays[f"{at}.x"], record["season"], mixture, blind))
     return found
 
 
-def _mixture_of(at: str, record: dict[str, Any], arrays: dict[str, Array]) -> Mixture:
+def _mixture_of(at: str, record: dict[str, Any], saved: Saved) -> Mixture:
+    arrays, steps = saved.arrays, np.array(saved.config["fh"], dtype=np.int64)
     fits = []
     for place, (recipe, names) in enumerate(zip(record["contenders"], record["arrays"], strict=True)):
         contender = Contender(**recipe)
         fits.append(Fitted(contender, contender.rule_of({name: arrays[f"{at}.fit.{place}.{name}"] for name in names})))
     weights, errors, deviation = (arrays[f"{at}.{name}"] for name in ("weights", "errors", "deviation"))
-    return Mixture(fits, weights, Spread(errors, deviation, record["logs"]))
+    told = record["caution"]
+    caution = None if told is None else Caution(told, arrays[f"{at}.missed"])
+    return Mixture(fits, weights, Spread(errors, deviation, record["logs"]), steps, caution)
 
 
 def _require(saved: Saved) -> None:
@@ -114,6 +121,7 @@ def _require(saved: Saved) -> None:
         for where, part in parts:
             shapes |= {f"{where}.weights": (len(part["contenders"]),)}
             shapes |= {f"{where}.errors": (-1, steps), f"{where}.deviation": (steps,)}
+            shapes |= {} if part["caution"] is None else {f"{where}.missed": (steps,)}
             for place, (recipe, names) in enumerate(zip(part["contenders"], part["arrays"], strict=True)):
                 fit = f"{where}.fit.{place}"
                 known = Contender(**recipe).shapes({name: saved.arrays[f"{fit}.{name}"] for name in names}, steps)

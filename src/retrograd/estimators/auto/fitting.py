@@ -8,35 +8,22 @@ from typing import Any
 
 import numpy as np
 
+from retrograd.estimators.auto.contenders import Fitted
 from retrograd.estimators.auto.intervals import Spread
 from retrograd.estimators.auto.members import Member, Mixture
+from retrograd.estimators.auto.panel import Panel
 from retrograd.estimators.auto.recipes import Options, recipes
-from retrograd.estimators.auto.selection import Choice, Judgement, choose, judge
-from retrograd.estimators.auto.understanding import Understanding
+from retrograd.estimators.auto.selection import Choice, Judgement, choose, first_judged, judge, long_enough
+from retrograd.estimators.auto.series import Series
 
-__all__ = ["Outcome", "Series", "fit_all"]
+__all__ = ["Outcome", "fit_all"]
 
 Array = np.ndarray[Any, Any]
 
 # Rows of a series that are learnt from at most, the last ones.
 _MOST_ROWS = 30_000
-
-
-@dataclass(frozen=True)
-class Series:
-    """A series and what is known of it.
-
-    Attributes:
-        y: ``(T,)``, without holes.
-        x: inputs ``(T, E)``.
-        known: where y was given, ``(T,)``.
-        found: what it is like.
-    """
-
-    y: Array
-    x: Array
-    known: Array
-    found: Understanding
+# With more series than these, fewer contenders of each alone.
+_MANY = 20
 
 
 @dataclass(frozen=True)
@@ -59,9 +46,16 @@ def fit_all(
         options: what was asked for.
         progress: called with the part that is done, from 0 to 1.
     """
+    series = [each.last(_MOST_ROWS) for each in series]
+    longest, rows = int(steps[-1]), [len(each.y) for each in series]
+    ends = [
+        first_judged(count, longest, each.longest_season) if long_enough(count, longest) else 0
+        for count, each in zip(rows, series, strict=True)
+    ]
+    panel = Panel(series, steps, ends, options)
     outcomes = []
-    for number, each in enumerate(series):
-        outcomes.append(_fit(each, steps, options, _part_of(progress, number, len(series))))
+    for number in range(len(series)):
+        outcomes.append(_fit(number, series, panel, steps, options, _part_of(progress, number, len(series))))
     return outcomes
 
 
@@ -70,28 +64,47 @@ def _part_of(progress: Callable[[float], None] | None, done: int, count: int) ->
     return None if progress is None else lambda part: progress((done + part) / count)
 
 
-def _fit(series: Series, steps: Array, options: Options, progress: Callable[[float], None] | None) -> Outcome:
-    y, x, known = series.y[-_MOST_ROWS:], series.x[-_MOST_ROWS:], series.known[-_MOST_ROWS:]
-    tried = recipes(y, series.found, int(steps[-1]), options, inputs=x.shape[1] > 0)
-    judgement = judge(y, x, steps, tried, max(series.found.seasons, default=1), known=known, progress=progress)
+def _fit(
+    number: int,
+    all_series: Sequence[Series],
+    panel: Panel,
+    steps: Array,
+    options: Options,
+    progress: Callable[[float], None] | None,
+) -> Outcome:
+    series, shared = all_series[number], panel.judged(number)
+    few = len(all_series) > _MANY
+    tried = recipes(series.y, series.found, int(steps[-1]), options, inputs=series.x.shape[1] > 0, few=few)
+    judgement = judge(series, steps, tried, shared=shared, progress=progress)
     choice = choose(judgement)
-    mixture = _mixture(y, x, steps, judgement, choice, series.found.logs, options.refit)
+
+    def mixture_of(choice: Choice) -> Mixture:
+        fits = []
+        for each in [*choice.chosen, *([] if choice.naive is None else [choice.naive])]:
+            if not options.refit and len(judgement.steps) == len(steps):
+                fits.append(each.fitted)
+            elif each.contender.family == "shared":
+                fits.append(panel.whole(each.contender, number))
+            else:
+                fits.append(each.fitted.again().fit(series.y, series.x, steps))
+        return _mixture(series, steps, judgement, choice, fits)
+
+    mixture = mixture_of(choice)
     blind = mixture
     if any(each.contender.inputs for each in choice.chosen):
-        blind = _mixture(y, x, steps, judgement, choose(judgement, inputs=False), series.found.logs, options.refit)
-    return Outcome(Member(y, x, min(series.found.seasons, default=1), mixture, blind), judgement, choice)
+        blind = mixture_of(choose(judgement, inputs=False))
+    season = min(series.found.seasons, default=1)
+    return Outcome(Member(series.y, series.x, season, mixture, blind), judgement, choice)
 
 
-def _mixture(
-    y: Array, x: Array, steps: Array, judgement: Judgement, choice: Choice, logs: bool, refit: bool
-) -> Mixture:
-    whole = len(judgement.steps) == len(steps)
-    kept = not refit and whole
-    fits = [each.fitted if kept else each.fitted.again().fit(y, x, steps) for each in choice.chosen]
-    logs = logs and bool((choice.forecasts > 0).all())
-    deviation = choice.weights @ np.stack([fit.deviation(y, steps, logs) for fit in fits])
-    judged = deviation
-    if not whole:
-        judged = choice.weights @ np.stack([fit.deviation(y, judgement.steps, logs) for fit in fits])
-    spread = Spread.of(judgement.observed, choice.forecasts, deviation, judged, logs, judgement.blocks)
-    return Mixture(fits, choice.weights, spread)
+def _mixture(series: Series, steps: Array, judgement: Judgement, choice: Choice, fits: list[Fitted]) -> Mixture:
+    weights = np.append(choice.weights, [0.0] * (len(fits) - len(choice.weights)))
+    logs = series.found.logs and bool((choice.forecasts > 0).all())
+
+    def deviation(at: Array) -> Array:
+        return np.asarray(weights @ np.stack([fit.deviation(series.y, at, logs) for fit in fits]))
+
+    spread = Spread.of(
+        judgement.observed, choice.forecasts, deviation(steps), deviation(judgement.steps), logs, judgement.blocks
+    )
+    return Mixture(fits, weights, spread, steps, choice.caution)

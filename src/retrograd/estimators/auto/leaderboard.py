@@ -82,6 +82,8 @@ def comparison(judgement: Judgement, choice: Choice) -> str:
         return f"{what}; nothing beats it"
     error = float(np.sqrt(np.nanmean((judgement.observed - choice.forecasts) ** 2)))
     ratio = error / seasonal[0].error
+    if choice.naive is not None:
+        what += f"; the {choice.naive.name} where they foresee little"
     side = "below" if ratio <= 1 else "above"
     return f"{what}; RMSE {100 * abs(1 - ratio):.0f} % {side} that of the {seasonal[0].name}"
 

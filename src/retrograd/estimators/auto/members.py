@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from retrograd.estimators.auto.caution import Caution
 from retrograd.estimators.auto.contenders import Fitted
 from retrograd.estimators.auto.gaps import filled
 from retrograd.estimators.auto.intervals import Spread
@@ -24,16 +25,24 @@ class Mixture:
         fits: which.
         weights: of their mean.
         spread: of its errors.
+        steps: the horizons that they were fitted for.
+        caution: when the last one, a baseline of weight 0, forecasts instead; None: never.
     """
 
     fits: list[Fitted]
     weights: Array
     spread: Spread
+    steps: Array
+    caution: Caution | None = None
 
     def from_origins(self, y: Array, x: Array, start: int, stop: int, steps: Array) -> Array:
         """Return forecasts from the rows ``start`` to ``stop`` of a series as the last known ones, ``(n, K)``."""
-        found = [fit.forecast(y, x, start, stop, steps) for fit in self.fits]
-        return np.asarray(np.einsum("m,mnk->nk", self.weights, np.stack(found)))
+        asked = steps if self.caution is None else self.steps[self.steps <= steps[-1]]
+        each = np.stack([fit.forecast(y, x, start, stop, asked) for fit in self.fits])
+        found = np.einsum("m,mnk->nk", self.weights, each)
+        if self.caution is not None:
+            found = self.caution.temper(each[-1], found)[:, np.searchsorted(asked, steps)]
+        return np.asarray(found)
 
     @property
     def least(self) -> int:
@@ -42,7 +51,12 @@ class Mixture:
 
     def again(self, y: Array, x: Array, steps: Array) -> Mixture:
         """Return it with every contender fitted to these rows."""
-        return replace(self, fits=[fit.again().fit(y, x, steps) for fit in self.fits])
+        return replace(self, fits=[_again(fit, y, x, steps) for fit in self.fits])
+
+
+def _again(fit: Fitted, y: Array, x: Array, steps: Array) -> Fitted:
+    """Return a contender fitted again; one of many series stays what it is."""
+    return fit if fit.contender.family == "shared" else fit.again().fit(y, x, steps)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from retrograd.estimators.auto.contenders import Contender
 from retrograd.estimators.auto.understanding import Understanding
 from retrograd.estimators.forecasting.states import Difference
 
-__all__ = ["Options", "recipes"]
+__all__ = ["Options", "described", "recipes"]
 
 Array = np.ndarray[Any, Any]
 
@@ -20,6 +20,8 @@ Array = np.ndarray[Any, Any]
 _LONGEST, _SHORT = 336, 300
 # Rows up to which the series and its logarithm both compete.
 _BOTH_SCALES = 5000
+# The longest season that the states of a recurrent model hold.
+_LONGEST_STATES = 26
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,9 @@ class Options:
     refit: bool = True
 
 
-def recipes(y: Array, found: Understanding, longest: int, options: Options, *, inputs: bool) -> list[Contender]:
+def recipes(
+    y: Array, found: Understanding, longest: int, options: Options, *, inputs: bool, few: bool = False
+) -> list[Contender]:
     """Return what is tried for a series, the simplest first.
 
     Args:
@@ -40,6 +44,7 @@ def recipes(y: Array, found: Understanding, longest: int, options: Options, *, i
         longest: the longest horizon.
         options: what was asked for.
         inputs: whether there are inputs, with which windows are tried too.
+        few: only what is fitted in no time: the series is one of many.
     """
     tried = _Recipes(len(y), longest)
     tried.naive("last value", 1, 0)
@@ -50,18 +55,23 @@ def recipes(y: Array, found: Understanding, longest: int, options: Options, *, i
             tried.naive(f"seasonal naive ({season}) with drift", season, 1)
     seasons = [season for season in found.seasons if season < len(y) // 2]
     tried.add(Contender("AR", "autoregression", recursive=True))
-    scales = _scales(y, found, options)
+    scales = [found.logs] if few else _scales(y, found, options)
     asked: list[Difference] = ["last", None, *seasons] if options.difference == "auto" else [options.difference]  # type: ignore[list-item]
     for logs in scales:
         tried.all_windows(asked, seasons, logs)
     if inputs:
         known = [each for each in tried.found if each.family == "windows"]
         tried.found += [replace(each, name=f"{each.name}, inputs", inputs=True) for each in known]
-    if len(y) <= _SHORT:
+    if len(y) <= _SHORT and not few:
+        held = seasons[0] if seasons else None
         if options.difference == "auto":
-            asked = [seasons[0]] if seasons else [None, "last"]
+            asked = [held] if seasons else [None, "last"]
+        steady = found.logs if found.logs in scales else scales[0]
+        if options.difference == "auto":
+            for logs in [steady] if seasons else scales:
+                tried.recurrent(held, logs)
         for difference in asked:
-            tried.innovations(difference, found.logs if found.logs in scales and seasons else scales[0])
+            tried.innovations(difference, steady if seasons else scales[0])
     return tried.found
 
 
@@ -92,9 +102,7 @@ class _Recipes:
         season = difference if isinstance(difference, int) else 0
         if lags < 2 or 2 * lags + season + (1 if recursive else self.longest) > self.rows:
             return
-        how = "recursive" if recursive else "direct"
-        name = f"{how}, {lags} lags, {_less(difference)}{', logs' if logs else ''}"
-        self.add(Contender(name, "windows", difference, lags, recursive, logs))
+        self.add(Contender(described(difference, lags, recursive, logs), "windows", difference, lags, recursive, logs))
 
     def all_windows(self, differences: Sequence[Difference], seasons: Sequence[int], logs: bool) -> None:
         usual = max(2, min(_LONGEST, (self.rows - self.longest) // 10))
@@ -114,9 +122,20 @@ class _Recipes:
                 self.windows(difference, lags, False, logs)
             self.windows(difference, longest, True, logs)
 
+    def recurrent(self, season: int | None, logs: bool) -> None:
+        if season is None or season <= _LONGEST_STATES:
+            held = f", season {season}" if season else ""
+            self.add(Contender(f"recurrent{held}{', logs' if logs else ''}", "recurrent", season, 0, True, logs))
+
     def innovations(self, difference: Difference, logs: bool) -> None:
         name = f"innovations, {_less(difference)}{', logs' if logs else ''}"
         self.add(Contender(name, "innovations", difference, 0, True, logs))
+
+
+def described(difference: Difference, lags: int, recursive: bool, logs: bool) -> str:
+    """Return the name of a read-out of windows."""
+    how = "recursive" if recursive else "direct"
+    return f"{how}, {lags} lags, {_less(difference)}{', logs' if logs else ''}"
 
 
 def _less(difference: Difference) -> str:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from retrograd.errors import InputError
+from retrograd.estimators.auto.caution import Caution
 from retrograd.estimators.auto.contenders import Contender, Fitted
+from retrograd.estimators.auto.series import Series
 
-__all__ = ["Choice", "Judged", "Judgement", "choose", "first_judged", "judge"]
+__all__ = ["Choice", "Judged", "Judgement", "choose", "first_judged", "judge", "long_enough"]
 
 Array = np.ndarray[Any, Any]
 
 # Rows that judge: so many horizons or seasons, but no more than this part of the series.
-_HORIZONS, _PART = 10, 0.34
+_HORIZONS, _PART = 26, 0.34
+# Caution is judged by so many of the last horizons.
+_RECENT = 10
 # How many of a kind are averaged, by which power of 1 / error they are weighted, and how many they are at most: where
 # fewer horizons than these judge, and where as many do.
-_BLOCKS, _FEW, _MANY_BLOCKS = 3, (1, 0, 6), (3, 4, 8)
+_BLOCKS, _FEW, _MANY_BLOCKS = 3, (1, 0, 7), (3, 4, 8)
 # A contender that errs so many times as much as the best one is not averaged.
 _WORST = 2.5
 # Forecasts of one contender that are kept at most: of more, every second, third, ... origin judges.
@@ -62,6 +66,7 @@ class Judgement:
         steps: the horizons that could be judged, ``(K,)``: all that were asked for, if there are rows enough.
         first: row of the first value that was forecast.
         blocks: how many times the longest horizon the judging rows are.
+        recent: how many of the origins are the last ones that caution is judged by.
     """
 
     judged: list[Judged]
@@ -69,6 +74,7 @@ class Judgement:
     steps: Array
     first: int
     blocks: float
+    recent: int
 
 
 @dataclass(frozen=True)
@@ -78,17 +84,35 @@ class Choice:
     Attributes:
         chosen: which.
         weights: of their mean, ``(chosen,)``, of sum 1.
-        forecasts: what their mean said, ``(origins, K)``.
+        forecasts: what was said by them, ``(origins, K)``.
+        naive: the baseline that forecasts where they foresee little; None if they are always listened to.
+        caution: when that is.
     """
 
     chosen: list[Judged]
     weights: Array
     forecasts: Array
+    naive: Judged | None = None
+    caution: Caution | None = None
 
     @classmethod
     def of(cls, chosen: list[Judged], weights: Array) -> Choice:
         """Return them with their mean."""
         return cls(chosen, weights, np.einsum("m,mnk->nk", weights, np.stack([each.forecasts for each in chosen])))
+
+    def cautious(self, judgement: Judgement) -> Choice:
+        """Return it with the baseline where it foresees little, or the baseline alone."""
+        plain = [each for each in judgement.judged if each.contender.is_naive and not each.contender.lags]
+        if not plain or all(each.contender.is_naive for each in self.chosen):
+            return self
+        naive, many = plain[0], judgement.blocks >= _BLOCKS
+        parts = judgement.observed, naive.forecasts, self.forecasts
+        caution = Caution.of(*(part[-judgement.recent :] for part in parts), many=many)
+        if caution.threshold == 0:
+            return self
+        if np.isinf(caution.threshold):
+            return Choice.of([naive], np.ones(1))
+        return replace(self, forecasts=caution.temper(naive.forecasts, self.forecasts), naive=naive, caution=caution)
 
 
 def first_judged(rows: int, longest: int, season: int) -> int:
@@ -102,14 +126,16 @@ def first_judged(rows: int, longest: int, season: int) -> int:
     return rows - max(longest, min(int(_PART * rows), max(_HORIZONS * longest, 2 * season)))
 
 
+def long_enough(rows: int, longest: int) -> bool:
+    """Return whether a series can hold out the longest horizon and keep as much to learn from."""
+    return rows >= 2 * longest
+
+
 def judge(
-    y: Array,
-    x: Array,
+    series: Series,
     steps: Array,
     tried: Sequence[Contender],
-    season: int,
     *,
-    known: Array | None = None,
     shared: Sequence[Fitted] = (),
     progress: Callable[[float], None] | None = None,
 ) -> Judgement:
@@ -118,30 +144,28 @@ def judge(
     A series too short to hold out the longest horizon is judged at shorter ones, by the contenders that forecast any.
 
     Args:
-        y: ``(T,)``.
-        x: ``(T, E)``.
+        series: the series.
         steps: horizons ``(K,)``.
         tried: the contenders.
-        season: the longest season, 1 for none.
-        known: where y was given, ``(T,)``; the rest was filled in.
         shared: contenders that are fitted already, to the same rows.
         progress: called with the part of the contenders that is judged.
 
     Raises:
         InputError: there is a single row.
     """
+    y, x, known = series.y, series.x, series.known
     if len(y) < 2:
         raise InputError(f"y has {len(y)} row: a forecast needs at least 2; give more data")
     longest = int(steps[-1])
-    if len(y) < 2 * longest:
+    if not long_enough(len(y), longest):
         tried = [each for each in tried if each.for_any_steps]
         longest = max(1, len(y) // 3)
         steps, shared = np.arange(1, longest + 1), ()
-    first = first_judged(len(y), longest, season)
+    first = first_judged(len(y), longest, series.longest_season)
     start, stop = first - 1, len(y) - longest
     stride = 1 + (stop - start) * len(steps) // _KEPT
     rows = np.arange(start, stop, stride)[:, None] + steps
-    observed = y[rows] if known is None else np.where(known[rows], y[rows], np.nan)
+    observed = np.where(known[rows], y[rows], np.nan)
     judged = []
     with threadpool_limits(1, user_api="blas"):
         entered: list[Contender | Fitted] = [*tried, *shared]
@@ -158,7 +182,7 @@ def judge(
             if np.isfinite(forecasts).all():
                 judged.append(Judged(fitted, forecasts, _error(observed, forecasts)))
     judged.sort(key=lambda found: found.error)
-    return Judgement(judged, observed, steps, first, (len(y) - first) / longest)
+    return Judgement(judged, observed, steps, first, (len(y) - first) / longest, -(-_RECENT * longest // stride))
 
 
 def choose(judgement: Judgement, *, inputs: bool = True) -> Choice:
@@ -188,7 +212,7 @@ def choose(judgement: Judgement, *, inputs: bool = True) -> Choice:
     together = Choice.of(chosen, weights / weights.sum())
     if best.contender.is_naive and _error(judgement.observed, together.forecasts) >= best.error:
         return alone
-    return together
+    return together.cautious(judgement)
 
 
 def _error(observed: Array, forecasts: Array) -> float:

@@ -289,6 +289,14 @@ class Forecaster(ForecasterBase):
         forecaster._publish()
         return forecaster
 
+    def tails(self) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+        """Return the ends of the series that it goes on from, and of their inputs, as tables."""
+        tails, inputs = self._model.tails, self._input_names
+        y = self._tables_of_tails([tail.y for tail in tails], self._columns)
+        if not inputs:
+            return y, None
+        return y, self._tables_of_tails([tail.x[:, -len(inputs) :] for tail in tails], pd.Index(inputs))
+
     # From tables to arrays.
 
     def _instances(

@@ -1,6 +1,6 @@
 """The public methods of a forecaster: they read tables, and hand results back in the caller's kind.
 
-The names and meanings are those of sktime's forecasters (:mod:`retrograd.estimators.forecasting.sktime` makes one of
+The names and meanings are those of sktime's forecasters (:mod:`retrograd.estimators.sktime` makes one of
 them). A forecaster has the inner methods ``_fit``, ``_predict``, ``_predict_interval``, ``_predict_quantiles`` and
 ``_update``, which take and return tables: a column a series, instances as outer levels of a ``MultiIndex``.
 """
@@ -174,6 +174,18 @@ class ForecasterBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn is no
         if X is None or isinstance(X, pd.DataFrame):
             return X
         return to_table(X)[0]
+
+    @abstractmethod
+    def tails(self) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+        """Return the ends of the series that it goes on from, and of their inputs, as tables."""
+
+    def _tables_of_tails(self, values: list[Array], columns: Any) -> pd.DataFrame:
+        """Return the last rows of every instance under their times."""
+        times = [clock.before(len(part)) for part, clock in zip(values, self._clocks.values(), strict=True)]
+        joined = np.concatenate([part[len(part) - len(index) :] for part, index in zip(values, times, strict=True)])
+        index = times[0] if None in self._clocks else with_instances(list(self._clocks), times, self._index_names)
+        table: pd.DataFrame = pd.DataFrame(joined, index=index, columns=columns)
+        return table
 
     def _known_ahead(self, key: Any, clock: Clock, X: pd.DataFrame | None, wanted: Array, steps: Array) -> Array:
         """Return an instance's inputs ``wanted`` steps ahead, ``(len(wanted), E)``; ``steps`` are those to predict."""

@@ -16,9 +16,12 @@ from sktime.datatypes import convert_to, mtype_to_scitype
 from sktime.forecasting.base import BaseForecaster
 
 from retrograd.errors import InputError
+from retrograd.estimators.auto.estimator import AutoForecaster
+from retrograd.estimators.auto.files import KIND as AUTO
 from retrograd.estimators.forecasting.estimator import Forecaster
 from retrograd.estimators.forecasting.files import KIND
-from retrograd.estimators.forecasting.tables import Clock, by_instance, with_instances
+from retrograd.estimators.forecasting.protocol import ForecasterBase
+from retrograd.estimators.forecasting.tables import Clock, by_instance
 from retrograd.estimators.model_files import CONFIG_FILE, MODEL_FILE, read_model, require_free, write_model
 from retrograd.files import write_whole
 
@@ -27,7 +30,7 @@ __all__ = ["SktimeForecaster"]
 # What a zip names, as a pickle does: sktime.base.load imports it. This name stays.
 _NAMED = b"cretrograd.estimators\nSktimeForecaster\n."
 # A fitted forecaster for the next fit to take over: sktime's base class then keeps its own books as after any fit.
-_LOADED: ContextVar[Forecaster | None] = ContextVar("_LOADED", default=None)
+_LOADED: ContextVar[ForecasterBase | None] = ContextVar("_LOADED", default=None)
 # Steps that are looked through for a time of a horizon.
 _FARTHEST = 1 << 20
 
@@ -36,10 +39,12 @@ class SktimeForecaster(BaseForecaster):  # type: ignore[misc]  # sktime is not t
     """A forecaster of sktime that fits a clone of the one it is given.
 
     Args:
-        forecaster: with the settings; its parameters are ``forecaster__lags`` and so on, for a grid search.
+        forecaster: a :class:`retrograd.estimators.Forecaster` (the default) or
+            :class:`retrograd.estimators.AutoForecaster` with its settings; its parameters are ``forecaster__lags`` and
+            so on, for a grid search.
 
     Attributes:
-        forecaster_: the fitted :class:`retrograd.estimators.Forecaster`.
+        forecaster_: the fitted one.
 
     Examples:
         >>> import numpy as np
@@ -69,11 +74,11 @@ class SktimeForecaster(BaseForecaster):  # type: ignore[misc]  # sktime is not t
     # What an update needs is kept in moments and a tail, not as the data itself.
     _config = {"remember_data": False}  # noqa: RUF012
 
-    def __init__(self, forecaster: Forecaster | None = None) -> None:
+    def __init__(self, forecaster: ForecasterBase | None = None) -> None:
         self.forecaster = forecaster
         super().__init__()
         self._y = self._X = None  # where sktime keeps the data, if it is configured to
-        if forecaster is not None and forecaster.readout == "recursive":
+        if forecaster is not None and not forecaster._needs_fh():
             self.set_tags(**{"requires-fh-in-fit": False})
 
     def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: Any) -> SktimeForecaster:
@@ -134,9 +139,9 @@ class SktimeForecaster(BaseForecaster):  # type: ignore[misc]  # sktime is not t
     @classmethod
     def load_from_path(cls, serial: str | Path) -> SktimeForecaster:
         """Read the folder that a zip leads to, as :func:`sktime.base.load` does."""
-        saved = read_model(Path(serial).with_suffix(""), (KIND,))
-        forecaster = Forecaster.from_saved(saved)
-        y, X = _tails(forecaster)
+        saved = read_model(Path(serial).with_suffix(""), (KIND, AUTO))
+        forecaster = (AutoForecaster if saved.kind == AUTO else Forecaster).from_saved(saved)
+        y, X = forecaster.tails()
         mtype = saved.config.get("mtype")
         if mtype is not None:
             if mtype == "numpy3D":
@@ -183,21 +188,3 @@ def _steps(fh: Any, cutoff: Any, clocks: list[Clock]) -> np.ndarray[Any, Any]:
             )
         found |= set((places + 1).tolist())
     return np.array(sorted(found))
-
-
-def _tails(forecaster: Forecaster) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """Return the ends of the series that a forecaster goes on from, and of their inputs."""
-    tails, clocks, names = forecaster._model.tails, forecaster._clocks, forecaster._index_names
-    y = _table([tail.y for tail in tails], forecaster._columns, clocks, names)
-    inputs = forecaster._input_names
-    if not inputs:
-        return y, None
-    return y, _table([tail.x[:, -len(inputs) :] for tail in tails], pd.Index(inputs), clocks, names)
-
-
-def _table(values: list[Any], columns: Any, clocks: dict[Any, Clock], names: Any) -> pd.DataFrame:
-    times = [clock.before(len(part)) for part, clock in zip(values, clocks.values(), strict=True)]
-    joined = np.concatenate([part[len(part) - len(index) :] for part, index in zip(values, times, strict=True)])
-    index: Any = times[0] if None in clocks else with_instances(list(clocks), times, names)
-    table: pd.DataFrame = pd.DataFrame(joined, index=index, columns=columns)
-    return table

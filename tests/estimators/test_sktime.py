@@ -16,7 +16,7 @@ import pytest
 from sklearn.base import clone
 
 from retrograd.errors import InputError
-from retrograd.estimators import Forecaster
+from retrograd.estimators import AutoForecaster, Forecaster
 
 pytest.importorskip("sktime", reason="sktime is not installed")
 
@@ -26,7 +26,7 @@ from sktime.utils.estimator_checks import check_estimator
 
 from retrograd.estimators import SktimeForecaster
 
-OLD = Path(__file__).parents[1] / "data" / "forecaster-v1"
+OLD = Path(__file__).parent / "data" / "forecaster-v1"
 
 # Of sktime's checks, those of the interface, and one fit of everything that it gives.
 FAST = (
@@ -138,8 +138,24 @@ def test_a_zip_of_an_older_version_keeps_loading(tmp_path: Path) -> None:
 def test_without_sktime_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     import retrograd.estimators
 
-    monkeypatch.delitem(sys.modules, "retrograd.estimators.forecasting.sktime")
+    monkeypatch.delitem(sys.modules, "retrograd.estimators.sktime")
     monkeypatch.setitem(sys.modules, "sktime", None)
     monkeypatch.setitem(sys.modules, "sktime.datatypes", None)
     with pytest.raises(ModuleNotFoundError, match=r"SktimeForecaster needs sktime.*: pip install sktime"):
         _ = retrograd.estimators.SktimeForecaster
+
+
+def test_the_automatic_forecaster_is_one_too(tmp_path: Path) -> None:
+    y = waves(60)
+    X = pd.DataFrame({"u": np.cos(np.arange(60.0)), "still": 1.0}, index=y.index)
+    plain = AutoForecaster(difference="last", transform=None).fit(y[:50], X[:50], fh=[1, 3])
+    wrapped = SktimeForecaster(AutoForecaster(difference="last", transform=None)).fit(y[:50], X[:50], fh=[1, 3])
+    ahead = X[50:53]
+    pd.testing.assert_frame_equal(wrapped.predict(X=ahead), plain.predict(X=ahead), check_freq=False)
+    np.testing.assert_array_equal(
+        wrapped.predict_interval(X=ahead, coverage=0.9), plain.predict_interval(X=ahead, coverage=0.9)
+    )
+    assert wrapped.get_params()["forecaster__difference"] == "last"
+    wrapped.save(tmp_path / "model")
+    loaded = load(str(tmp_path / "model"))
+    np.testing.assert_allclose(loaded.predict(X=ahead), plain.predict(X=ahead), rtol=1e-12)

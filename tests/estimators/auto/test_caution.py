@@ -1,0 +1,56 @@
+"""When models are listened to, and when the naive forecast stands."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from retrograd.estimators.auto.caution import Caution
+
+
+def test_small_moves_are_drawn_to_the_naive_and_large_ones_are_not() -> None:
+    caution, naive = Caution(1.0, np.array([1.0, 2.0])), np.zeros((4, 2))
+    forecasts = np.array([[0.5, 1.0], [0.75, 1.5], [1.0, 2.0], [-3.0, 0.0]])
+    # z is 0.5, 0.75, 1 at both horizons; 3 and √(9 / 2) in the last row.
+    expected = np.array([[0.0, 0.0], [0.375, 0.75], [1.0, 2.0], [-3.0, 0.0]])
+    np.testing.assert_allclose(caution.temper(naive, forecasts), expected)
+    np.testing.assert_array_equal(Caution(0.0, np.ones(2)).temper(naive, forecasts), forecasts)
+    np.testing.assert_array_equal(Caution(np.inf, np.ones(2)).temper(naive, forecasts), naive)
+
+
+def test_the_first_horizons_do_not_depend_on_the_later_ones() -> None:
+    random = np.random.default_rng(0)
+    naive, forecasts = random.standard_normal((2, 5, 4))
+    caution = Caution(1.5, np.arange(1.0, 5.0))
+    np.testing.assert_allclose(
+        caution.temper(naive[:, :2], forecasts[:, :2]), caution.temper(naive, forecasts)[:, :2], rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_guesses_are_not_listened_to_and_knowledge_is(many: bool) -> None:
+    random = np.random.default_rng(1)
+    observed, naive = random.standard_normal((200, 12)).cumsum(axis=1), np.zeros((200, 12))
+    guesses = 0.2 * random.standard_normal((200, 12)).cumsum(axis=1)
+    found = Caution.of(observed, naive, guesses, many=many)
+    assert found.threshold >= 0.5
+    assert np.abs(found.temper(naive, guesses)).mean() < 0.3 * np.abs(guesses).mean()
+    assert Caution.of(observed, naive, 0.9 * observed, many=many).threshold == 0
+
+
+def test_caution_does_not_cost_much() -> None:
+    random = np.random.default_rng(2)
+    known, surprise = random.standard_normal((2, 300, 6))
+    observed, naive = known + surprise, np.zeros((300, 6))
+    found = Caution.of(observed, naive, known, many=True)
+    tempered = found.temper(naive, known)
+    assert np.sqrt(((observed - tempered) ** 2).mean()) <= 1.05 * np.sqrt((surprise**2).mean())
+
+
+def test_missing_values_judge_nothing() -> None:
+    random = np.random.default_rng(3)
+    observed, naive = random.standard_normal((40, 6)), np.zeros((40, 6))
+    forecasts = 0.5 * observed
+    holed = np.where(random.random((40, 6)) < 0.3, np.nan, observed)
+    assert Caution.of(holed, naive, forecasts, many=True).threshold == 0
+    assert np.isfinite(Caution.of(np.full((4, 6), np.nan), naive[:4], forecasts[:4], many=True).missed).all()
