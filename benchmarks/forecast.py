@@ -1,15 +1,16 @@
 """How good forecasts are by default, one call and nothing chosen: `make bench-forecast`.
 
-`AutoForecaster()` beside the seasonal naive, an AR by AIC and SARIMAX (statsmodels) on the same rows. Wants the folder
-../shared/data beside the repository (or --data DIR) with airline.csv, lynx.csv, m4_weekly.csv.gz and ETTh1.csv; Nile
-and the macroeconomic series come with statsmodels. A rolling forecast is fitted once, to all rows but the last;
-then it starts from each of those, with the data up to there.
+`AutoForecaster()` beside the seasonal naive, an AR by AIC, SARIMAX and ETS (statsmodels) on the same rows. Wants
+the folder ../shared/data beside the repository (or --data DIR) with airline.csv, lynx.csv, m4_weekly.csv.gz and
+ETTh1.csv; Nile and the macroeconomic series come with statsmodels. A rolling forecast is fitted once, to all rows but
+the last; then it starts from each of those, with the data up to there.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def rmse(observed: Array, predicted: Array) -> float:
 def rolling(
     name: str, y: pd.Series, test: int, horizon: int, season: int, to_reach: float | None, order: Any = None
 ) -> Row:
-    """Return one row: errors of the default, the naive, the AR and SARIMAX over all origins and steps."""
+    """Return one row: errors of the default, the naive, the AR, SARIMAX and ETS over all origins and steps."""
     train, steps, values = len(y) - test, np.arange(1, horizon + 1), y.to_numpy(dtype=float)
     began = time.perf_counter()
     forecaster = AutoForecaster().fit(y.iloc[:train], fh=steps)
@@ -57,6 +58,7 @@ def rolling(
         "naive": rmse(observed, Naive.fit(values[:train], season, False).forecast(values, start, stop, steps)),
         "AR": rmse(observed, fitted.forecast(values, inputs, start, stop, steps)),
         "SARIMAX": None if order is None else rmse(observed, sarimax(values, train, stop, horizon, *order)),
+        "ETS": None if order is None else rmse(observed, ets(values, train, stop, horizon, season)),
         "covered": covered(forecaster, y, train, observed),
         "seconds": seconds,
         "chosen": forecaster.chosen_,
@@ -89,35 +91,63 @@ def sarimax(values: Array, train: int, stop: int, horizon: int, order: Any, seas
     return np.stack(found)
 
 
+def ets(values: Array, train: int, stop: int, horizon: int, season: int) -> Array:
+    """Return forecasts of statsmodels' ETS, its form by AIC, fitted once, from every origin."""
+    from statsmodels.tsa.exponential_smoothing.ets import ETSModel
+
+    kinds = ("add", "mul") if values.min() > 0 else ("add",)
+    trends: list[dict[str, Any]] = [{}, {"trend": "add"}, {"trend": "add", "damped_trend": True}]
+    seasons: list[dict[str, Any]] = [{"seasonal": kind, "seasonal_periods": season} for kind in kinds]
+    forms = [
+        {"error": error, **trend, **seasonal}
+        for error, trend, seasonal in product(kinds, trends, seasons if season > 1 else [{}])
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fits = [ETSModel(values[:train], **form).fit(disp=False) for form in forms]
+        best = min(range(len(fits)), key=lambda place: float(fits[place].aic))
+        found = []
+        for end in range(train, stop + 1):
+            model = ETSModel(values[:end], **forms[best])
+            found.append(model.smooth(fits[best].params).forecast(horizon))
+    return np.stack(found)
+
+
 def m4_weekly(path: Path) -> list[Row]:
-    """Return the competition's scores over all 359 weekly series, 13 ahead, and how often the naive is better."""
+    """Return the competition's scores of one call for all 359 weekly series as a panel, 13 ahead."""
     table, steps = pd.read_csv(path), np.arange(1, 14)
+    name, value = table.columns[0], next(column for column in reversed(table.columns) if column != "part")
+    parts = {
+        key: [part.loc[part["part"] == which, value].to_numpy(dtype=float) for which in ("train", "test")]
+        for key, part in table.groupby(name, sort=False)
+    }
+    y = pd.concat({key: pd.DataFrame({"y": train}) for key, (train, _) in parts.items()}, names=[name, "week"])
+    began = time.perf_counter()
+    forecaster = AutoForecaster().fit(y, fh=steps)
+    predicted, bounds = forecaster.predict(), forecaster.predict_interval(coverage=[0.8, 0.95])
+    seconds = time.perf_counter() - began
     scores: dict[str, list[Array]] = {"ours": [], "naive": []}
     inside: dict[str, list[float]] = {"80": [], "95": []}
-    began, worse = time.perf_counter(), 0
-    series, value = table.columns[0], next(name for name in reversed(table.columns) if name != "part")
-    for _, part in table.groupby(series, sort=False):
-        train, test = (part.loc[part["part"] == which, value].to_numpy(dtype=float) for which in ("train", "test"))
-        forecaster = AutoForecaster().fit(train, fh=steps)
-        forecasts = {"ours": forecaster.predict(), "naive": np.full(13, train[-1])}
+    worse = 0
+    for key, (train, test) in parts.items():
+        forecasts = {"ours": predicted.loc[key].to_numpy()[:, 0], "naive": np.full(13, train[-1])}
         for who, forecast in forecasts.items():
             error = np.abs(test - forecast)
             smape = float(np.mean(200 * error / (np.abs(test) + np.abs(forecast))))
             scores[who].append(np.array([smape, error.mean() / np.abs(np.diff(train)).mean()]))
         worse += rmse(test, forecasts["ours"]) > 1.05 * rmse(test, forecasts["naive"])
         for level, found in inside.items():
-            bounds = forecaster.predict_interval(coverage=int(level) / 100).to_numpy()
-            found.append(100 * float(np.mean((bounds[:, 0] <= test) & (test <= bounds[:, 1]))))
-    seconds = time.perf_counter() - began
+            ends = bounds.loc[key]["y", int(level) / 100].to_numpy()
+            found.append(100 * float(np.mean((ends[:, 0] <= test) & (test <= ends[:, 1]))))
     mean = {who: np.mean(found, axis=0).tolist() for who, found in scores.items()}
     rows = []
     for place, (score, to_reach) in enumerate((("sMAPE", 6.05), ("MASE", 1.95))):
         rows.append(
             {
                 "name": "M4 weekly, 359 series, 13 ahead", "score": score, "ours": mean["ours"][place],
-                "to_reach": to_reach, "naive": mean["naive"][place], "AR": None, "SARIMAX": None,
+                "to_reach": to_reach, "naive": mean["naive"][place], "AR": None, "SARIMAX": None, "ETS": None,
                 "covered": {level: float(np.mean(found)) for level, found in inside.items()}, "seconds": seconds,
-                "chosen": f"RMSE over 5 % above the last value's on {worse} of {len(scores['ours'])} series",
+                "chosen": f"RMSE over 5 % above the last value's on {worse} of {len(parts)} series",
             }
         )  # fmt: skip
     return rows
@@ -143,7 +173,9 @@ def cases(data: Path) -> list[Row]:
         rolling("unemployment", pd.Series(macro["unemp"].to_numpy(), quarters), 60, 4, 1, 0.578, QUARTERLY),
         rolling("inflation", pd.Series(macro["infl"].to_numpy(), quarters), 60, 4, 1, 2.72, QUARTERLY),
     ]
-    loads = pd.read_csv(data / "ETTh1.csv", index_col=0, parse_dates=True).iloc[: 20 * 30 * 24]
+    hours = pd.read_csv(data / "ETTh1.csv", index_col=0, parse_dates=True)
+    rows.append(rolling(f"ETTh1 OT, all {len(hours)} rows, 48 ahead", hours["OT"], 20 * 48, 48, 24, None))
+    loads = hours.iloc[: 20 * 30 * 24]
     for column in ("OT", "HUFL", "HULL", "MUFL"):
         for horizon, season in ((48, 24), (168, 168)):
             rows.append(rolling(f"ETTh1 {column}, {horizon} ahead", loads[column], 4 * 30 * 24, horizon, season, None))
@@ -155,11 +187,11 @@ def table_of(rows: list[Row]) -> str:
         return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
     lines = [
-        "| series | score | AutoForecaster() | to reach | seasonal naive | AR | SARIMAX | in 80 %, 95 % | seconds |",
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
+        "| series | score | `AutoForecaster()` | to reach | naive | AR | SARIMAX | ETS | in 80 %, 95 % | seconds |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
-        figures = [number(row[key]) for key in ("ours", "to_reach", "naive", "AR", "SARIMAX")]
+        figures = [number(row[key]) for key in ("ours", "to_reach", "naive", "AR", "SARIMAX", "ETS")]
         inside = ", ".join(f"{value:.0f}" for value in row["covered"].values())
         lines.append(f"| {row['name']} | {row['score']} | {' | '.join(figures)} | {inside} | {row['seconds']:.1f} |")
     return "\n".join(lines)
