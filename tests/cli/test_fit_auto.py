@@ -113,6 +113,7 @@ def test_a_short_table_has_an_answer(retrograd: Any, rows: int) -> None:
     assert np.isfinite(forecast).to_numpy().all()
 
 
+@pytest.mark.slow
 def test_a_series_that_grows_exactly_goes_on(retrograd: Any) -> None:
     pd.DataFrame({"y": 1.5 ** np.arange(40.0)}).to_csv("up.csv", index=False)
     assert retrograd("fit", "up.csv", "--target", "y", "--horizon", "1").code == 0

@@ -77,6 +77,8 @@ def test_the_reading_says_what_is_held_out_forecast_and_how_sure() -> None:
     assert "a probability of 80 and 95 %" in band["Prediction against truth"].reading
     assert "a probability of 80 and 95 %" in band["Forecast"].reading
     assert list(band["Forecast"].tables[0].header) == ["year", "forecast", "80 %", "95 %"]
+    assert "gives no interval" in sections(report)["Forecast"].reading
+    assert "gives no interval" not in band["Forecast"].reading
     nothing = sections(make(test=0, horizon=0))["Prediction against truth"].reading
     assert "Nothing was held out" in nothing
     assert "forecast" not in nothing

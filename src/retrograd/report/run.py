@@ -28,6 +28,8 @@ __all__ = ["RunReport", "content", "write_report"]
 
 Array = np.ndarray[Any, Any]
 
+NO_INTERVAL = "This model gives no interval: the errors by steps ahead, below, say how far off it was."
+
 
 @dataclass(frozen=True)
 class RunReport:
@@ -124,7 +126,7 @@ def content(report: RunReport) -> Content:
     names, identified, analysis = report.target_names, report.system, report.analysis
     of_system = None if identified is None else system.sections(identified, names)
     sections = [
-        outlook.section(report.time, report.time_label, names, report.observed, ahead(report)),
+        outlook.section(report.time, report.time_label, names, report.observed, ahead(report), NO_INTERVAL),
         None if report.goodness is None else report.goodness.section(),
         story.section(report.stories, report.contenders) if report.stories else None,
         predictions(report),

@@ -21,6 +21,11 @@ def fill(text: str, **values: object) -> str:
     return text
 
 
+# What several texts say.
+_OUTPUT = "C and c make y_t, whose gradient ∂L/∂y_t is"
+_KEPT = "the page keeps the last numbers that could be used."
+
+
 @dataclass(frozen=True)
 class Texts:
     """All words of the terminal and the page, in one language; here in English."""
@@ -133,12 +138,9 @@ class Texts:
         "At every step a weight multiplies something; the bias multiplies 1. Its gradient at that step is the "
         "gradient of the product times that factor; the whole gradient is the sum over all steps."
     )
-    accumulate_error: str = "C and c make y_t, whose gradient ∂L/∂y_t is the error e_t."
-    accumulate_fed: str = "C and c make y_t, whose gradient ∂L/∂y_t is what comes back from the input that it became."
-    accumulate_both: str = (
-        "C and c make y_t, whose gradient ∂L/∂y_t is the error e_t and, where y_t became an input, what comes "
-        "back from there."
-    )
+    accumulate_error: str = f"{_OUTPUT} the error e_t."
+    accumulate_fed: str = f"{_OUTPUT} what comes back from the input that it became."
+    accumulate_both: str = f"{_OUTPUT} the error e_t and, where y_t became an input, what comes back from there."
     accumulate_nothing: str = "The loss does not depend on C and c here: their gradients are 0."
     update: str = "4. Update: a step downhill"
     update_note: str = "Each weight moves against its gradient: W ← W − lr ∂L/∂W, with the learning rate lr = {rate}."
@@ -257,8 +259,8 @@ class Texts:
     panel_target: str = "Target"
     unused_loss: str = "Not used: another loss is chosen."
     reset: str = "Reset"
-    invalid: str = "{name} is not a number: the page keeps the last numbers that could be used."
-    rate_invalid: str = "The learning rate must be above 0: the page keeps the last numbers that could be used."
+    invalid: str = f"{{name}} is not a number: {_KEPT}"
+    rate_invalid: str = f"The learning rate must be above 0: {_KEPT}"
     valid: str = "All numbers are used."
     same: str = (
         "This page computes with its own small script. For the numbers it was made with, its results and the "
