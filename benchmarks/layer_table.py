@@ -27,7 +27,7 @@ PROPERTIES = {
 # Column of each task: its heading, its number in the result file, how it is shown.
 COLUMNS = {
     "copy_memory": ("copy memory", "accuracy", "{:.1%}"),
-    "adding": ("adding, error", "mean squared error", "{:.2g}"),
+    "adding": ("adding, error", "mean squared error", "{:.3g}"),
     "selective_copy": ("selective copy", "accuracy", "{:.1%}"),
     "associative_recall": ("recall", "accuracy", "{:.1%}"),
     "addition": ("sums of 1,000 bits", "exact sums of 1000 bits", "{:.0%}"),
