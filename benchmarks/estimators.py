@@ -1,8 +1,8 @@
 """How good the estimators' models are, on data with known results: `make bench-estimators`.
 
 Wants the folder ../shared/data beside the repository (or --data DIR) with hair_dryer.csv, cstr.csv, cd_player_arm.csv
-(DaISy, by way of SLICOT) and ETTh1.csv; says where to get what is missing. jax-sysid is compared where --jax-sysid
-names a Python that has it.
+(DaISy, by way of SLICOT), robot_arm.csv, heat_exchanger.csv, airline.csv and ETTh1.csv; says where to get what is
+missing. jax-sysid is compared where --jax-sysid names a Python that has it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 import pandas as pd
 from sklearn.exceptions import ConvergenceWarning
 
-from benchmarks import forecasting, record
+from benchmarks import forecasting, identification, record
 from retrograd.estimators import StateSpace, singular_values
 from retrograd.tables.read import read_table
 
@@ -29,6 +30,9 @@ SOURCES = {
     "hair_dryer.csv": "it comes with the package: src/retrograd/datasets",
     "cstr.csv": "DaISy 98-002, columns time, u, y1, y2: homes.esat.kuleuven.be/~smc/daisy",
     "cd_player_arm.csv": "DaISy 96-007, columns u1, u2, y1, y2: homes.esat.kuleuven.be/~smc/daisy",
+    "robot_arm.csv": "DaISy 96-009, columns torque, acceleration: homes.esat.kuleuven.be/~smc/daisy",
+    "heat_exchanger.csv": "DaISy 97-002, columns flow, temperature: homes.esat.kuleuven.be/~smc/daisy",
+    "airline.csv": "Box and Jenkins 1976, series G",
     "ETTh1.csv": "github.com/zhouhaoyi/ETDataset, ETT-small",
 }
 
@@ -57,7 +61,7 @@ def timed(fit: Any) -> tuple[Any, float]:
 def hair_dryer(path: Path) -> list[Row]:
     data = pd.read_csv(path).to_numpy()
     u, y = data[:, :1], data[:, 1:]
-    model, seconds = timed(lambda: StateSpace(order=4).fit(u, y))
+    model, seconds = timed(lambda: StateSpace(order=4, noise="output-error").fit(u, y))
     rmse = float(np.sqrt(((model.simulate(u, model.x0_[0]) - y) ** 2).mean()))
     values, of_values = timed(lambda: singular_values(u, y, block_rows=15)[:4])
     known = [69.8841, 14.9963, 3.6675, 1.9677]
@@ -129,7 +133,7 @@ def beside_jax_sysid(python: str | None) -> Row:
     random = np.random.default_rng(8)
     system = random_system(random, 8, 3, 3)
     u, y = simulated(system, np.zeros((8, 3)), 5000, 0.5, random)
-    model, seconds = timed(lambda: StateSpace(order=8).fit(u, y))
+    model, seconds = timed(lambda: StateSpace(order=8, noise="output-error").fit(u, y))
     ours = float(np.sqrt(((model.simulate(u, model.x0_[0]) - y) ** 2).mean()))
     name = "3 x 3 synthetic, n = 8, N = 5000, free-run RMSE"
     if python is None:
@@ -218,7 +222,7 @@ def main() -> None:
     if path := present(arguments.data, "cstr.csv"):
         rows.append(halves(path, "cstr", 1, 1, 5, [83.1, 92.5], noise="innovations"))
     if path := present(arguments.data, "cd_player_arm.csv"):
-        rows.append(halves(path, "CD player arm", 2, 0, 8, [67.7, 83.0]))
+        rows.append(halves(path, "CD player arm", 2, 0, 8, [67.7, 83.0], noise="output-error"))
     if path := present(arguments.data, "ETTh1.csv"):
         others = {96: ".374", 192: ".408", 336: ".429", 720: ".440"}
         for found, horizon in zip(forecasting.etth1(path), others, strict=True):
@@ -229,6 +233,7 @@ def main() -> None:
     rows += sunspots()
     rows.append(beside_jax_sysid(arguments.jax_sysid))
     rows.append(coverage())
+    rows += identification.rows(partial(present, arguments.data), row)
     print(table_of(rows))
     if not arguments.dry_run:
         result = {"machine": machine, "rows": rows}

@@ -15,6 +15,9 @@ from retrograd.estimators import Forecaster, StateSpace
 from retrograd.tables import Step
 from retrograd.tables.time_axis import time_text
 
+# Fits of a few iterations, or of a low order: what files and times are about.
+pytestmark = pytest.mark.filterwarnings("ignore::retrograd.estimators.identification.cautions.IdentificationWarning")
+
 
 def _series(name: str) -> tuple[pd.Series, list[Any]]:
     times = CALENDARS[name][0]

@@ -10,6 +10,9 @@ from estimators.systems import random_system, simulated
 from retrograd.errors import InputError
 from retrograd.estimators import StateSpace
 
+# Fits of a few iterations, or of a low order: what files and times are about.
+pytestmark = pytest.mark.filterwarnings("ignore::retrograd.estimators.identification.cautions.IdentificationWarning")
+
 OLD = Path(__file__).parent / "data" / "state-space-v1"
 
 

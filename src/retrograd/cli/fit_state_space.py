@@ -20,6 +20,7 @@ from retrograd.estimators.identification.analysis import (
     settling_steps,
     step_response,
 )
+from retrograd.estimators.identification.cautions import IdentificationWarning
 from retrograd.estimators.identification.estimator import StateSpace
 from retrograd.estimators.identification.system import predict
 from retrograd.insight import Sweep, analyse
@@ -33,6 +34,12 @@ __all__ = ["fit_state_space"]
 Array = np.ndarray[Any, Any]
 
 POINTS = 300
+# What a caution advises, as options say it.
+ARGUMENTS = {
+    "raise max_iter, try starts=3, or a lower order": "try another --order",
+    "stability=False": "--no-stable",
+    ": raise max_order": "; give a higher --order",
+}
 UNITS = {1e9: "s", 60e9: "min", 3600e9: "h", 86400e9: "day"}
 
 
@@ -51,7 +58,6 @@ def fit_state_space(
 ) -> None:
     """Identify on the training part; predict all, forecast, report."""
     from rich.console import Console
-    from sklearn.exceptions import ConvergenceWarning
 
     sample_time, unit = _sample_time(table)
     model = StateSpace(_order(order), noise=noise, stability=stable, sample_time=sample_time)
@@ -59,9 +65,8 @@ def fit_state_space(
     targets = _named(table.targets, table.target_names)
     given = None if inputs is None else inputs.iloc[:start]
     with Console(stderr=True).status(f"{table.source}: identifying from {start} steps"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", IdentificationWarning)
         model.fit(given, targets.iloc[:start])
-    notes = () if model.converged_ else (f"Not converged: {model.stop_reason_}. Another --order may do better.",)
     one_step = np.asarray(model.predict(inputs, targets, x0=model.x0_[0]))
     free_run = np.full_like(one_step, np.nan)
     if start < table.steps:
@@ -106,9 +111,18 @@ def fit_state_space(
             },
             goodness=goodness,
             understood=found,
-            notes=(*([] if goodness is None else goodness.sentences()), *notes, *gradient_note(analysis)),
+            notes=(*([] if goodness is None else goodness.sentences()), *_notes(model), *gradient_note(analysis)),
         ),
     )
+
+
+def _notes(model: StateSpace) -> tuple[str, ...]:
+    """Return why the model is what it is, and what to look at twice, in words of the command line."""
+    cautions = [caution[0].upper() + caution[1:] + "." for caution in model.cautions_]
+    for argument, option in ARGUMENTS.items():
+        cautions = [caution.replace(argument, option) for caution in cautions]
+    alike = () if model.K_.any() else ("Output error reads no outputs: one step ahead and free run are the same run.",)
+    return (*model.reasons_, *alike, *cautions)
 
 
 def report_of(model: StateSpace, unit: str) -> dict[str, Any]:

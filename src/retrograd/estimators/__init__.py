@@ -8,6 +8,7 @@ from retrograd.estimators.recurrent.training import OPTIMIZERS, DivergenceError,
 if TYPE_CHECKING:
     from retrograd.estimators.auto.estimator import AutoForecaster
     from retrograd.estimators.forecasting.estimator import Forecaster
+    from retrograd.estimators.identification.cautions import IdentificationWarning
     from retrograd.estimators.identification.estimator import StateSpace
     from retrograd.estimators.identification.subspace import singular_values
     from retrograd.estimators.recurrent.estimator import Recurrent
@@ -19,6 +20,7 @@ __all__ = [
     "DivergenceError",
     "Epoch",
     "Forecaster",
+    "IdentificationWarning",
     "Recurrent",
     "SktimeForecaster",
     "StateSpace",
@@ -31,6 +33,7 @@ __all__ = [
 _LATER = {
     "AutoForecaster": "retrograd.estimators.auto.estimator",
     "Forecaster": "retrograd.estimators.forecasting.estimator",
+    "IdentificationWarning": "retrograd.estimators.identification.cautions",
     "Recurrent": "retrograd.estimators.recurrent.estimator",
     "SktimeForecaster": "retrograd.estimators.sktime",
     "StateSpace": "retrograd.estimators.identification.estimator",

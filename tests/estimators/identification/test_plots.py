@@ -67,6 +67,7 @@ def test_the_forecast_s_band_is_its_interval(fitted) -> None:
     assert band.max() == pytest.approx(coming.upper[:, 0].max())
 
 
+@pytest.mark.filterwarnings("ignore::retrograd.estimators.identification.cautions.IdentificationWarning")
 def test_without_inputs_there_is_nothing_to_respond_to() -> None:
     t = np.arange(80.0)
     model = StateSpace(order=2).fit(None, np.cos(0.3 * t) + 0.01 * np.random.default_rng(0).standard_normal(80))

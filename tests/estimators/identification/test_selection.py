@@ -50,6 +50,7 @@ def test_blocks_hold_every_step_once_and_train_on_all_others() -> None:
         assert not np.intersect1d(train.outputs, block.outputs).size
 
 
+@pytest.mark.filterwarnings("ignore::retrograd.estimators.identification.cautions.IdentificationWarning")
 def test_coloured_residuals_do_not_buy_orders() -> None:
     """Of 600 residuals that last, some 20 are worth an independent one: BIC of 600 would take the largest order."""
     random = np.random.default_rng(3)
@@ -66,6 +67,7 @@ def test_coloured_residuals_do_not_buy_orders() -> None:
     assert error[0] < error[1]
 
 
+@pytest.mark.filterwarnings("ignore::retrograd.estimators.identification.cautions.IdentificationWarning")
 def test_noise_is_chosen() -> None:
     system = random_system(0, order=2, inputs=1, outputs=1, gain=0.0)
     u, y, _ = simulated(system, 500, 0.3, seed=0)

@@ -169,6 +169,7 @@ def test_optimizers_agree(data, optimizer: str) -> None:
     assert model.score(u, y) == pytest.approx(StateSpace(order=3).fit(u, y).score(u, y), abs=2e-3)
 
 
+@pytest.mark.filterwarnings("ignore::retrograd.estimators.identification.cautions.IdentificationWarning")
 def test_stability_is_kept_where_the_best_fit_would_grow() -> None:
     random = np.random.default_rng(0)
     u, y = random.standard_normal(150), np.zeros(150)

@@ -27,6 +27,7 @@ def test_information_criteria_are_of_the_likelihood(data) -> None:
     assert np.allclose(found.rmse, np.sqrt((residuals**2).mean(axis=0)))
 
 
+@pytest.mark.filterwarnings("ignore::retrograd.estimators.identification.cautions.IdentificationWarning")
 def test_whiteness_tells_a_right_order_from_a_low_one(data) -> None:
     u, y = data
     right = StateSpace(order=3, noise="innovations").fit(u, y).summary()

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.exceptions import NotFittedError
 
 from retrograd.errors import InputError, require_whole
+from retrograd.estimators.identification.analysis import parameter_covariance
+from retrograd.estimators.identification.cautions import IdentificationWarning
 from retrograd.estimators.identification.conversions import Conversions
 from retrograd.estimators.identification.experiments import Experiments, are_several, read_experiments
 from retrograd.estimators.identification.files import from_parts, parts_of
@@ -24,9 +26,11 @@ from retrograd.estimators.identification.identified import Forecast, Identified,
 from retrograd.estimators.identification.identify import identify
 from retrograd.estimators.identification.plots import SystemPlots
 from retrograd.estimators.identification.recurrence import scan_of
+from retrograd.estimators.identification.search import layout_of
 from retrograd.estimators.identification.sensitivity import initial_states
 from retrograd.estimators.identification.summary import Summary
-from retrograd.estimators.identification.system import predict_ahead
+from retrograd.estimators.identification.system import System, final_state, predict, predict_ahead
+from retrograd.estimators.identification.uncertainty import variance_through
 from retrograd.estimators.model_files import Saved, restored, write_model
 
 __all__ = ["StateSpace"]
@@ -72,6 +76,7 @@ class StateSpace(Conversions, RegressorMixin, BaseEstimator):  # type: ignore[mi
         innovation_covariance_: S ``(p, p)`` of the residuals fitted: of the free run, or of one step ahead.
         singular_values_: of the subspace that orders are judged by.
         order_criteria_: for ``order="auto"``, ``{n: (AIC, BIC)}``; else empty.
+        cautions_: what to look at twice, a sentence each; ``fit`` warns of each.
         history_: criterion per step after each iteration, beside that of the validation part.
         converged_: whether the criterion stopped falling.
         identified_: all of these as one frozen record.
@@ -140,13 +145,15 @@ class StateSpace(Conversions, RegressorMixin, BaseEstimator):  # type: ignore[mi
 
         Returns:
             The estimator itself.
+
+        Warns:
+            IdentificationWarning: the fit is to be looked at twice; each message says why, and what to try.
         """
         data = read_experiments(U, Y)
         self._keep(identify(data, self))
         self._data = data
-        if not self.converged_ and self.optimizer != "adam":
-            message = f"not converged: {self.stop_reason_}; raise max_iter, try starts=3, or a lower order"
-            warnings.warn(message, ConvergenceWarning, stacklevel=2)
+        for caution in self.cautions_:
+            warnings.warn(caution, IdentificationWarning, stacklevel=2)
         return self
 
     def _keep(self, found: Identified) -> None:
@@ -157,7 +164,7 @@ class StateSpace(Conversions, RegressorMixin, BaseEstimator):  # type: ignore[mi
         self.innovation_covariance_, self.final_state_ = found.innovation_covariance, found.final_state
         self.singular_values_, self.order_criteria_ = found.singular_values, found.order_criteria
         self.history_, self.converged_, self.stop_reason_ = found.history, found.converged, found.stop_reason
-        self.noise_, self.reasons_ = found.noise, found.reasons
+        self.noise_, self.reasons_, self.cautions_ = found.noise, found.reasons, found.cautions
         self.input_names_, self.output_names_ = found.input_names, found.output_names
         self.n_features_in_ = len(found.input_names)
 
@@ -236,12 +243,13 @@ class StateSpace(Conversions, RegressorMixin, BaseEstimator):  # type: ignore[mi
         Y: Any = None,
         state: Any = None,
         level: float = 0.95,
+        parameters: bool = False,
     ) -> Forecast:
         """Forecast the steps after the data of the fit (the last experiment), or after other data.
 
         The interval holds the innovations to come, Σ_j Ψ_j S Ψ_jᵀ with Ψ_0 = 1 and Ψ_j = C A^{j-1} K, taken for
-        Gaussian, and what missing outputs leave unknown of the state; it does not hold what is not known about the
-        parameters.
+        Gaussian, and what missing outputs leave unknown of the state; with ``parameters`` also what the data of the fit
+        leave unknown of the parameters.
 
         Args:
             horizon: steps.
@@ -250,18 +258,36 @@ class StateSpace(Conversions, RegressorMixin, BaseEstimator):  # type: ignore[mi
             Y: their outputs.
             state: the state to go on from, ``(n,)``, where it is known (:meth:`state_after`).
             level: probability of the interval.
+            parameters: whether the interval holds the parameters' uncertainty, by the delta method; wants the data of
+                the fit, and is right where residuals are white.
         """
         found = self._found()
-        axis = None
-        if Y is not None:
-            axis = found.read(U, Y).time_axis
-        elif state is None:
-            axis = found.axis
+        data = None if Y is None else found.read(U, Y)
+        axis = data.time_axis if data is not None else found.axis if state is None else None
         covariance = None
         if state is None:
-            state = self.final_state_ if Y is None else self.state_after(U, Y)
-            covariance = found.final_covariance if Y is None else found.covariance_after(found.read(U, Y))
-        return found.forecast(horizon, U_future, state, level, axis, covariance)
+            covariance = found.final_covariance if data is None else found.covariance_after(data)
+
+        def from_state(system: System) -> Array:
+            if state is not None:
+                return np.asarray(state, dtype=np.float64)
+            if data is not None:
+                return replace(found, system=system).state_after(data)
+            if system is found.system:
+                return found.final_state
+            return np.asarray(final_state(system, self.data_, predict(system, self.data_)[0])[-1])
+
+        def mean(system: System) -> Array:
+            moved = replace(found, system=system)
+            return np.asarray(moved.forecast(horizon, U_future, from_state(system), level, axis).mean)
+
+        also: Array | float = 0.0
+        if parameters:
+            layout = layout_of(self, self.order_, self.data_, self.noise_)
+            S = found.innovation_covariance
+            sigma = parameter_covariance(found.system, layout, self.data_, S, self.burn_in)
+            also = variance_through(found.system, layout, sigma, mean)
+        return found.forecast(horizon, U_future, from_state(found.system), level, axis, covariance, also)
 
     def state_after(self, U: Any, Y: Any, x0: Any = None) -> Array:
         """Return the state at the first step after the data, ``(n,)`` (after the last experiment of a list).
@@ -297,10 +323,7 @@ class StateSpace(Conversions, RegressorMixin, BaseEstimator):  # type: ignore[mi
         return self._found().forecast_variance(horizon)
 
     def log_likelihood(self, U: Any = None, Y: Any = None) -> float:
-        """Return the Gaussian log-likelihood of data (those of the fit by default), given initial states.
-
-        Exact, missing outputs included: a Kalman filter's.
-        """
+        """Return the exact Gaussian log-likelihood of data (by default the fit's), given initial states."""
         found = self._found()
         if Y is None:
             return found.log_likelihood(found.system, self.data_, self.burn_in)

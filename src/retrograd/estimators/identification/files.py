@@ -34,6 +34,7 @@ def parts_of(found: Identified) -> tuple[dict[str, Array], dict[str, Any]]:
         "outputs": list(found.output_names),
         "noise": found.noise,
         "reasons": list(found.reasons),
+        "cautions": list(found.cautions),
         "converged": found.converged,
         "stop_reason": found.stop_reason,
         "order_criteria": [[order, *map(float, pair)] for order, pair in found.order_criteria.items()],
@@ -72,6 +73,7 @@ def from_parts(arrays: dict[str, Array], config: dict[str, Any], sample_time: fl
         # Older files do not name it.
         noise=config.get("noise", "innovations" if arrays["K"].any() else "output-error"),
         reasons=tuple(config.get("reasons", ())),
+        cautions=tuple(config.get("cautions", ())),
         converged=config["converged"],
         stop_reason=config["stop_reason"],
         sample_time=sample_time,

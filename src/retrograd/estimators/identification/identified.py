@@ -88,6 +88,7 @@ class Identified:
         axis: the end of the last experiment's time axis; None where it had none.
         noise: ``"output-error"`` or ``"innovations"``.
         reasons: sentences that say why order, noise model and start or refinement are what they are.
+        cautions: what to look at twice, a sentence each.
         final_covariance: of the state after the last experiment, ``(n, n)``; None where no output was missing.
     """
 
@@ -106,6 +107,7 @@ class Identified:
     final_covariance: Array | None = None
     noise: str = "innovations"
     reasons: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
 
     @property
     def poles(self) -> Array:
@@ -174,8 +176,12 @@ class Identified:
         level: float,
         axis: TimeAxis | None = None,
         covariance: Array | None = None,
+        also: Array | float = 0.0,
     ) -> Forecast:
-        """Go on from a state at the end of ``axis``; see :meth:`retrograd.estimators.StateSpace.forecast`."""
+        """Go on from a state at the end of ``axis``; see :meth:`retrograd.estimators.StateSpace.forecast`.
+
+        ``also (horizon, p)`` is added to the variance.
+        """
         from scipy.stats import norm
 
         horizon = require_whole("horizon", horizon)
@@ -187,7 +193,7 @@ class Identified:
             mean = self.simulate(None, state, steps=horizon)
         else:
             mean = self.simulate(rows_ahead("U_future", U_future, time, horizon), state)
-        spread = norm.ppf(0.5 + level / 2) * np.sqrt(self.forecast_variance(horizon, covariance))
+        spread = norm.ppf(0.5 + level / 2) * np.sqrt(self.forecast_variance(horizon, covariance) + also)
         return Forecast(mean, mean - spread, mean + spread, level, time)
 
     def forecast_variance(self, horizon: int, covariance: Array | None = None) -> Array:

@@ -12,6 +12,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from retrograd.errors import InputError, require_choice, require_number, require_whole
+from retrograd.estimators.identification.cautions import cautions_of
 from retrograd.estimators.identification.criterion import Criterion
 from retrograd.estimators.identification.experiments import Experiments
 from retrograd.estimators.identification.identified import Identified
@@ -104,6 +105,7 @@ def _identify(data: Experiments, settings: Settings) -> Identified:
         axis=data.time_axis,
         noise=chosen.search.noise,
         reasons=chosen.reasons,
+        cautions=cautions_of(chosen, train, settings),
     )
 
 

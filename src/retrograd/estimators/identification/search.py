@@ -123,7 +123,7 @@ class Search:
         self.data, self.settings, self.noise, self.held_out = data, settings, noise, held_out
         self._starts = Starts(data, stable=settings.stability, seed=settings.random_state)
         self._known_colour = colour
-        self._begun: dict[int, tuple[System, float]] = {}
+        self._begun: dict[int, tuple[System, float, float]] = {}
         self._brief: dict[int, Fit] = {}
 
     def layout(self, order: int) -> Layout:
@@ -207,17 +207,21 @@ class Search:
             )
         return best
 
-    def _begin(self, order: int) -> tuple[System, float]:
+    def colour_of_start(self, order: int) -> float:
+        """Return N / N_e of the start's residuals: a refinement may have bought what drifts."""
+        return self._begin(order)[2]
+
+    def _begin(self, order: int) -> tuple[System, float, float]:
         if order not in self._begun:
             start = self._starts.systems(self.layout(order), 1)[0]
-            colour = self._known_colour or 1.0
+            colour = of_start = self._known_colour or 1.0
             if self._known_colour is None and self.noise == "output-error" and self.data.inputs.shape[1]:
-                colour = self.colour_of(start)
+                colour = of_start = self.colour_of(start)
                 if colour > WHITE:
                     # A start may miss a resonance, whose colour is that of the plant and not of what disturbs it.
                     tried = self._refinement(order, ORDER_ITERATIONS, 1.0).run(start, "lm").system
                     colour = min(colour, self.colour_of(tried))
-            self._begun[order] = start, colour
+            self._begun[order] = start, colour, of_start
         return self._begun[order]
 
     def _refinement(self, order: int, iterations: int, colour: float | None = None) -> Refinement:

@@ -42,8 +42,12 @@ LITTLE_WORK = 1 << 19
 BLOCKS = 4
 # Steps of an experiment that a block has at least: free runs over fewer are judged by their initial states.
 LEAST_STEPS = 40
+# Residuals of fewer steps for each independent one, of an output-error fit, are as its criterion takes them to be.
+NEARLY_WHITE = 1.5
 # By how much less RMS over held-out blocks a higher order is clearly better.
 CLEARLY = 0.02
+# By how much less RMS over held-out blocks a refinement holds up.
+HOLDS_UP = 0.01
 # Why no blocks are asked.
 NOT_JUDGED = {
     "alone": "Innovations: there are no inputs.",
@@ -92,7 +96,7 @@ def select(data: Experiments, settings: Settings, held_out: Experiments | None =
         noise = "output-error" if driven else "innovations"
     search = Search(data, settings, noise, held_out)
     order, criteria, why = _order(search)
-    coloured = noise == "output-error" and driven and search.colour(order) > WHITE
+    coloured = noise == "output-error" and driven and search.colour_of_start(order) > NEARLY_WHITE
     if not coloured or settings.optimizer not in ("auto", "lm"):
         reasons: tuple[str, ...] = (
             ()
@@ -110,7 +114,7 @@ def select(data: Experiments, settings: Settings, held_out: Experiments | None =
             order = higher
     start, refinement = blocks.rms("output-error", order)
     # The user's own held-out part keeps the iterate that is best there.
-    refined = held_out is not None or not start < refinement
+    refined = held_out is not None or not refinement > (1 - HOLDS_UP) * start
     reasons = (*why, *_start_kept(start, refinement, refined))
     if settings.noise == "auto" and np.isfinite(refinement):
         other = Search(data, settings, "innovations", held_out)

@@ -45,6 +45,8 @@ Array = np.ndarray[Any, Any]
 
 # Numbers of the Jacobian that a piece has.
 PIECE = 1 << 19
+# Of the largest standard deviation of an output's residuals: what the others have at least.
+LEAST_NOISE = 1e-6
 # Steps that a piece has at least.
 LEAST_STEPS = 256
 
@@ -216,7 +218,8 @@ def of_start(system: System, data: Experiments) -> Array:
 def initial_states(system: System, data: Experiments) -> System:
     """Return the system with the x0 of each experiment that predicts it best: linear least squares, ``(E, n)``.
 
-    Directions of the state that the outputs do not show stay zero.
+    Outputs count by the inverse of their residuals' variance, where that is known. Directions of the state that the
+    outputs do not show stay zero.
     """
     blank = replace(system, x0=np.zeros((len(data.lengths), system.order)))
     _, predicted = predict(blank, data)
@@ -227,6 +230,11 @@ def initial_states(system: System, data: Experiments) -> System:
         half = np.linalg.inv(np.linalg.cholesky(filter_of(tensors(system), data).covariance.numpy()))
         residual = (half @ residual[:, :, None])[..., 0]
         columns = np.einsum("tqr,rti->qti", half, columns)
+    elif system.root is not None:
+        size = np.linalg.norm(system.root, axis=1)
+        # Where there is no noise, no output may outweigh all others without end.
+        weight = 1 / np.maximum(size, LEAST_NOISE * max(size.max(), 1e-300))
+        residual, columns = residual * weight, columns * weight[:, None, None]
     x0 = blank.x0.copy()
     for number, (rows, error) in enumerate(
         zip(data.split(columns.transpose(1, 0, 2)), data.split(residual), strict=True)

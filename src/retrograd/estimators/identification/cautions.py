@@ -1,0 +1,112 @@
+"""What a fit warns of, in plain words: one sentence each, that says what was found and what to try."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from retrograd.estimators.identification.bounds import modes_at
+from retrograd.estimators.identification.criterion import Criterion
+from retrograd.estimators.identification.experiments import Experiments
+from retrograd.estimators.identification.search import STABLE_RADIUS, Settings
+from retrograd.estimators.identification.selection import Selection
+from retrograd.estimators.identification.system import predict
+
+__all__ = ["IdentificationWarning", "cautions_of"]
+
+Array = np.ndarray[Any, Any]
+
+# Lags over which residuals are tested, where there are ten times as many steps.
+LAGS = 20
+# Standard deviations above what white residuals give, from which they count as not white, ...
+SURELY = 6.0
+# ... where their own past tells this share of them too: in long data the smallest rest is certain.
+WORTH = 0.1
+# Of an input's variance: what a direction of its past has at least where it counts as excited.
+EXCITED = 1e-7
+
+
+class IdentificationWarning(ConvergenceWarning):  # type: ignore[misc]  # scikit-learn is untyped
+    """A fit to look at twice: the message says why, and what to try.
+
+    Examples:
+        >>> import warnings
+        >>> from retrograd.estimators import IdentificationWarning
+        >>> warnings.simplefilter("ignore", IdentificationWarning)
+    """
+
+
+def cautions_of(chosen: Selection, data: Experiments, settings: Settings) -> tuple[str, ...]:
+    """Return the sentences of a fit.
+
+    Args:
+        chosen: what was chosen and fitted.
+        data: the experiments, scaled.
+        settings: of the estimator.
+    """
+    fit, system = chosen.fit, chosen.fit.system
+    criterion = Criterion(data, settings.burn_in)
+    e = criterion.residuals(predict(system, data)[1])
+    found = []
+    if not fit.converged and settings.optimizer != "adam":
+        found.append(f"not converged: {fit.reason}; raise max_iter, try starts=3, or a lower order")
+    if settings.stability and len(modes_at(system.A, STABLE_RADIUS)):
+        found.append(
+            f"stopped at a bound: a mode of A has the size {STABLE_RADIUS:g}, the largest that stability allows; data "
+            "with a trend or an integrator may want their differences for outputs, or stability=False"
+        )
+    # As Akaike's criterion has it: parameters that say nothing bring the likelihood one nat each.
+    gain = criterion.value(criterion.residuals(np.zeros_like(e))) - criterion.value(e)
+    if not gain > chosen.search.layout(chosen.order).count():
+        found.append(
+            "the model is no better than predicting the mean, for as many parameters: are inputs and outputs those of "
+            "one system, at the same times? Try other inputs, or another order"
+        )
+    if chosen.search.noise == "innovations":
+        found += _not_white(e, criterion.counted, data)
+    if chosen.at_most:
+        found.append(f"order {chosen.order} is the largest that was tried, and the best: raise max_order")
+    found += _weak_inputs(data, chosen.order)
+    return tuple(found)
+
+
+def _not_white(e: Array, counted: Array, data: Experiments) -> list[str]:
+    found = []
+    for name, column, seen in zip(data.output_names, e.T, counted.T, strict=True):
+        count, lags = int(seen.sum()), min(LAGS, int(seen.sum()) // 10)
+        if lags < 1 or not column.any():
+            continue
+        rho = np.zeros(lags)
+        for part in data.split(column):
+            for lag in range(1, min(lags, len(part) - 1) + 1):
+                rho[lag - 1] += part[lag:] @ part[:-lag]
+        squared = (rho / (column @ column)) ** 2
+        # N Σ ρ² has mean L and variance 2 L where the residuals are white (Box and Pierce 1970).
+        surely = (count * squared.sum() - lags) / (2 * lags) ** 0.5 > SURELY
+        if surely and squared.sum() > WORTH:
+            lag = int(squared.argmax()) + 1
+            found.append(
+                f"the residuals of {name} are not white: most of all they repeat after {lag} step{'s'[: lag > 1]}; try "
+                "a higher order, or inputs that say what comes then"
+            )
+    return found
+
+
+def _weak_inputs(data: Experiments, order: int) -> list[str]:
+    """Return a sentence for every input whose past has too few directions to tell ``order`` modes and zeros."""
+    wanted, found = 2 * order + 1, []
+    for name, column in zip(data.input_names, data.inputs.T, strict=True):
+        pieces = [part for part in data.split(column - column.mean()) if len(part) >= 2 * wanted]
+        if not pieces:
+            continue
+        rows = np.concatenate([np.lib.stride_tricks.sliding_window_view(part, wanted) for part in pieces])
+        values = np.linalg.eigvalsh(rows.T @ rows / len(rows))
+        excited = int((values > EXCITED * values[-1]).sum())
+        if excited < wanted:
+            found.append(
+                f"input {name} is weakly exciting: its past moves in {excited} directions (a sine in 2), and order "
+                f"{order} asks for {wanted}; poles may be wrong: take a lower order, or excite with steps or noise"
+            )
+    return found
