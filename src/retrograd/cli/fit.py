@@ -21,6 +21,7 @@ OWN = {
     "auto": ("season", "transform", "difference", "refit"),
     "recurrent": (
         "hidden", "epochs", "optimizer", "lr", "clip", "closed_loop", "seed", "device", "resume", "live", "log_dir",
+        "time_parallel",
     ),
     "state-space": ("order", "noise", "stable"),
     "forecaster": ("lags", "readout"),
@@ -148,6 +149,12 @@ def fit(
         Path | None,
         typer.Option("--log-dir", rich_help_panel=_RECURRENT, metavar="DIR", help="Log the training for TensorBoard."),
     ] = None,
+    time_parallel: Annotated[
+        int | None,
+        typer.Option(
+            "--time-parallel", rich_help_panel=_RECURRENT, metavar="N", help="Train over the N ranks of torchrun."
+        ),
+    ] = None,
 ) -> None:
     """Forecast a time series by whatever linear model, or baseline, forecasts it best; report how good that is.
 
@@ -188,7 +195,13 @@ def fit(
             seed=seed, device=device,
         )  # fmt: skip
         said |= {"resume": resume, "overwrite": overwrite, "live": live, "log_dir": log_dir}
-        fit_recurrent(network, table, start, steps, out, **said)
+        if time_parallel is None:
+            fit_recurrent(network, table, start, steps, out, **said)
+            return
+        from retrograd.cli.time_parallel import joined
+
+        with joined(require_whole("time_parallel", time_parallel)) as ranks:
+            fit_recurrent(network, table, start, steps, out, **said, ranks=ranks)
         return
     with run_folder(out, overwrite=overwrite):
         if model == "state-space":

@@ -20,6 +20,7 @@ from retrograd.cli.coming import coming_of
 from retrograd.cli.judged import goodness_of, understood
 from retrograd.cli.results import Results, gradient_note, write_results
 from retrograd.cli.run_folder import CHECKPOINT_FILE, LIVE_FILE, run_folder, saved_run
+from retrograd.cli.time_parallel import Joined
 from retrograd.errors import InputError
 from retrograd.estimators import OPTIMIZERS, DivergenceError, Recurrent, Trainer
 from retrograd.insight import Sweep, analyse
@@ -44,8 +45,9 @@ def fit_recurrent(
     overwrite: bool,
     live: bool = False,
     log_dir: Path | None = None,
+    ranks: Joined | None = None,
 ) -> None:
-    """Train, forecast, report; show the training as it goes."""
+    """Train, forecast, report; show the training as it goes. Over ranks, the first one writes."""
     targets, inputs = _frames(table, start)
     # Before any file is touched: what cannot be trained is refused here.
     network = model.untrained(targets, inputs)
@@ -53,6 +55,11 @@ def fit_recurrent(
         _require_log(log_dir)
     if resume and overwrite:
         raise InputError("--resume continues the run in the folder, --overwrite replaces it: give one of them")
+    if ranks is not None:
+        resume, overwrite = ranks.plan(out, out / CHECKPOINT_FILE, resume, overwrite)
+        if not ranks.first:
+            model.fit(*_frames(table, start), checkpoint=out / CHECKPOINT_FILE, resume=resume, group=ranks.group)
+            return ranks.end(out)
     epochs = OPTIMIZERS[model.optimizer].epochs if model.epochs is None else model.epochs
     training = Training(network, table, start, model.closed_loop, epochs, title)
     hint = "--resume continues that run, --overwrite replaces it"
@@ -60,16 +67,27 @@ def fit_recurrent(
         run_folder(out, overwrite=overwrite, resume=resume, hint=hint),
         LiveView(training, out / LIVE_FILE if live else None, None, _warn) as view,
     ):
-        seen, diverged = _train(model, training, view, out, resume=resume, log_dir=log_dir)
+        if ranks is not None:
+            ranks.begin(out)
+        seen, diverged = _train(model, training, view, out, resume=resume, log_dir=log_dir, ranks=ranks)
         write_results(out, replace(_results(model, table, start, horizon, title, test), live=live))
         if diverged is not None:
             raise InputError(f"{diverged}; the best model so far (loss {model.best_loss_:.4g}) is in {out}", "lr")
         for trainer in seen:
             view.finish(trainer, report="report.html")
+        if ranks is not None:
+            ranks.end(out)
 
 
 def _train(
-    model: Recurrent, training: Training, view: LiveView, out: Path, *, resume: bool, log_dir: Path | None
+    model: Recurrent,
+    training: Training,
+    view: LiveView,
+    out: Path,
+    *,
+    resume: bool,
+    log_dir: Path | None,
+    ranks: Joined | None = None,
 ) -> tuple[list[Trainer], DivergenceError | None]:
     """Train, with a bar at the terminal; return the trainer, if it trained, and why it broke off."""
     table, start, epochs = training.table, training.start, training.epochs
@@ -87,7 +105,7 @@ def _train(
         try:
             model.fit(
                 *_frames(table, start), callbacks=(show, observe, interrupted), checkpoint=out / CHECKPOINT_FILE,
-                resume=resume,
+                resume=resume, group=None if ranks is None else ranks.group,
             )  # fmt: skip
         except DivergenceError as error:
             diverged = error

@@ -12,6 +12,7 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
+from retrograd.distributed.ranks import ranks_of
 from retrograd.errors import InputError, require_choice, require_device, require_number, require_whole
 from retrograd.estimators.model_files import Saved, require_arrays, require_names, restored, write_model
 from retrograd.estimators.recurrent.arrays import columns, like, read, require_width
@@ -145,6 +146,7 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         callbacks: Iterable[Callback] = (),
         checkpoint: str | Path | None = None,
         resume: bool = False,
+        group: Any = None,
     ) -> Recurrent:
         """Train.
 
@@ -156,6 +158,9 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             checkpoint: a file that holds the training's state, written after the first epoch, then every few seconds
                 and in the end.
             resume: continue the training in ``checkpoint``: the result is bit for bit that of an unbroken one.
+            group: the process group of ranks that all fit the same series, each running a stretch of its steps
+                (:func:`retrograd.distributed.bptt`); the first one writes the checkpoint, which all must be able to
+                read. In open loop, on series without missing targets.
 
         Returns:
             The estimator itself.
@@ -168,10 +173,18 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         network = self.untrained(Y, U)
         targets, inputs, _ = read(Y, U)
         x, y = network.series(targets, inputs)
+        first = group is None or _is_first(group, x, self.closed_loop)
         choice = OPTIMIZERS[self.optimizer]
         lr = choice.lr if self.lr is None else self.lr
         trainer = Trainer(
-            network.weights, x, y, optimizer=self.optimizer, lr=lr, clip=self.clip, horizon=self.closed_loop
+            network.weights,
+            x,
+            y,
+            optimizer=self.optimizer,
+            lr=lr,
+            clip=self.clip,
+            horizon=self.closed_loop,
+            group=group,
         )
         epochs = choice.epochs if self.epochs is None else self.epochs
         if self.epochs is None and self.start == "linear":
@@ -184,9 +197,10 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
                 kept.resume(trainer, epochs)
         elif resume:
             raise InputError("resume is True, but there is no checkpoint: name the file")
+        written = kept if first else None
         callbacks = list(callbacks)
         try:
-            self.stop_reason_ = train(trainer, epochs, patience=self.patience, callbacks=callbacks, checkpoint=kept)
+            self.stop_reason_ = train(trainer, epochs, patience=self.patience, callbacks=callbacks, checkpoint=written)
         except DivergenceError:
             self.stop_reason_ = "divergence"
             if trainer.history:
@@ -355,6 +369,18 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         require_width("Y", targets, network.target_names)
         require_width("U", inputs, network.input_names)
         return network, targets, inputs
+
+
+def _is_first(group: Any, x: torch.Tensor, closed_loop: int | None) -> bool:
+    """Return whether this is the first rank of a group; refuse what a group cannot train."""
+    if closed_loop is not None:
+        raise InputError("group was given with closed_loop: over ranks a model is trained one step ahead")
+    if bool(x.isnan().any()):
+        raise InputError("group was given and Y has missing values: over ranks they must be filled first")
+    ranks = ranks_of(group)
+    if len(x) < ranks.size:
+        raise InputError(f"group has {ranks.size} ranks, the series {len(x)} steps to train on: each needs one")
+    return ranks.rank == 0
 
 
 def _described(names: list[str], scaling: Scaling) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from retrograd.core.scan import scan
 from retrograd.core.transition import Dense
+from retrograd.distributed.bptt import bptt as distributed_bptt
+from retrograd.distributed.ranks import ranks_of
 from retrograd.rnn.bptt import bptt
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "Trainer",
     "free_runs",
     "loss_and_gradients",
+    "over_ranks",
     "own_where_missing",
     "squared_error",
 ]
@@ -107,6 +110,26 @@ def loss_and_gradients(
     return windows.loss, {name: gradients[name] for name in weights}, _present(series.delta)
 
 
+def over_ranks(weights: Weights, x: Tensor, target: Tensor, group: Any) -> tuple[Tensor, Weights, Tensor]:
+    """Return what :func:`loss_and_gradients` does in open loop, δ of this rank's steps alone; each rank runs its own.
+
+    Args:
+        weights: the same on every rank.
+        x: all steps, without missing values.
+        target: all steps.
+        group: the ranks, as :func:`retrograd.distributed.bptt` takes them.
+    """
+    ranks = ranks_of(group)
+    at = slice(ranks.rank * len(x) // ranks.size, (ranks.rank + 1) * len(x) // ranks.size)
+
+    def loss(outputs: Tensor) -> Tensor:
+        return (outputs - target[at]).square().sum() / target.numel()
+
+    g = distributed_bptt(x[at], **weights, loss=loss, group=group)
+    assert g.loss is not None
+    return g.loss, {name: _present(getattr(g, name)) for name in weights}, _present(g.delta)
+
+
 def own_where_missing(x: Tensor, outputs: int, feedback: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
     """Return x without NaN, and at which steps the network reads its own prediction: None where at none.
 
@@ -170,6 +193,7 @@ class Trainer:
         lr: its learning rate.
         clip: the gradient's norm is cut to this; None leaves it.
         horizon: train in closed loop over this many steps; None trains one step ahead.
+        group: ranks that each run a stretch of the series, in open loop; None: one process runs all of it.
 
     Examples:
         >>> import numpy as np
@@ -192,6 +216,7 @@ class Trainer:
         lr: float | None = None,
         clip: float | None = None,
         horizon: int | None = None,
+        group: Any = None,
     ) -> None:
         # Contiguous: L-BFGS reads each gradient as one vector.
         self.weights: Weights = {
@@ -204,7 +229,7 @@ class Trainer:
         choice = OPTIMIZERS[optimizer]
         self._optimizer = choice.make(list(self.weights.values()), choice.lr if lr is None else lr)
         self._line_search = isinstance(self._optimizer, torch.optim.LBFGS)
-        self._x, self._target, self._clip, self._horizon = x, target, clip, horizon
+        self._x, self._target, self._clip, self._horizon, self._group = x, target, clip, horizon, group
 
     def step(self) -> Epoch:
         """Run one epoch: initialise, propagate, accumulate, update.
@@ -217,7 +242,10 @@ class Trainer:
         seen: list[tuple[float, float]] = []
 
         def closure() -> float:
-            loss, gradients, _ = loss_and_gradients(self.weights, self._x, self._target, self._horizon)
+            if self._group is None:
+                loss, gradients, _ = loss_and_gradients(self.weights, self._x, self._target, self._horizon)
+            else:
+                loss, gradients, _ = over_ranks(self.weights, self._x, self._target, self._group)
             value, norm = float(loss), float(torch.stack([g.norm() for g in gradients.values()]).norm())
             finite = value < float("inf") and norm < float("inf")
             if not finite and not seen:
