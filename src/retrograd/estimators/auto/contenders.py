@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from retrograd.errors import InputError
 from retrograd.estimators.auto.baselines import Naive
 from retrograd.estimators.auto.innovations import Innovations
+from retrograd.estimators.auto.profile import Profile
 from retrograd.estimators.auto.trained import trained
 from retrograd.estimators.auto.windows import Windows
 from retrograd.estimators.forecasting.states import Difference
+from retrograd.estimators.recurrent.training import DivergenceError
 
 __all__ = ["Contender", "Fitted"]
 
@@ -33,9 +36,10 @@ class Contender:
     Attributes:
         name: in words.
         family: ``"naive"``, ``"autoregression"``, ``"windows"``, ``"shared"`` (windows of many
-            series), ``"innovations"`` or ``"recurrent"``.
+            series), ``"innovations"``, ``"recurrent"`` or
+            ``"profile"``, a mean season.
         difference: what is subtracted: ``"last"``, a season, or None. Of the naive family, the season repeated;
-            of a recurrent model, the season that its states hold.
+            of a recurrent model, the season that its states hold; of a profile, its season.
         lags: the look-back; of a naive one, 1 with drift and 0 without.
         recursive: one step ahead and again from there, or a map for every horizon.
         logs: of the logarithm.
@@ -56,8 +60,14 @@ class Contender:
         """Fit to a series ``(T,)`` and its inputs ``(T, E)`` for horizons ``(K,)``.
 
         Raises:
-            InputError: the series is too short for it.
+            InputError: the series is too short for it, or its fit runs off.
         """
+        try:
+            return self._fit(y, x, steps)
+        except (DivergenceError, np.linalg.LinAlgError) as error:
+            raise InputError(f"{self.name} runs off: {error}") from None
+
+    def _fit(self, y: Array, x: Array, steps: Array) -> Fitted:
         assert self.family != "shared"  # of one series alone it would be another contender
         z = np.log(y) if self.logs else y
         rule: Any
@@ -68,6 +78,8 @@ class Contender:
             rule = Innovations.fit(z, self.difference)
         elif self.family == "recurrent":
             rule = trained(z, max(self.season, 1), int(steps[-1]))
+        elif self.family == "profile":
+            rule = Profile.fit(z, self.season)
         elif self.family == "autoregression":
             rule = Windows.autoregression(z)
         else:
@@ -107,6 +119,8 @@ class Contender:
             return Naive.from_arrays(arrays)
         if self.family in ("innovations", "recurrent"):
             return Innovations.from_arrays(arrays)
+        if self.family == "profile":
+            return Profile.from_arrays(arrays)
         return Windows.from_arrays(arrays, self.difference, self.recursive)
 
     def shapes(self, arrays: dict[str, Array], steps: int) -> dict[str, tuple[int, ...]]:
@@ -115,6 +129,8 @@ class Contender:
             return Naive.shapes()
         if self.family in ("innovations", "recurrent"):
             return Innovations.shapes(arrays)
+        if self.family == "profile":
+            return Profile.shapes(self.season)
         return Windows.shapes(arrays, self.difference, self.recursive, steps)
 
 
@@ -166,6 +182,15 @@ class Fitted:
         """Return the recipe with the penalty that this fit chose, for a fit to more rows that need not choose."""
         windows = self.contender.family == "windows"
         return replace(self.contender, ridge=self.rule.ridge) if windows else self.contender
+
+    def on(self, y: Array, x: Array, steps: Array) -> Fitted:
+        """Return it fitted again, to these rows; one of many series, or one whose fit fails, stays what it is."""
+        if self.contender.family == "shared":
+            return self
+        try:
+            return self.again().fit(y, x, steps)
+        except InputError:
+            return self
 
     def arrays(self) -> dict[str, Array]:
         """Return the numbers that it forecasts by."""

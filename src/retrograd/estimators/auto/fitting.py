@@ -86,7 +86,7 @@ def _fit(
             elif each.contender.family == "shared":
                 fits.append(panel.whole(each.contender, number))
             else:
-                fits.append(each.fitted.again().fit(series.y, series.x, steps))
+                fits.append(each.fitted.on(series.y, series.x, steps))
         return _mixture(series, steps, judgement, choice, fits)
 
     mixture = mixture_of(choice)

@@ -51,12 +51,7 @@ class Mixture:
 
     def again(self, y: Array, x: Array, steps: Array) -> Mixture:
         """Return it with every contender fitted to these rows."""
-        return replace(self, fits=[_again(fit, y, x, steps) for fit in self.fits])
-
-
-def _again(fit: Fitted, y: Array, x: Array, steps: Array) -> Fitted:
-    """Return a contender fitted again; one of many series stays what it is."""
-    return fit if fit.contender.family == "shared" else fit.again().fit(y, x, steps)
+        return replace(self, fits=[fit.on(y, x, steps) for fit in self.fits])
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,9 @@ def recipes(
     asked: list[Difference] = ["last", None, *seasons] if options.difference == "auto" else [options.difference]  # type: ignore[list-item]
     for logs in scales:
         tried.all_windows(asked, seasons, logs)
+        for season in seasons if options.difference == "auto" else ():
+            name = f"mean season ({season}){', logs' if logs else ''}"
+            tried.add(Contender(name, "profile", season, 0, True, logs))
     if inputs:
         known = [each for each in tried.found if each.family == "windows"]
         tried.found += [replace(each, name=f"{each.name}, inputs", inputs=True) for each in known]
