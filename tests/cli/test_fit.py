@@ -73,17 +73,17 @@ def run_folder(shop: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_sunspots_with_the_demo_defaults_beat_ar2(retrograd: Any, tmp_path: Path) -> None:
+def test_sunspots_with_the_demo_defaults_beat_ar9(retrograd: Any, tmp_path: Path) -> None:
     # The demo's own command, from the Makefile.
     makefile = (Path(__file__).parents[2] / "Makefile").read_text()
     (command,) = re.findall(r"retrograd (fit .*)", makefile)
     ran = retrograd(*command.replace("runs/sunspots", "run").split())
     assert ran.code == 0, ran.err
-    assert {path.name for path in Path("run").iterdir()} == FILES
+    assert {path.name for path in Path("run").iterdir()} == FILES | {"checkpoint.safetensors"}
     found = pd.read_csv("run/predictions.csv", index_col="year")
     tested = found.loc[1921:1955]
     mse = float(((tested.sunspots - tested.sunspots_one_step) ** 2).mean())
-    assert mse < 283.3  # AR(2), fitted to the same years
+    assert mse < 189.2  # AR(9), fitted to the same years
     metrics = json.loads(Path("run/metrics.json").read_text())
     held_out = found.loc[1921:]
     assert metrics["one step, held out"]["MSE"] == pytest.approx(
