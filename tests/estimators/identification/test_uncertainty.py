@@ -59,19 +59,19 @@ def share_inside(systems: int, parameters: bool) -> tuple[float, float]:
     for seed in range(systems):
         random = np.random.default_rng(seed)
         system = replace(random_system(seed, order=2, inputs=1, outputs=1, gain=0.5), x0=np.zeros((1, 2)))
-        u, y, _ = simulated(system, 310, 0.5, seed=1000 + seed)
-        seen = y[:300].copy()
-        for start in random.choice(29, 6, replace=False) * 10:
+        u, y, _ = simulated(system, 210, 0.5, seed=1000 + seed)
+        seen = y[:200].copy()
+        for start in random.choice(19, 4, replace=False) * 10:
             seen[start : start + 10] = np.nan
         if seed % 2:
-            seen[290:] = np.nan
-        coming = fitted(seen, u[:300], order=2, max_iter=30).forecast(10, u[300:], parameters=parameters)
-        inside[seed % 2].append((coming.lower <= y[300:]) & (y[300:] <= coming.upper))
+            seen[190:] = np.nan
+        coming = fitted(seen, u[:200], order=2, max_iter=15).forecast(10, u[200:], parameters=parameters)
+        inside[seed % 2].append((coming.lower <= y[200:]) & (y[200:] <= coming.upper))
     return float(np.mean(inside[0])), float(np.mean(inside[1]))
 
 
 @pytest.mark.slow
 def test_95_percent_intervals_hold_across_gaps_and_after_one() -> None:
-    """Of 40 systems, half after a gap, 10 steps each: what lies outside by chance is 2.5 % of a half at most."""
-    for share in share_inside(40, parameters=True):
-        assert 0.925 <= share <= 0.985
+    """Of 20 systems, half of them after a gap, 10 steps each; `make bench-estimators` counts 200 systems."""
+    for share in share_inside(20, parameters=True):
+        assert 0.9 <= share <= 0.99
