@@ -110,7 +110,8 @@ def between_two(rank: int, folder: str) -> None:
 
 
 def in_processes(count: int, work: Any, *args: Any) -> None:
-    context = mp.get_context("spawn")
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(["retrograd", "torch.distributed"])
     processes = [context.Process(target=work, args=(rank, *args)) for rank in range(count)]
     for process in processes:
         process.start()

@@ -14,6 +14,7 @@ import retrograd as rg
 from distributed.sharded_problems import Found, Problem, sharded, solve, stretches
 from kinds import Kind, on_its_own
 from oracle import assert_close, reduce_to
+from retrograd.core.backend import BACKENDS
 from retrograd.distributed import Ranks
 
 EPS = torch.finfo(torch.float64).eps
@@ -247,6 +248,31 @@ def test_one_exchange_a_direction_in_log_ranks_rounds(ranks: int, rounds: int) -
     assert all(
         both.messages == 2 * forward.messages for forward, both in zip(counted.forward, counted.both, strict=True)
     ) or ranks & (ranks - 1)
+
+
+@each_structure
+@each_direction
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_of_a_stretch_that_forgets_its_start_few_steps_run_twice(
+    structure: str, reverse: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs of a dense scan never agree in every bit: what rounds in one step must count as agreement."""
+    ran: list[int] = []
+    backend = BACKENDS["native"]
+    for name in ("scan", "adjoint"):
+        kernel = getattr(backend, name)
+
+        def counted(A: Any, x: Tensor, *args: Any, kernel: Any = kernel, **given: Any) -> Any:
+            ran.append(x.shape[1])
+            return kernel(A, x, *args, **given)
+
+        monkeypatch.setattr(backend, name, counted)
+    p = Problem.random(structure, False, (1, 6000, 16), size=0.5, reverse=reverse)
+    if structure == "dense":
+        p = p._replace(A=p.A / torch.linalg.matrix_norm(p.A, 2) * 0.9)
+    p = p._replace(**{name: getattr(p, name).to(dtype) for name in ("A", "u", "h0", "g", "g_final")})
+    sharded(p, [2000, 4000], backend="native")
+    assert 2 * 6000 <= sum(ran) < 1.2 * 2 * 6000
 
 
 # --- what ranks may not do ---

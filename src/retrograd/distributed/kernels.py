@@ -125,7 +125,13 @@ class Sharded:
             near = near if 2 * near <= shard.time else shard.time
             P = P.adjoint() if adjoint and P is not None else P
         what = f"{self.what}, {'its gradient' if adjoint else 'its states'}"
-        return sweep(self.ranks, shard, Pass(what, backward, P, near, end, run), start, rows, A.structure)
+
+        def terms(at: slice, leaving: Tensor) -> Tensor:
+            last = slice(at.start, at.start + 1) if backward else slice(at.stop - 1, at.stop)
+            sizes, size = A.of([x.abs() for x in A.at(last).arrays]), leaving.abs().unsqueeze(1)
+            return (size + (sizes.adjoint_act(size) if adjoint else sizes.act(size))).squeeze(1)
+
+        return sweep(self.ranks, shard, Pass(what, backward, P, near, end, run, terms), start, rows, A.structure)
 
     def _product_of(self, A: Transition, rows: int, start: Tensor) -> Scaled | None:
         """Return P, which the scan and its adjoint share."""

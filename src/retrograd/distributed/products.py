@@ -27,7 +27,7 @@ from retrograd.core.transition import Diagonal, Transition
 __all__ = ["Scaled", "forgetting", "product", "wide_dtype"]
 
 GROWTH = 20.0  # as a power of two
-# A state counts as forgotten where its part is this much below rounding; what was left out is checked afterwards.
+# A state counts as forgotten where its part is so many bits below rounding; what was left out is checked afterwards.
 _BELOW_ROUNDING = 16
 # Steps multiplied at once, in which the factors between these bounds stay in float64's range.
 _BLOCK, _LARGEST_FACTOR = 32, 30.0
@@ -120,7 +120,7 @@ def product(
     if A.structure not in ("diagonal", "dense") or (A.structure == "dense" and not A.invariant):
         return _of_identity(A, time, lengths, reverse, backend, cost)
     if A.invariant:
-        return _power(Scaled.of(a[:, 0].to(wide_dtype(a.dtype)).expand(rows, *a.shape[2:])), steps)
+        return _power(Scaled.of(a[:, 0].to(wide_dtype(a.dtype)).expand(rows, *a.shape[2:])), steps, _range(a.dtype))
     return _in_blocks(a, steps, lengths is not None, backend)
 
 
@@ -148,13 +148,16 @@ def forgetting(A: Transition, time: int, backward: bool) -> int:
     return min(time, found + 1)
 
 
-def _power(base: Scaled, steps: Tensor) -> Scaled | None:
+def _power(base: Scaled, steps: Tensor, nothing: float) -> Scaled | None:
     """Return base^steps, each row with its own steps; None where it grows on the way."""
     result = Scaled.of(_ones(base.mantissa))
     left = steps.clone()
     while bool((left > 0).any()):
-        if not base.log2() <= GROWTH:
+        size = base.log2()
+        if not size <= GROWTH:
             return None
+        if size < -nothing:  # no state of this dtype is left
+            return Scaled(torch.zeros_like(result.mantissa), result.exponent).where(left > 0, result)
         odd = left % 2 == 1
         result = base.after(result).where(odd, result)
         left = left // 2
