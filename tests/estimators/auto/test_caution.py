@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from retrograd.estimators.auto.caution import Caution
+from retrograd.estimators.auto.contenders import Contender
+from retrograd.estimators.auto.selection import Choice, judge
+from retrograd.estimators.auto.series import Series
+from retrograd.estimators.auto.understanding import understand
 
 
 def test_small_moves_are_drawn_to_the_naive_and_large_ones_are_not() -> None:
@@ -54,3 +59,15 @@ def test_missing_values_judge_nothing() -> None:
     holed = np.where(random.random((40, 6)) < 0.3, np.nan, observed)
     assert Caution.of(holed, naive, forecasts, many=True).threshold == 0
     assert np.isfinite(Caution.of(np.full((4, 6), np.nan), naive[:4], forecasts[:4], many=True).missed).all()
+
+
+def test_a_drift_is_met_with_caution_as_models_are() -> None:
+    random, steps = np.random.default_rng(5), np.arange(1, 7)
+    y = random.standard_normal(150).cumsum()
+    found = understand(y, pd.RangeIndex(150), None, [])
+    tried = [Contender("last value", "naive", 1, 0), Contender("drift", "naive", 1, 1)]
+    judgement = judge(Series(y, np.zeros((150, 0)), np.ones(150, bool), found), steps, tried)
+    last, drift = sorted(judgement.judged, key=lambda each: each.name, reverse=True)
+    cautious = Choice.of([drift], np.ones(1)).cautious(judgement)
+    moved = np.abs(cautious.forecasts - last.forecasts).mean()
+    assert moved < 0.5 * np.abs(drift.forecasts - last.forecasts).mean()

@@ -103,7 +103,7 @@ class Choice:
     def cautious(self, judgement: Judgement) -> Choice:
         """Return it with the baseline where it foresees little, or the baseline alone."""
         plain = [each for each in judgement.judged if each.contender.is_naive and not each.contender.lags]
-        if not plain or all(each.contender.is_naive for each in self.chosen):
+        if not plain or [each.name for each in self.chosen] == [plain[0].name]:
             return self
         naive, many = plain[0], judgement.blocks >= _BLOCKS
         parts = judgement.observed, naive.forecasts, self.forecasts
@@ -211,7 +211,7 @@ def choose(judgement: Judgement, *, inputs: bool = True) -> Choice:
     weights = np.array([(best.error / each.error) ** power for each in chosen])
     together = Choice.of(chosen, weights / weights.sum())
     if best.contender.is_naive and _error(judgement.observed, together.forecasts) >= best.error:
-        return alone
+        return alone.cautious(judgement)
     return together.cautious(judgement)
 
 
