@@ -339,7 +339,8 @@ def test_an_existing_run_is_left_alone(retrograd: Any, run_folder: Path, argumen
 
 def test_overwrite_replaces_the_run(retrograd: Any, run_folder: Path) -> None:
     before = digests(run_folder)
-    command = ["fit", "shop.csv", "--target", "sales", "--epochs", "5", "--hidden", "3", "--out", "run", "--overwrite"]
+    recurrent = ["--model", "recurrent", "--epochs", "5", "--hidden", "3"]
+    command = ["fit", "shop.csv", "--target", "sales", *recurrent, "--out", "run", "--overwrite"]
     assert retrograd(*command).code == 0
     after = digests(run_folder)
     assert set(after) == set(before)

@@ -18,6 +18,8 @@ from retrograd.insight import Sweep, analyse
 from retrograd.pictures.palette import BLUE, GREEN, VERMILLION
 from retrograd.report import write_report
 
+# The figures that can be zoomed, in their order on the page.
+FORECAST, PREDICTIONS = 0, 1
 # A test that waits for longer has failed.
 PATIENCE = 30.0
 # How many pixels of a figure's canvases have about a colour, red, green and blue (a thin line has it mixed with white);
@@ -67,7 +69,7 @@ def test_it_opens_on_any_screen_in_either_scheme_and_all_is_drawn(browser: Brows
             assert page.title() == "Sunspots"
             assert page.evaluate("document.documentElement.scrollWidth") == width
             cards = page.locator(".card")
-            assert cards.count() == 7
+            assert cards.count() == 8
             for card in cards.all():
                 box = card.bounding_box()
                 assert box["x"] >= 0
@@ -77,10 +79,12 @@ def test_it_opens_on_any_screen_in_either_scheme_and_all_is_drawn(browser: Brows
                 box = picture.bounding_box()
                 assert box["width"] > 0.6 * min(width, 960)
                 assert box["height"] > 150
-            assert page.locator(".bk-Figure").bounding_box()["width"] > 0.8 * min(width, 960)
+            for figure in page.locator(".bk-Figure").all():
+                assert figure.bounding_box()["width"] > 0.8 * min(width, 960)
             # Each line of the series is there, in its colour, on a card that stays white.
             for color in (BLUE, VERMILLION, GREEN):
-                assert pixels(page, 0, color) > 20, color
+                assert pixels(page, PREDICTIONS, color) > 20, color
+            assert pixels(page, FORECAST) > 500
             # What is drawn beside it follows the scheme, as the page does.
             ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
             ink = page.evaluate("getComputedStyle(document.querySelector('.picture text')).fill")
@@ -98,19 +102,22 @@ def reach(page: Any) -> tuple[float, float]:
 def test_the_legend_and_the_tools_do_what_they_say(browser: Browser, report: Path) -> None:
     with browser.open(report) as page:
         ready(page)
-        figure = page.locator(".bk-Figure").first
-        entry = figure.locator(".bk-Legend .bk-item", has_text="free run")
-        before = pixels(page, 0, VERMILLION)
+        predictions = page.locator(".bk-Figure").nth(PREDICTIONS)
+        entry = predictions.locator(".bk-Legend .bk-item", has_text="free run")
+        before = pixels(page, PREDICTIONS, VERMILLION)
         assert before > 20
         for expected in (0, before):
             entry.click()
             # The canvas is painted again some time after the click.
             end = time.monotonic() + PATIENCE
-            while pixels(page, 0, VERMILLION) != expected:
+            while pixels(page, PREDICTIONS, VERMILLION) != expected:
                 assert time.monotonic() < end
                 page.wait_for_timeout(20)
-            assert pixels(page, 0, BLUE) > 100
+            assert pixels(page, PREDICTIONS, BLUE) > 100
 
+        page.evaluate("window.scrollTo(0, 0)")
+        wait_until(page, "window.scrollY === 0")
+        figure = page.locator(".bk-Figure").nth(FORECAST)
         whole = reach(page)
         frame = figure.locator(".bk-CartesianFrame").bounding_box()
         tools = figure.locator(".bk-Toolbar")

@@ -52,11 +52,11 @@ class Caution:
             many: whether many horizons judge.
 
         Examples:
-            >>> observed = np.ones((8, 2))
-            >>> always_better = Caution.of(observed, np.zeros((8, 2)), np.full((8, 2), 0.9), many=True)
-            >>> always_worse = Caution.of(observed, np.full((8, 2), 0.9), np.zeros((8, 2)), many=True)
+            >>> observed = np.ones((8, 12))
+            >>> always_better = Caution.of(observed, np.zeros((8, 12)), np.full((8, 12), 0.9), many=True)
+            >>> always_worse = Caution.of(observed, np.full((8, 12), 0.9), np.zeros((8, 12)), many=True)
             >>> always_better.threshold, always_worse.threshold
-            (0.0, inf)
+            (0.0, 2.0)
         """
         there = np.isfinite(observed)
         squares = np.where(there, (observed - forecasts) ** 2, 0.0)

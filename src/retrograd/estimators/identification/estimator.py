@@ -309,7 +309,7 @@ class StateSpace(Conversions, RegressorMixin, BaseEstimator):  # type: ignore[mi
             level: probability of the intervals.
 
         Examples:
-            >>> y = np.sin(np.arange(60.0)) + 0.01 * np.random.default_rng(0).standard_normal(60)
+            >>> y = np.sin(np.arange(60.0)) + 0.1 * np.random.default_rng(0).standard_normal(60)
             >>> model = StateSpace(order=2, noise="innovations").fit(None, y)
             >>> y[30] = np.nan
             >>> bool(round(model.smooth(None, y).mean[30, 0], 1) == round(np.sin(30.0), 1))
