@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -287,3 +288,15 @@ def test_series_too_short_or_not_positive_stay_out_of_what_is_shared() -> None:
     assert not any(name[-1].startswith("all series") for name in names if name[0] == "s2")
     assert not any("logs" in name[-1] for name in names if name[0] == "s1")
     assert np.isfinite(forecaster.predict().to_numpy()).all()
+
+
+@pytest.mark.parametrize("horizons", [[1, 1, 2], [2, 3, 4], [0, 1, 2], [3, 2, 1]])
+def test_a_fit_of_other_steps_than_those_asked_for_is_refused(horizons: list[int]) -> None:
+    t = np.arange(60.0)
+    saved = AutoForecaster().fit(np.sin(t / 3) + 0.01 * np.random.default_rng(0).normal(size=60), fh=[1, 2, 3]).saved()
+    names = [name for name, array in saved.arrays.items() if name.endswith(".horizons") and len(array) == 3]
+    assert names
+    AutoForecaster.from_saved(saved)
+    changed = {**saved.arrays, names[0]: np.array(horizons)}
+    with pytest.raises(InputError, match=r"horizons are .*, expected those of fh"):
+        AutoForecaster.from_saved(replace(saved, arrays=changed))

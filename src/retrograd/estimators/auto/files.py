@@ -113,6 +113,7 @@ def _require(saved: Saved) -> None:
     rows = len(config["leaderboard"])
     shapes: dict[str, tuple[int, ...]] = {"leaderboard": (rows, len(SCORES)), "leaderboard.by_step": (rows, steps)}
     whole: list[str] = []
+    asked: list[str] = []
     for number, record in enumerate(config["members"]):
         at = f"series.{number}"
         length = len(saved.arrays[f"{at}.y"])
@@ -127,7 +128,11 @@ def _require(saved: Saved) -> None:
                 known = Contender(**recipe).shapes({name: saved.arrays[f"{fit}.{name}"] for name in names}, steps)
                 shapes |= {f"{fit}.{name}": shape for name, shape in known.items()}
                 whole += [f"{fit}.{name}" for name in ("lags", "horizons") if name in known]
+                asked += [] if recipe["recursive"] or "horizons" not in known else [f"{fit}.horizons"]
     require_arrays(saved.arrays, shapes, *whole)
+    for name in asked:
+        if saved.arrays[name].tolist() != config["fh"]:
+            raise InputError(f"its {name} are {saved.arrays[name].tolist()[:9]}, expected those of fh")
 
 
 def tables_of(saved: Saved) -> tuple[pd.DataFrame, pd.DataFrame]:
