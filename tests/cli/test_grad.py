@@ -217,6 +217,21 @@ def test_a_damaged_archive(tmp_path: Path) -> None:
         grad(file, None, False)
 
 
+def test_an_encrypted_archive(tmp_path: Path) -> None:
+    file = saved(tmp_path, arrays())
+    content = bytearray(file.read_bytes())
+    for flags in (0x01, 0x41):  # encrypted; strongly, which Python does not know
+        # The flags stand 6 bytes into the local header of an entry, 8 into the central one.
+        for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            at = content.find(mark)
+            while at >= 0:
+                content[at + place] = flags
+                at = content.find(mark, at + 4)
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=r"cannot be read: the archive is damaged"):
+            grad(file, None, False)
+
+
 # --- on the command line ---
 
 

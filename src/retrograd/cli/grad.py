@@ -116,7 +116,8 @@ def gradients(arrays: dict[str, Array], source: str) -> dict[str, Array]:
 def _read(file: Path, archive: Any, name: str) -> Array:
     try:
         array: Array = archive[name]
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        # RuntimeError: it is encrypted, or packed in a way that Python does not know.
         reason = "it holds Python objects" if "Object arrays" in str(error) else f"the archive is damaged ({error})"
         raise InputError(f"{file}: array {name!r} cannot be read: {reason}") from None
     kinds, wanted = ("b", "bool") if name == "feedback" else ("fc", "floating or complex numbers")
