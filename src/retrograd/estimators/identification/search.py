@@ -39,6 +39,8 @@ ORDER_ITERATIONS = 15
 LITTLE_WORK = 1 << 14
 # Residuals of so few steps for each independent one count as white.
 WHITE = 3.0
+# What all iterations of a fit across gaps may walk, unless it is short: some ten seconds.
+STEPS_ACROSS_GAPS = 30_000
 
 
 class Settings(Protocol):
@@ -224,6 +226,12 @@ class Search:
             self._begun[order] = start, colour, of_start
         return self._begun[order]
 
+    def _affordable(self) -> int:
+        """Return how many iterations a fit may take: across gaps each one walks step by step, not by scans."""
+        if self.data.complete:
+            return self.settings.max_iter
+        return max(20, STEPS_ACROSS_GAPS // sum(self.data.lengths))
+
     def _refinement(self, order: int, iterations: int, colour: float | None = None) -> Refinement:
         settings, layout = self.settings, self.layout(order)
         validation = None if self.held_out is None else Criterion(self.held_out, settings.burn_in)
@@ -234,7 +242,7 @@ class Search:
             ridge=settings.ridge,
             colour=self.colour(order) if colour is None else colour,
             radius=STABLE_RADIUS if settings.stability else None,
-            iterations=min(iterations, settings.max_iter),
+            iterations=min(iterations, settings.max_iter, self._affordable()),
             tolerance=settings.tol,
         )
 
