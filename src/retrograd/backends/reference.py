@@ -14,7 +14,7 @@ from retrograd.core.loop import carry_dtype, loop_adjoint, loop_scan
 from retrograd.core.sequences import FORWARD, View, previous_states
 from retrograd.core.transition import Transition
 
-__all__ = ["ReferenceBackend"]
+__all__ = ["ReferenceBackend", "sum_of_outer_products"]
 
 
 # Steps above which a GPU that runs the loop is worth a warning.
@@ -32,6 +32,15 @@ def warn_of_the_loop(spec: Spec) -> None:
             f"triton backend cannot serve it: {reason}",
             stacklevel=2,
         )
+
+
+def sum_of_outer_products(gradient: Tensor, factor: Tensor, before: Tensor | None) -> Tensor:
+    """Return Σ gradient_t factor_t^H over (batch, time) by torch, in the precision of carried states."""
+    if before is not None:
+        factor = previous_states(factor, before)
+    wide = carry_dtype(gradient.dtype)
+    total = gradient.flatten(0, 1).mT.to(wide) @ factor.flatten(0, 1).conj().to(wide)
+    return total.to(gradient.dtype)
 
 
 class ReferenceBackend:
@@ -75,11 +84,7 @@ class ReferenceBackend:
 
     def outer_sum(self, gradient: Tensor, factor: Tensor, before: Tensor | None = None) -> Tensor:
         """Return Σ gradient_t factor_t^H over (batch, time)."""
-        if before is not None:
-            factor = previous_states(factor, before)
-        wide = carry_dtype(gradient.dtype)
-        total = gradient.flatten(0, 1).mT.to(wide) @ factor.flatten(0, 1).conj().to(wide)
-        return total.to(gradient.dtype)
+        return sum_of_outer_products(gradient, factor, before)
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return x W^T (+ b)."""

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from retrograd.backends.reference import sum_of_outer_products
 from retrograd.core.backend import Spec, device_memory
-from retrograd.core.loop import carry_dtype
-from retrograd.core.sequences import FORWARD, View, previous_states
+from retrograd.core.sequences import FORWARD, View
 from retrograd.core.steps import Steps
 from retrograd.core.transition import Transition
 
@@ -88,10 +88,7 @@ class TritonBackend:
             with _on(gradient):
                 total: Tensor = products.sum_of_outer_products(gradient, factor, before, None, shift, 1)[0]
             return total.to(gradient.dtype)
-        if before is not None:
-            factor = previous_states(factor, before)
-        wide = carry_dtype(gradient.dtype)
-        return (gradient.flatten(0, 1).mT.to(wide) @ factor.flatten(0, 1).conj().to(wide)).to(gradient.dtype)
+        return sum_of_outer_products(gradient, factor, before)
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return x W^T (+ b): torch's own product."""
