@@ -15,7 +15,6 @@ LONGER = {
     "src/retrograd/backends/triton/carries.py: carries": KERNEL,
     "src/retrograd/backends/triton/loops.py: dense_loop": KERNEL,
     "src/retrograd/backends/triton/tiles.py: tiles": KERNEL,
-    "tests/backends/test_native.py": "to be split: threads and forks apart from the kernels",
     "tests/conformance.py": "every law of a backend, in the one file that its author runs",
     "tests/estimators/identification/test_state_space.py": "to be split",
     "tests/report/test_page_in_browser.py: test_the_legend_and_the_tools_do_what_they_say": "one page, opened once",
