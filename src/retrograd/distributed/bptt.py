@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from retrograd.core.backend import Backend
+from retrograd.core.sequences import Sequences
 from retrograd.core.transition import Dense
 from retrograd.distributed.exchange import summed
 from retrograd.distributed.kernels import Sharded
@@ -118,7 +119,7 @@ def bptt(
 
 def _sharded(ranks: Ranks, p: Arguments, kernels: Backend) -> Sharded:
     (batch, time, inputs), hidden = p.x.shape, p.W_hh.shape[0]
-    shard = Shard(batch, time, 0, time, None, None, None, False, kernels.view, p.x.device)
+    shard = Shard(Sequences(batch, time), 0, time, kernels.view, p.x.device)
     dtype = str(p.dtype).removeprefix("torch.")
     starts = "a loss" if p.loss is not None else "∂L/∂h"
     sizes = f"batch {batch}, {inputs} inputs, hidden {hidden}, {p.outputs} outputs"

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from retrograd.core.backend import BACKENDS, Backend
 from retrograd.core.transition import Transition
-from retrograd.distributed.exchange import summed
-from retrograd.distributed.products import Scaled, forgetting, product
+from retrograd.distributed.exchange import prefix, summed
+from retrograd.distributed.products import Scaled, forgetting, product, wide_dtype
 from retrograd.distributed.ranks import Ranks
 from retrograd.distributed.shard import Shard
-from retrograd.distributed.sweep import Pass, sweep
+from retrograd.distributed.sweep import Packed, Pass, Swept, sweep
 
 __all__ = ["Sharded"]
 
@@ -38,36 +38,66 @@ class Sharded:
         shard: this rank's steps.
         backend: what runs them.
         what: a name for messages.
+        known: whether the shard lies where it says, as far as this rank can tell.
     """
 
-    def __init__(self, ranks: Ranks, shard: Shard, backend: str, what: str) -> None:
-        self.ranks, self.shard, self.backend, self.what = ranks, shard, backend, what
+    def __init__(self, ranks: Ranks, shard: Shard, backend: str, what: str, known: bool = True) -> None:
+        self.ranks, self.shard, self.backend, self.what, self.known = ranks, shard, backend, what, known
         self.first = ranks.rank == (ranks.size - 1 if shard.reverse else 0)
-        self._product: tuple[Scaled | None] | None = None
+        self._product: tuple[Scaled | None, Scaled | None] | None = None
 
     def scan(self, A: Transition, u: Tensor, h0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return (states, h_T, what entered this rank)."""
+        found = self._scan(A, u, h0)
+        if found is None:  # some rank was wrong about where it lies: each says how many steps it has
+            self._place()
+            found = self._scan(A, u, h0)
+        assert found is not None
+        if self.shard.speaks_of_all:
+            self.ranks.place = self.shard.time, self.shard.offset, self.shard.total
+            self.shard.check()
+        return found
+
+    def _scan(self, A: Transition, u: Tensor, h0: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
         shard, kernels = self.shard, BACKENDS[self.backend]
         states = kernels.empty(u.shape, u)
         scratch = self._scratch(u, A.structure)
+        finals: dict[int, Tensor] = {}
 
         def run(at: slice, entering: Tensor, out: Tensor | None = None) -> Tensor:
             if at.start == at.stop or not u.numel():
                 return entering
             view, before = shard.view(at), shard.with_border(h0, entering)
             made = kernels.scan(A.at(at), u[:, at], before, view, states[:, at] if out is None else out)
-            return view.last(made, before)[shard.rows :]
+            last = view.last(made, before)
+            if shard.rows:
+                finals[at.start] = last[: shard.rows]
+            return last[shard.rows :]
 
         def end(at: slice, entering: Tensor) -> Tensor:
             for piece in _pieces(at, scratch.shape[1], shard.reverse):
                 entering = run(piece, entering, scratch[:, : piece.stop - piece.start])
             return entering
 
+        def packed() -> Packed:
+            return self._packed(A, h0, sum(finals.values(), torch.zeros_like(h0)), adjoint=False)
+
         start = h0 if self.first and not shard.rows else u.new_zeros(shard.batch, u.shape[2])
-        entering, final = self._sweep(A, shard.reverse, run, end, start)
+        swept = self._sweep(A, shard.reverse, run, end, start, packed)
+        if swept is None:
+            return None
+        final = swept.final
         if shard.rows:
-            final = self._final_of_packed(states, h0, entering)
-        return states, final, entering
+            final = self._finals(states, h0, swept.entering) if swept.finals is None else swept.finals
+            assert shard.empty is not None
+            final = torch.where(shard.empty.unsqueeze(1), h0, final)
+        return states, final, swept.entering
+
+    def _place(self) -> None:
+        """Find out where this rank lies."""
+        before, together = prefix(self.ranks, f"{self.what}, its number of steps", [float(self.shard.time)])
+        self.shard, self.known, self._product = self.shard.placed(int(before[0]), int(together[0])), True, None
+        self.shard.check()
 
     def adjoint(
         self,
@@ -82,13 +112,12 @@ class Sharded:
         delta, scratch = kernels.empty(g.shape, g), self._scratch(g, A.structure)
         parts = _Parts(A, g_final, kernels)
         backward = not shard.reverse
-        if shard.rows:
-            g_final = summed(self.ranks, f"{self.what}, gradients of final states", g_final)
+        into = [g_final]  # the final states: at first by this rank alone
 
         def run(at: slice, entering: Tensor, out: Tensor | None = None) -> Tensor:
             leaving = entering
             if at.start != at.stop and g.numel():
-                view, after = shard.view(at), shard.with_border(g_final, entering)
+                view, after = shard.view(at), shard.with_border(into[0], entering)
                 known: tuple[Tensor | None, Tensor | None] = (None, None)
                 memory: tuple[Tensor, list[Tensor] | None] = (delta[:, at] if out is None else out, None)
                 if saved is not None and out is None:
@@ -105,20 +134,39 @@ class Sharded:
                 entering = run(piece, entering, scratch[:, : piece.stop - piece.start])
             return entering
 
+        def packed() -> Packed:
+            return self._packed(A, g_final, g_final, adjoint=True)
+
+        def take(sent: Tensor) -> bool:
+            differs = (sent != g_final).any(1)
+            into[0] = sent
+            return bool((differs.cpu() & shard.finals).any())
+
         start = g_final.new_zeros(shard.batch, g.shape[2]) if shard.rows else g_final
-        _, final = self._sweep(A, backward, run, end, start)
+        swept = self._sweep(A, backward, run, end, start, packed, take if shard.rows else None)
+        assert swept is not None
+        final = swept.final
         d_h0 = parts.d_h0() if shard.rows else final if self.first else torch.zeros_like(final)
         if shard.empty is not None and self.first:  # an empty sequence's last state is its h_0
-            d_h0 = torch.where(shard.empty.unsqueeze(1), g_final, d_h0)
+            d_h0 = torch.where(shard.empty.unsqueeze(1), into[0], d_h0)
         return delta, d_h0, parts.d_A() if saved is not None else None
 
-    def _sweep(self, A: Transition, backward: bool, run: _Steps, end: _Steps, start: Tensor) -> tuple[Tensor, Tensor]:
+    def _sweep(
+        self,
+        A: Transition,
+        backward: bool,
+        run: _Steps,
+        end: _Steps,
+        start: Tensor,
+        packed: Callable[[], Packed],
+        take: Callable[[Tensor], bool] | None = None,
+    ) -> Swept | None:
         shard, adjoint = self.shard, backward != self.shard.reverse
         rows = A.groups if shard.lengths is None else shard.batch
         near, P = shard.time, None
-        if self.ranks.size > 1:
+        if self.ranks.size > 1 and self.known:
             if self._product is None:
-                self._product = (self._product_of(A, rows, start),)
+                self._product = self._products_of(A, rows, start)
             P = self._product[0]
             near = shard.reached(backward, forgetting(A, shard.time, backward)) if start.numel() else 0
             near = min(shard.time, max(near, 1))
@@ -131,26 +179,49 @@ class Sharded:
             sizes, size = A.of([x.abs() for x in A.at(last).arrays]), leaving.abs().unsqueeze(1)
             return (size + (sizes.adjoint_act(size) if adjoint else sizes.act(size))).squeeze(1)
 
-        return sweep(self.ranks, shard, Pass(what, backward, P, near, end, run, terms), start, rows, A.structure)
+        place, told = shard.place(backward, self.known), packed if shard.rows else None
+        one = Pass(what, backward, P, near, end, run, terms, place, told, take)
+        return sweep(self.ranks, shard, one, start, rows, A.structure)
 
-    def _product_of(self, A: Transition, rows: int, start: Tensor) -> Scaled | None:
-        """Return P, which the scan and its adjoint share."""
-        shard = self.shard
+    def _packed(self, A: Transition, like: Tensor, rows: Tensor, adjoint: bool) -> Packed:
+        """Return what this rank tells of packed sequences: ``rows`` of final states, or of what goes into them."""
+        wide, shard = wide_dtype(like.dtype), self.shard
+        rows, row = rows.to(wide, copy=True), -1
+        through, local = Scaled.identity(A.structure, 1, A.width, like), rows.new_zeros(1, like.shape[1])
+        if shard.closing is not None and self._product is not None:
+            row, local = shard.closing[0], rows[shard.closing[0]].unsqueeze(0).clone()
+            through = self._product[1] or through
+            through = through.adjoint() if adjoint else through
+            if not adjoint:
+                rows[row] = 0
+        return Packed(through, rows.new_full((1,), row, dtype=torch.float64), local, rows)
+
+    def _products_of(self, A: Transition, rows: int, start: Tensor) -> tuple[Scaled | None, Scaled | None]:
+        """Return P and Q, which the scan and its adjoint share; P is None where either is of no use."""
+        shard, steps = self.shard, slice(0, self.shard.time)
+        nothing = Scaled.identity(A.structure, rows, A.width, start)
         if not shard.time or not start.numel():
-            return Scaled.identity(A.structure, rows, A.width, start)
+            return nothing, nothing
         cost = shard.batch * self.ranks.size
-        return product(A, shard.time, rows, shard.lengths, shard.reverse, self.backend, cost)
+        through: Scaled | None = nothing
+        if shard.closing is not None:
+            at = shard.closing[1]
+            through = product(A.at(at), at.stop - at.start, rows, None, shard.reverse, self.backend, cost)
+        if shard.passes is not None and not bool(shard.passes.any()):
+            return nothing if through is not None else None, through
+        if through is None:
+            return None, None
+        P = product(A.at(steps), shard.time, rows, shard.lengths, shard.reverse, self.backend, cost)
+        return P, through
 
-    def _final_of_packed(self, states: Tensor, h0: Tensor, entering: Tensor) -> Tensor:
-        """Return every sequence's last state, which the rank that holds it tells the others."""
+    def _finals(self, states: Tensor, h0: Tensor, entering: Tensor) -> Tensor:
+        """Return every packed sequence's last state, which the rank that holds it tells the others."""
         shard = self.shard
         here = torch.zeros_like(h0)
         if shard.time and states.numel():
             view = shard.view(slice(0, shard.time))
             here = view.last(states, shard.with_border(h0, entering))[: shard.rows]
-        final = summed(self.ranks, f"{self.what}, final states", here)
-        assert shard.empty is not None
-        return torch.where(shard.empty.unsqueeze(1), h0, final)
+        return summed(self.ranks, f"{self.what}, final states", here)
 
     def _scratch(self, x: Tensor, structure: str) -> Tensor:
         """Return memory for states of which the last one alone is wanted."""

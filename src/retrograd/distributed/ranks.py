@@ -61,6 +61,7 @@ class Ranks(ABC):
         timeout: seconds after which a rank that sends nothing counts as lost.
         sent: messages and bytes so far.
         calls: operations so far, which all ranks run in one order.
+        place: of the last scan that had to know it, this rank's steps, those before it, and those of all ranks.
     """
 
     rank: int
@@ -69,6 +70,7 @@ class Ranks(ABC):
 
     def __init__(self) -> None:
         self.sent, self.calls = Traffic(), 0
+        self.place: tuple[int, int, int] | None = None
 
     def count(self, message: Message) -> None:
         """Count a message that is sent."""

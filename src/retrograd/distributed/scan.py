@@ -19,7 +19,6 @@ from retrograd.core.dispatch import is_differentiated, is_watched
 from retrograd.core.scan import require_fit
 from retrograd.core.sequences import Sequences
 from retrograd.core.transition import Diagonal, Transition
-from retrograd.distributed.exchange import prefix
 from retrograd.distributed.kernels import Sharded
 from retrograd.distributed.ranks import Ranks, ranks_of
 from retrograd.distributed.shard import Shard
@@ -138,23 +137,24 @@ def _sharded(ranks: Ranks, A: Transition, u: Tensor, h0: Tensor, given: Sequence
     """Return this rank's part of the scan, after the ranks have told each other how many steps each has."""
     kernels = select(backend, Spec.of(A, u, given, given.reverse))
     what = _what(A, u, h0, given)
-    offset, total = 0, u.shape[1]
-    if given.kind != "whole" and ranks.size > 1:
-        before, together = prefix(ranks, f"{what}, its number of steps", [float(total)])
-        offset, total = int(before[0]), int(together[0])
-    shard = Shard(
-        u.shape[0],
-        u.shape[1],
-        offset,
-        total,
-        given.lengths,
-        given.cu_seqlens,
-        given.reset,
-        given.reverse,
-        kernels.view,
-        u.device,
-    )
-    return Sharded(ranks, shard, kernels.name, what)
+    offset, total, known = _place(ranks, given)
+    return Sharded(ranks, Shard(given, offset, total, kernels.view, u.device), kernels.name, what, known)
+
+
+def _place(ranks: Ranks, given: Sequences) -> tuple[int, int, bool]:
+    """Return where this rank's steps begin, how many all ranks have, and whether that may be so.
+
+    As in the last call, or all ranks have as many steps: what is wrong shows in the exchange, which tells all ranks.
+    """
+    steps = given.time
+    if given.kind == "whole" or ranks.size == 1:
+        return 0, steps, True
+    last = ranks.place
+    offset, total = last[1:] if last is not None and last[0] == steps else (ranks.rank * steps, ranks.size * steps)
+    if given.cu_seqlens is None:
+        return offset, total, True
+    together = int(given.cu_seqlens[-1])
+    return offset, together, offset + steps <= together and (last is None or total == together)
 
 
 def _what(A: Transition, u: Tensor, h0: Tensor, given: Sequences) -> str:

@@ -25,14 +25,9 @@ class Shard:
     """The steps of one rank.
 
     Args:
-        batch: rows.
-        time: steps of this rank.
+        given: this rank's steps, with lengths and cu_seqlens that speak of all ranks' steps.
         offset: steps of the ranks before it.
         total: steps of all ranks.
-        lengths: of all steps, as :func:`retrograd.scan` has them.
-        cu_seqlens: of all steps.
-        reset: of this rank's steps.
-        reverse: the direction of the scan.
         kind: the view that the backend takes.
         device: of the states.
 
@@ -41,34 +36,66 @@ class Shard:
         count: rows of h0 and of the final states.
         lengths: how many of this rank's steps each row has; None: all.
         passes: bool ``(batch,)``: whether a state that enters has a part in the one that leaves; None: all do.
+        closing: the packed sequence that enters from another rank and whose final state arises here, and depends on
+            what enters; and its steps here. None: there is none.
+        finals: bool ``(rows,)``: the packed sequences whose final states arise here.
     """
 
-    def __init__(
-        self,
-        batch: int,
-        time: int,
-        offset: int,
-        total: int,
-        lengths: Tensor | None,
-        cu_seqlens: Tensor | None,
-        reset: Tensor | None,
-        reverse: bool,
-        kind: str,
-        device: torch.device,
-    ) -> None:
-        check_borders(total, lengths, cu_seqlens)
-        self.batch, self.time, self.reverse, self._kind, self._device = batch, time, reverse, kind, device
-        self._reset = reset
-        self.lengths = None if lengths is None else (lengths.cpu().to(torch.int64) - offset).clamp(0, time)
+    def __init__(self, given: Sequences, offset: int, total: int, kind: str, device: torch.device) -> None:
+        self.batch, self.time, self.reverse, self.offset, self.total = (
+            given.batch, given.time, given.reverse, offset, total,
+        )  # fmt: skip
+        self._given, self._kind, self._device, self._reset = given, kind, device, given.reset
+        lengths, cu_seqlens = given.lengths, given.cu_seqlens
+        self.lengths = None if lengths is None else (lengths.cpu().to(torch.int64) - offset).clamp(0, self.time)
         self._begins: Tensor | None = None
-        self.rows, self.count = 0, batch
+        self.rows, self.count = 0, self.batch
+        self.closing: tuple[int, slice] | None = None
+        self.finals = torch.zeros(0, dtype=torch.bool)
         if cu_seqlens is not None:
-            self._begins = cu_seqlens.cpu().to(torch.int64) - offset
+            self._begins = begins = cu_seqlens.cpu().to(torch.int64) - offset
             self.rows = self.count = len(cu_seqlens) - 1
+            self.finals, self.closing = self._ends(begins[:-1], begins[1:])
         self.empty = None if cu_seqlens is None else (cu_seqlens[1:] == cu_seqlens[:-1]).to(device)
         cuts = self._cuts()
-        self.passes = None if cuts is None else (cuts[0] > time).to(device)
+        self.passes = None if cuts is None else (cuts[0] > self.time).to(device)
         self._cut = cuts
+
+    @property
+    def speaks_of_all(self) -> bool:
+        """Whether lengths or borders of sequences count the steps of all ranks."""
+        return self._given.kind != "whole"
+
+    def placed(self, offset: int, total: int) -> Shard:
+        """Return the shard of the same steps behind so many others."""
+        return Shard(self._given, offset, total, self._kind, self._device)
+
+    def check(self) -> None:
+        """Raise ``ValueError`` where lengths or cu_seqlens are not of all ranks' steps."""
+        check_borders(self.total, self._given.lengths, self._given.cu_seqlens)
+
+    def place(self, backward: bool, known: bool) -> Tensor:
+        """Return where these steps begin and end in the direction of a scan, and 1 where that is known, else 0."""
+        begin, end = self.offset, self.offset + self.time
+        if not self.speaks_of_all:
+            begin = end = 0
+        elif backward:
+            begin, end = self.total - end, self.total - begin
+        return torch.tensor([begin, end, known], dtype=torch.float64, device=self._device)
+
+    def _ends(self, begins: Tensor, ends: Tensor) -> tuple[Tensor, tuple[int, slice] | None]:
+        """Return ``finals`` and ``closing`` of packed sequences with these borders."""
+        if self.reverse:
+            finals, across = (begins >= 0) & (begins < self.time), ends > self.time
+        else:
+            finals, across = (ends > 0) & (ends <= self.time), begins < 0
+        finals = finals & (ends > begins)
+        found = (finals & across).nonzero().flatten().tolist()
+        if not found:
+            return finals, None
+        at = slice(int(begins[found[0]]), self.time) if self.reverse else slice(0, int(ends[found[0]]))
+        cut = self._reset is not None and bool(self._reset[:, at].any())
+        return finals, None if cut else (found[0], at)
 
     def _cuts(self) -> tuple[Tensor, Tensor] | None:
         """Return the first and the last place, 0 to time, where what follows begins anew; ``time + 1``, -1: nowhere."""

@@ -8,6 +8,12 @@ other way round, P^H for P, ∂L/∂h_T for h_0.
 The steps near the border, which what enters may reach, are run for their end alone at first, all others as they are to
 be. After the exchange the near ones run again, and then others for as long as their start differs from what it was.
 Where the product cannot be had or trusted, every rank waits for the state of the one before it.
+
+What else the ranks must know of each other goes along. Of lengths and borders that count the steps of all ranks: where
+each rank lies, as it takes it; if one is wrong, all hear of it. Of packed sequences, (Q, f) beside (P, e): Q is the
+product from the border to the end of the sequence that enters a rank and ends in it, f its last state from zero, so
+that Q · entering + f is a final state. In the adjoint scan Q^H takes what the ranks send into that final state to what
+leaves the rank.
 """
 
 from __future__ import annotations
@@ -43,6 +49,10 @@ class Pass(NamedTuple):
         end: runs some steps for their end alone.
         run: runs some steps. Both are given the steps and the state that enters, and return the one that leaves.
         terms: of the state that leaves some steps, the sum of the sizes of what it was added up from.
+        place: where the rank lies, :meth:`retrograd.distributed.shard.Shard.place`.
+        packed: what is told of packed sequences, after the steps have been run from zero; None: they are not packed.
+        take: of an adjoint scan, takes what all ranks send into the final states of packed sequences, and says whether
+            the steps were run with anything else.
     """
 
     what: str
@@ -52,6 +62,39 @@ class Pass(NamedTuple):
     end: Callable[[slice, Tensor], Tensor]
     run: Callable[[slice, Tensor], Tensor]
     terms: Callable[[slice, Tensor], Tensor]
+    place: Tensor
+    packed: Callable[[], Packed] | None = None
+    take: Callable[[Tensor], bool] | None = None
+
+
+class Packed(NamedTuple):
+    """What a rank knows of packed sequences before the exchange.
+
+    Attributes:
+        through: Q, or Q^H, of the sequence that enters and ends here.
+        row: which it is, ``(1,)``; -1: none does.
+        local: its final state from zero, ``(1, width)``; of an adjoint scan, what this rank sends into it.
+        rows: the final states that do not depend on what enters, else 0; of an adjoint scan, what this rank sends into
+            all of them.
+    """
+
+    through: Scaled
+    row: Tensor
+    local: Tensor
+    rows: Tensor
+
+    @property
+    def there(self) -> bool:
+        """Whether a sequence enters and ends here."""
+        return bool(self.row >= 0)
+
+
+class Swept(NamedTuple):
+    """What entered this rank and what left the last one, ``(batch, width)``; the final states of packed sequences."""
+
+    entering: Tensor
+    final: Tensor
+    finals: Tensor | None = None
 
 
 class Border(NamedTuple):
@@ -63,6 +106,8 @@ class Border(NamedTuple):
         end: the state that it ends with from zero, ``(batch, width)``.
         start: its part in what enters the first rank: the sum over all ranks does.
         trusted: 1 where all of these can be used, else 0.
+        place: where its steps begin and end in the direction of the scan, and 1 where all are in order.
+        packed: of packed sequences.
     """
 
     product: Scaled
@@ -70,25 +115,34 @@ class Border(NamedTuple):
     end: Tensor
     start: Tensor
     trusted: Tensor
+    place: Tensor
+    packed: Packed | None = None
 
-    def leaving(self, entering: Tensor) -> Tensor:
-        """Return what leaves where this enters."""
-        return self.end + torch.where(self.passes > 0, self.product.act(entering), 0)
+    def leaving(self, entering: Tensor, sent: Tensor | None = None) -> Tensor:
+        """Return what leaves where this enters; of an adjoint scan, where ``sent`` goes into the final states."""
+        left = self.end + torch.where(self.passes > 0, self.product.act(entering), 0)
+        if sent is None or self.packed is None or not self.packed.there:
+            return left
+        return left + self.packed.through.act(sent[self.packed.row.long()] - self.packed.local)
 
-    def after(self, earlier: Border) -> Border:
+    def after(self, earlier: Border, packed: Packed | None) -> Border:
         """Return the border of two neighbours as one."""
+        follows = earlier.place[2] * self.place[2] * (earlier.place[1] == self.place[0])
         return Border(
             self.product.after(earlier.product),
             self.passes * earlier.passes,
             self.leaving(earlier.end),
             earlier.start + self.start,
             earlier.trusted * self.trusted,
+            torch.stack((earlier.place[0], self.place[1], follows)),
+            packed,
         )
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
         """All arrays."""
-        return (*self.product, self.passes, self.end, self.start, self.trusted)
+        own = *self.product, self.passes, self.end, self.start, self.trusted, self.place
+        return own if self.packed is None else (*own, *self.packed.through, *self.packed[1:])
 
     def write(self) -> Tensor:
         """Return all numbers, real and imaginary parts one by one."""
@@ -102,15 +156,38 @@ class Border(NamedTuple):
         for x, given in zip(self.parts, numbers.to(self.end.device).split(sizes), strict=True):
             made = torch.view_as_complex(given.clone().view(-1, 2)) if x.is_complex() else given
             parts.append(made.view(x.shape))
-        return Border(Scaled(*parts[:2]), *parts[2:])
+        mantissa, exponent, passes, end, start, trusted, place, *rest = parts
+        packed = None if self.packed is None else Packed(Scaled(*rest[:2]), *rest[2:])
+        return Border(Scaled(mantissa, exponent), passes, end, start, trusted, place, packed)
 
 
-def _combined(earlier: Border, later: Border) -> Border:
-    return later.after(earlier)
+def _of_scan(earlier: Border, later: Border) -> Border:
+    """Combine two neighbours: what ends in the later one may have begun in the earlier one."""
+    e, one = earlier.packed, later.packed
+    if e is None or one is None:
+        return later.after(earlier, None)
+    rows = e.rows + one.rows
+    if not one.there:
+        return later.after(earlier, e._replace(rows=rows))
+    local = one.through.act(earlier.end) + one.local
+    if bool(earlier.passes > 0):
+        return later.after(earlier, Packed(one.through.after(earlier.product), one.row, local, rows))
+    rows[one.row.long()] = local
+    return later.after(earlier, e._replace(rows=rows))
 
 
-def sweep(ranks: Ranks, shard: Shard, p: Pass, start: Tensor, rows: int, structure: str) -> tuple[Tensor, Tensor]:
-    """Run a pass over all ranks, and return what entered this one and what left the last one, ``(batch, width)``.
+def _of_adjoint(earlier: Border, later: Border) -> Border:
+    """Combine two neighbours: what is sent into the earlier one may leave the later one."""
+    e, one = earlier.packed, later.packed
+    if e is None or one is None:
+        return later.after(earlier, None)
+    if bool(later.passes > 0):
+        one = e._replace(through=later.product.after(e.through))
+    return later.after(earlier, one._replace(rows=later.packed.rows + e.rows))  # type: ignore[union-attr]
+
+
+def sweep(ranks: Ranks, shard: Shard, p: Pass, start: Tensor, rows: int, structure: str) -> Swept | None:
+    """Run a pass over all ranks; None where a rank does not lie where it took itself to be, on every rank.
 
     Args:
         ranks: the ranks.
@@ -122,20 +199,25 @@ def sweep(ranks: Ranks, shard: Shard, p: Pass, start: Tensor, rows: int, structu
     """
     parts = _parts(shard.time, p.near, p.backward)
     if ranks.size == 1:
-        return start, _run(p, parts, start)
+        final = _run(p, parts, start)
+        return Swept(start, final, None if p.packed is None else p.packed().rows.to(start.dtype))
     ends = [torch.zeros_like(start)]
     if p.product is not None:
         for i, at in enumerate(parts):
             ends.append((p.run if i else p.end)(at, ends[-1]))
-    mine = _border(p.product, shard, ends[-1], start, rows, structure)
-    exchange = Exchange[Border](ranks, p.what, Border.write, mine.read, _combined, p.backward)
-    before, total = exchange.prefix(mine)
-    first = total.start
+    mine = _border(p, shard, ends[-1], start, rows, structure)
+    combine = _of_scan if p.take is None else _of_adjoint
+    before, total = Exchange[Border](ranks, p.what, Border.write, mine.read, combine, p.backward).prefix(mine)
+    if not bool((total.place[2] > 0) & (total.place[0] == 0)):
+        return None
+    first, told = total.start, None if total.packed is None else total.packed.rows
+    sent = None if p.take is None else told
+    again = p.take is not None and sent is not None and p.take(sent.to(start.dtype))
     if not bool(total.trusted > 0):
-        return _from_rank_to_rank(ranks, p, parts, first.to(start.dtype))
-    entering = (first if before is None else before.leaving(first)).to(start.dtype)
-    _run(p, parts, entering, ends)
-    return entering, total.leaving(first).to(start.dtype)
+        return Swept(*_from_rank_to_rank(ranks, p, parts, first.to(start.dtype)))
+    entering = (first if before is None else before.leaving(first, sent)).to(start.dtype)
+    _run(p, parts, entering, None if again else ends)
+    return Swept(entering, total.leaving(first, sent).to(start.dtype), None if told is None else told.to(start.dtype))
 
 
 def _parts(time: int, near: int, backward: bool) -> list[slice]:
@@ -161,9 +243,11 @@ def _agree(x: Tensor, y: Tensor, terms: Tensor) -> bool:
     return bool(((x - y).abs() <= _ROUNDINGS * torch.finfo(x.dtype).eps * terms).all())
 
 
-def _border(product: Scaled | None, shard: Shard, end: Tensor, start: Tensor, rows: int, structure: str) -> Border:
-    wide = wide_dtype(end.dtype)
-    trusted = product is not None and bool(end.isfinite().all()) and bool(start.isfinite().all())
+def _border(p: Pass, shard: Shard, end: Tensor, start: Tensor, rows: int, structure: str) -> Border:
+    wide, product = wide_dtype(end.dtype), p.product
+    packed = None if p.packed is None else p.packed()
+    known = [end, start] if packed is None else [end, start, packed.local, packed.rows]
+    trusted = product is not None and all(bool(x.isfinite().all()) for x in known)
     if product is None:
         product = Scaled.identity(structure, rows, end.shape[1], end)
     if shard.passes is None:
@@ -171,7 +255,7 @@ def _border(product: Scaled | None, shard: Shard, end: Tensor, start: Tensor, ro
     else:
         passes = shard.passes.to(torch.float64).unsqueeze(1)
     flag = torch.full((1,), float(trusted), dtype=torch.float64, device=end.device)
-    return Border(product, passes, end.to(wide), start.to(wide), flag)
+    return Border(product, passes, end.to(wide), start.to(wide), flag, p.place, packed)
 
 
 def _from_rank_to_rank(ranks: Ranks, p: Pass, parts: list[slice], first: Tensor) -> tuple[Tensor, Tensor]:
