@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,28 @@ def test_every_series_is_forecast_and_judged(retrograd: Any, tmp_path: Path) -> 
     assert predictions.groupby("shop")["sold_held_out"].count().to_dict() == {"north": 4, "south": 4, "new": 4}
     page = Path("run/report.html").read_text()
     assert all(f">{name}</th>" in page for name in ("north", "south", "new"))
-    again = retrograd("forecast", "run")
-    assert again.code == 2
-    assert "it has many series, whose forecasts are in its forecast.csv" in again.err
+    assert retrograd("forecast", "run").out == Path("run/forecast.csv").read_text()
+    some = pd.read_csv(io.StringIO(retrograd("forecast", "run", "--series", "new", "--horizon", "2").out))
+    pd.testing.assert_frame_equal(some, forecast[forecast["shop"] == "new"][:2].reset_index(drop=True))
+    for options, message in (
+        (("--series", "nw"), "--series names 'nw', which the run does not have: north, south, new"),
+        (("--horizon", "5"), "fitted for 4 steps"),
+        (("--inputs-file", "shops.csv"), "the model in run has no exogenous inputs"),
+        (("--data", "shops.csv"), "shops.csv has no row after 2023-12-01, where the data of the run end"),
+    ):
+        refused = retrograd("forecast", "run", *options)
+        assert (refused.code, refused.out, len(refused.err.splitlines())) == (2, "", 1)
+        assert message in refused.err
+    # Later rows of one series; one month has none.
+    Path("more.csv").write_text("month,shop,sold\n2023-12-01,new,0\n2024-01-01,new,90\n2024-03-01,new,92\n")
+    later = pd.read_csv(io.StringIO(retrograd("forecast", "run", "--data", "more.csv").out))
+    assert later.groupby("shop", sort=False)["month"].first().tolist() == ["2024-01-01", "2024-01-01", "2024-04-01"]
+    times = pd.MultiIndex.from_product([["new"], pd.date_range("2024-01-01", periods=3, freq="MS")])
+    fitted.update(pd.DataFrame({"sold": [90.0, np.nan, 92.0]}, index=times), update_params=False)
+    np.testing.assert_allclose(later["sold"], fitted.predict()["sold"], rtol=1e-6)
+    Path("more.csv").write_text("month,shop,sold\n2024-01-01,new,90\n2024-01-01,west,90\n")
+    message = "more.csv: row 3 is of shop 'west', which the run does not have: it has north, south, new"
+    assert message in retrograd("forecast", "run", "--data", "more.csv").err
 
 
 @pytest.mark.slow

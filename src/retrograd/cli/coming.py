@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from retrograd.errors import InputError
 
-__all__ = ["Coming", "coming_of", "levels_of"]
+__all__ = ["Coming", "coming_of", "comings_of", "levels_of", "require_fitted"]
 
 Array = np.ndarray[Any, Any]
 
@@ -81,6 +81,43 @@ def coming_of(
     return _of_forecaster(kind, model, horizon, outputs, inputs, times, levels)
 
 
+def require_fitted(kind: str, fitted: int, horizon: int) -> None:
+    """Raise InputError where a forecaster was fitted for fewer steps."""
+    if horizon > fitted:
+        what, advice = ("the contenders were judged and", "fit with a longer --horizon")
+        if kind == "forecaster":
+            what, advice = "the direct read-out was", "fit with --readout recursive"
+        raise InputError(
+            f"--horizon is {horizon}, but {what} fitted for {fitted} steps: take up to {fitted}, or {advice}"
+        )
+
+
+def comings_of(
+    model: Any, names: Iterable[str], outputs: int, horizon: int, levels: Sequence[float]
+) -> dict[str, Coming]:
+    """Return by series what comes after the last row that a forecaster of many series knows.
+
+    Args:
+        model: the :class:`retrograd.estimators.AutoForecaster`.
+        names: of the series.
+        outputs: how many targets.
+        horizon: steps.
+        levels: of the intervals, in per cent.
+    """
+    require_fitted("auto", len(model.steps), horizon)
+    steps = np.arange(1, horizon + 1)
+    mean = model.predict(steps)
+    ends = model.predict_interval(steps, coverage=[level / 100 for level in levels]) if levels else None
+    found = {}
+    for name in names:
+        center, intervals = mean.loc[[name]].to_numpy(), {}
+        if ends is not None:
+            both = ends.loc[[name]].to_numpy().reshape(len(center), outputs, len(levels), 2)
+            intervals = {level: (both[:, :, k, 0], both[:, :, k, 1]) for k, level in enumerate(levels)}
+        found[name] = Coming(center, intervals)
+    return found
+
+
 def _of_forecaster(
     kind: str, model: Any, horizon: int, outputs: int, inputs: Array | None, times: Any, levels: Sequence[float]
 ) -> Coming:
@@ -88,13 +125,8 @@ def _of_forecaster(
 
     asked: Array | None = np.arange(1, horizon + 1)
     fitted = len(model.steps) if kind == "auto" else len(model._model.horizons) if model.readout == "direct" else None
-    if fitted is not None and horizon > fitted:
-        what, advice = ("the contenders were judged and", "fit with a longer --horizon")
-        if kind == "forecaster":
-            what, advice = "the direct read-out was", "fit with --readout recursive"
-        raise InputError(
-            f"--horizon is {horizon}, but {what} fitted for {fitted} steps: take up to {fitted}, or {advice}"
-        )
+    if fitted is not None:
+        require_fitted(kind, fitted, horizon)
     X: Any = inputs
     if kind == "auto" and inputs is not None:
         X = pd.DataFrame(inputs, index=times, columns=model.input_names)

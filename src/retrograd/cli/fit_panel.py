@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time as clock
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 
 from retrograd.cli.bar import bar
-from retrograd.cli.coming import Coming
+from retrograd.cli.coming import Coming, comings_of
 from retrograd.cli.fit_auto import Asked, few
 from retrograd.cli.judged import Frames, understood
-from retrograd.cli.results import forecast_columns, grid, without_nan
-from retrograd.cli.run_folder import CHECKPOINT_FILE, LIVE_FILE
+from retrograd.cli.results import forecast_columns, grid, long_csv, without_nan
+from retrograd.cli.run_folder import CHECKPOINT_FILE, LIVE_FILE, saved_panel
 from retrograd.estimators.auto.estimator import AutoForecaster
 from retrograd.estimators.backtesting import Origins, Rolled, baselines, scale_of
-from retrograd.estimators.model_files import OLD_RUN_FILE, add_model
+from retrograd.estimators.model_files import OLD_RUN_FILE, Saved, add_model
 from retrograd.files import replaced_together, write_whole
 from retrograd.report import Goodness, TextTable
 from retrograd.report.panel import PanelReport, Seen, write_panel
@@ -67,6 +67,7 @@ def fit_panel(
         levels: of the intervals, in per cent.
     """
     steps, given = np.arange(1, horizon + 1), asked.arguments()
+    outputs = len(next(iter(tables.values())).target_names)
     starts = {
         name: split_index(table, test) if test is not None else table.steps - min(horizon, table.steps // 3)
         for name, table in tables.items()
@@ -79,11 +80,11 @@ def fit_panel(
         model = AutoForecaster(**given, progress=part(0))
         model.fit(_panel({name: each.iloc[: starts[name]] for name, each in y.items()}, series), fh=steps)
         seconds = clock.perf_counter() - began
-        before = _forecasts(model, tables, levels)
+        before = comings_of(model, tables, outputs, horizon, levels)
         held = {name: each.iloc[starts[name] :] for name, each in y.items() if starts[name] < len(each)}
         if held:
             model.update(_panel(held, series), update_params=asked.refit)
-        after = _forecasts(model, tables, levels)
+        after = comings_of(model, tables, outputs, horizon, levels)
     judged = {
         name: _judge(table, starts[name], before[name], after[name], given["season"]) for name, table in tables.items()
     }
@@ -94,7 +95,8 @@ def fit_panel(
         "transform": asked.transform, "difference": asked.difference, "refit": asked.refit, "level": asked.level,
         "test": "last rows" if test is None else test, "horizon": horizon, "seconds": f"{seconds:.3g}",
     }  # fmt: skip
-    _write(out, model, judged, series, title, settings)
+    saved = saved_panel(model, tables, series, horizon, settings)
+    _write(out, model, saved, judged, series, title, settings)
 
 
 def _frame(table: Table) -> pd.DataFrame:
@@ -104,21 +106,6 @@ def _frame(table: Table) -> pd.DataFrame:
 def _panel(frames: Mapping[str, pd.DataFrame], series: str) -> pd.DataFrame:
     joined: pd.DataFrame = pd.concat(dict(frames), names=[series, "time"])
     return joined
-
-
-def _forecasts(model: AutoForecaster, tables: Mapping[str, Table], levels: Sequence[float]) -> dict[str, Coming]:
-    """Return by series what comes after the last row that the model knows."""
-    mean = model.predict()
-    ends = model.predict_interval(coverage=[level / 100 for level in levels]) if levels else None
-    found = {}
-    for name, table in tables.items():
-        center, outputs = mean.loc[[name]].to_numpy(), len(table.target_names)
-        intervals = {}
-        if ends is not None:
-            both = ends.loc[[name]].to_numpy().reshape(len(center), outputs, len(levels), 2)
-            intervals = {level: (both[:, :, k, 0], both[:, :, k, 1]) for k, level in enumerate(levels)}
-        found[name] = Coming(center, intervals)
-    return found
 
 
 def _judge(table: Table, start: int, before: Coming, after: Coming, seasons: Any) -> _Judged:
@@ -144,7 +131,13 @@ def _judge(table: Table, start: int, before: Coming, after: Coming, seasons: Any
 
 
 def _write(
-    out: Path, model: AutoForecaster, judged: Mapping[str, _Judged], series: str, title: str, settings: dict[str, Any]
+    out: Path,
+    model: AutoForecaster,
+    saved: Saved,
+    judged: Mapping[str, _Judged],
+    series: str,
+    title: str,
+    settings: dict[str, Any],
 ) -> None:
     first = next(iter(judged.values())).table
     metrics = {
@@ -175,10 +168,10 @@ def _write(
         write_whole(
             new / "metrics.json", (json.dumps(without_nan(metrics), indent=2, ensure_ascii=False) + "\n").encode()
         )
-        write_whole(new / "predictions.csv", _long(predictions, series, first.time_label))
-        write_whole(new / "forecast.csv", _long(forecasts, series, first.time_label))
+        write_whole(new / "predictions.csv", long_csv(predictions, series, first.time_label))
+        write_whole(new / "forecast.csv", long_csv(forecasts, series, first.time_label))
         write_panel(new / "report.html", report)
-        add_model(new, replace(model.saved(), run={"series": series, "settings": settings}))
+        add_model(new, saved)
         _show(out, summary, said)
 
 
@@ -208,14 +201,6 @@ def _show(out: Path, summary: Sequence[TextTable], said: Sequence[str]) -> None:
         console.print(escape(line), soft_wrap=True, highlight=False)
     console.print(f"Forecast  {escape(str(out / 'forecast.csv'))}", soft_wrap=True)
     console.print(f"Report    {escape(str(out / 'report.html'))}", soft_wrap=True)
-
-
-def _long(parts: Mapping[str, tuple[Any, Mapping[str, Array]]], series: str, label: str) -> bytes:
-    """Return the rows of all series below each other, as CSV."""
-    frames = [
-        pd.DataFrame({series: name, label: time_text(times), **columns}) for name, (times, columns) in parts.items()
-    ]
-    return bytes(pd.concat(frames).to_csv(index=False, lineterminator="\n").encode())
 
 
 def _summary(judged: Mapping[str, _Judged]) -> tuple[list[TextTable], list[str]]:

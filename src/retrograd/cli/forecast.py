@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 
-from retrograd.cli.coming import coming_of, levels_of
-from retrograd.cli.options import Reading, reads_tables
+from retrograd.cli.coming import coming_of, comings_of, levels_of
+from retrograd.cli.going_on import panel_after, run_after
+from retrograd.cli.options import Reading, names_of, reads_tables
 from retrograd.cli.outputs import require_new_file, write_new
-from retrograd.cli.results import csv, forecast_columns
-from retrograd.cli.run_folder import MOST_STEPS, read_run
+from retrograd.cli.results import csv, forecast_columns, long_csv
+from retrograd.cli.run_folder import MOST_STEPS, Panel, Run, read_any
 from retrograd.errors import InputError, require_whole
 from retrograd.tables import read_inputs
 
@@ -27,9 +29,18 @@ def forecast(
         int | None,
         typer.Option("--horizon", help="Steps to forecast. Default: that of the run, or as far as the inputs reach."),
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", metavar="FILE", help="Table with rows that came since: forecast from their end, with no new fit."
+        ),
+    ] = None,
     inputs_file: Annotated[
         str | None,
         typer.Option("--inputs-file", metavar="FILE", help="Table with the run's input columns for the coming steps."),
+    ] = None,
+    series: Annotated[
+        list[str] | None, typer.Option("--series", help="Of a run of many series, those to forecast: repeat, or a,b.")
     ] = None,
     level: Annotated[
         str | None, typer.Option("--level", help="Of the intervals, in per cent: 80,95. Default: that of the run.")
@@ -42,7 +53,40 @@ def forecast(
     """Forecast from a saved run: the steps after its data."""
     if out is not None:
         require_new_file(out, overwrite=overwrite)
-    run = read_run(folder)
+    run = read_any(folder)
+    if isinstance(run, Panel):
+        if inputs_file is not None:
+            raise InputError(f"--inputs-file: the model in {folder} has no exogenous inputs")
+        run = run if data is None else panel_after(run, data, reading)
+        text, steps = _of_panel(run, horizon, names_of(series or [], run.axes) or list(run.axes), level)
+    else:
+        if series:
+            raise InputError(f"--series is for a run of many series, and {folder} has one: leave it out")
+        run = run if data is None else run_after(run, data, reading)
+        text, steps = _of_one(run, folder, horizon, inputs_file, level, reading)
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    write_new(out, text)
+    typer.echo(f"Written: {out} ({steps} steps)", err=True)
+
+
+def _of_panel(panel: Panel, horizon: int | None, names: Sequence[str], level: str | None) -> tuple[bytes, int]:
+    """Return the forecasts of some series, below each other, and how many steps each has."""
+    for name in names:
+        if name not in panel.axes:
+            raise InputError(f"--series names {name!r}, which the run does not have: {', '.join(panel.axes)}")
+    steps = panel.horizon if horizon is None else require_whole("--horizon", horizon, 1, MOST_STEPS)
+    levels = levels_of(panel.settings.get("level", "95") if level is None else level)
+    coming = comings_of(panel.model, names, len(panel.targets), steps, levels)
+    parts = {name: (panel.axes[name].ahead(steps), forecast_columns(panel.targets, coming[name])) for name in names}
+    return long_csv(parts, panel.series, panel.axes[names[0]].label), steps
+
+
+def _of_one(
+    run: Run, folder: Path, horizon: int | None, inputs_file: str | None, level: str | None, reading: Reading
+) -> tuple[bytes, int]:
+    """Return the forecast of one series, and how many steps it has."""
     inputs = run.future_inputs
     if inputs_file is not None:
         if not run.inputs:
@@ -84,8 +128,4 @@ def forecast(
                 f"--horizon below {step}"
             )
     text = csv(run.axis.label, run.axis.ahead(horizon), forecast_columns(run.targets, coming))
-    if out is None:
-        typer.echo(text, nl=False)
-        return
-    write_new(out, text)
-    typer.echo(f"Written: {out} ({horizon} steps)", err=True)
+    return text, horizon

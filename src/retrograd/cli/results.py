@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from retrograd.insight import Analysis
     from retrograd.report import Goodness
 
-__all__ = ["Results", "csv", "forecast_columns", "gradient_note", "grid", "without_nan", "write_results"]
+__all__ = ["Results", "csv", "forecast_columns", "gradient_note", "grid", "long_csv", "without_nan", "write_results"]
 
 Array = np.ndarray[Any, Any]
 
@@ -97,6 +97,16 @@ def csv(label: str, times: Any, columns: dict[str, Array]) -> bytes:
 
     table = pd.DataFrame({label: time_text(times), **columns})
     return bytes(table.to_csv(index=False, lineterminator="\n").encode())
+
+
+def long_csv(parts: Mapping[str, tuple[Any, Mapping[str, Array]]], series: str, label: str) -> bytes:
+    """Return the rows of several series below each other, as CSV."""
+    import pandas as pd
+
+    frames = [
+        pd.DataFrame({series: name, label: time_text(times), **columns}) for name, (times, columns) in parts.items()
+    ]
+    return bytes(pd.concat(frames).to_csv(index=False, lineterminator="\n").encode())
 
 
 def forecast_columns(names: Sequence[str], coming: Coming) -> dict[str, Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -22,9 +22,12 @@ __all__ = [
     "KINDS",
     "LIVE_FILE",
     "MOST_STEPS",
+    "Panel",
     "Run",
+    "read_any",
     "read_run",
     "run_folder",
+    "saved_panel",
     "saved_run",
 ]
 
@@ -66,6 +69,27 @@ class Run:
     settings: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Panel:
+    """A saved run of many series.
+
+    Attributes:
+        model: the fitted :class:`retrograd.estimators.AutoForecaster`.
+        series: the column that tells them apart.
+        axes: the end of each one's time axis, by its name.
+        horizon: steps that were forecast.
+        targets: names of the predicted columns.
+        settings: what was run, by option name.
+    """
+
+    model: Any
+    series: str
+    axes: dict[str, TimeAxis]
+    horizon: int
+    targets: list[str]
+    settings: dict[str, Any]
+
+
 def saved_run(model: Any, table: Table, horizon: int, settings: dict[str, Any], state: Array | None = None) -> Saved:
     """Return a fitted model with what a later forecast needs to know of the data."""
     run = {
@@ -81,24 +105,64 @@ def saved_run(model: Any, table: Table, horizon: int, settings: dict[str, Any], 
     return replace(saved, run=run)
 
 
-def read_run(folder: Path, kinds: Collection[str] = tuple(KINDS)) -> Run:
-    """Return the run in a folder.
+def saved_panel(model: Any, tables: Mapping[str, Table], series: str, horizon: int, settings: dict[str, Any]) -> Saved:
+    """Return a forecaster of many series with what a later forecast needs to know of the data."""
+    run = {
+        "series": series,
+        "times": {name: table.axis.record() for name, table in tables.items()},
+        "horizon": horizon,
+        "targets": next(iter(tables.values())).target_names,
+        "settings": settings,
+    }
+    saved: Saved = model.saved()
+    return replace(saved, run=run)
+
+
+def read_any(folder: Path) -> Run | Panel:
+    """Return the run in a folder, of one series or many.
+
+    Raises:
+        InputError: the folder holds no run.
+    """
+    return restored(folder, tuple(KINDS), lambda saved: _panel(saved) if "series" in (saved.run or ()) else _run(saved))
+
+
+def read_run(folder: Path, kinds: Collection[str]) -> Run:
+    """Return the run of one series in a folder.
 
     Raises:
         InputError: the folder holds no run of these kinds.
     """
-    return restored(folder, kinds, lambda saved: _run(folder, saved))
+    return restored(folder, kinds, _run)
 
 
-def _run(folder: Path, saved: Saved) -> Run:
+def _panel(saved: Saved) -> Panel:
+    run, settings = saved.run, (saved.run or {})["settings"]
+    assert run is not None
+    model = getattr(import_module("retrograd.estimators"), KINDS[saved.kind]).from_saved(saved)
+    axes = {name: TimeAxis.from_record(record) for name, record in run["times"].items()}
+    targets = require_names(run["targets"], "targets")
+    if saved.kind != "auto" or [targets, list(axes)] != [list(model._columns), list(model._clocks)]:
+        raise InputError("the columns or series of the run are not those of its model")
+    for axis in axes.values():
+        _require_axis(axis)
+    if not isinstance(run["series"], str) or not isinstance(settings, dict):
+        raise InputError("the column of series is no text, or the settings are no record")
+    horizon = require_whole("horizon", run["horizon"], 1, MOST_STEPS)
+    return Panel(model, run["series"], axes, horizon, targets, settings)
+
+
+def _require_axis(axis: TimeAxis) -> None:
+    if not isinstance(axis.label, str):
+        raise InputError("the label of time is no text")
+    if not axis.ahead(1).insert(0, axis.last).is_monotonic_increasing:
+        raise InputError("its time axis goes back")
+
+
+def _run(saved: Saved) -> Run:
     run = saved.run
     if run is None:
         raise InputError("it is a model alone, not a run of `retrograd fit`: fit again, or use it from Python")
-    if "series" in run:
-        raise InputError(
-            "it has many series, whose forecasts are in its forecast.csv: fit again for other steps or levels, or use "
-            "retrograd.estimators.AutoForecaster.load"
-        )
     model = getattr(import_module("retrograd.estimators"), KINDS[saved.kind]).from_saved(saved)
     targets, inputs = (require_names(run[name], name) for name in ("targets", "inputs"))
     _require_fit(saved.kind, model, targets, inputs)
@@ -111,10 +175,9 @@ def _run(folder: Path, saved: Saved) -> Run:
         shapes["state"] = (model.order_,) if saved.kind == "state-space" else model.state_.shape
     require_arrays(arrays, shapes)
     axis, settings = TimeAxis.from_record(run["time"]), run["settings"]
-    if not isinstance(axis.label, str) or not isinstance(settings, dict):
-        raise InputError("the label of time is no text, or the settings are no record")
-    if not axis.ahead(1).insert(0, axis.last).is_monotonic_increasing:
-        raise InputError("its time axis goes back")
+    _require_axis(axis)
+    if not isinstance(settings, dict):
+        raise InputError("the settings are no record")
     horizon = require_whole("horizon", run["horizon"], 0, MOST_STEPS)
     return Run(model, saved.kind, axis, horizon, targets, inputs, future, state, settings)
 

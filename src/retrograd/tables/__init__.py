@@ -1,5 +1,6 @@
 """Tables in: columns by name, the time axis, the scale."""
 
+from retrograd.tables.later import Later, read_later
 from retrograd.tables.read import Inputs, Table, TimeOptions, read_inputs, read_series, read_table, split_index
 from retrograd.tables.scale import Scaling
 from retrograd.tables.source import ReadOptions
@@ -8,6 +9,7 @@ from retrograd.tables.time_axis import TimeAxis
 
 __all__ = [
     "Inputs",
+    "Later",
     "ReadOptions",
     "Scaling",
     "Step",
@@ -15,6 +17,7 @@ __all__ = [
     "TimeAxis",
     "TimeOptions",
     "read_inputs",
+    "read_later",
     "read_series",
     "read_table",
     "split_index",

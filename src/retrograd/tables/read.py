@@ -14,12 +14,11 @@ import numpy as np
 import pandas as pd
 
 from retrograd.errors import InputError, require_choice
-from retrograd.tables.dates import read_times
+from retrograd.tables.columns import number_of, numbers_of, times_of
 from retrograd.tables.rows import FILLS, TimeOptions, filled_in, in_order, on_grid, require_no_gap, step_of
 from retrograd.tables.source import Frame, ReadOptions, columns_of, read_frame
 from retrograd.tables.step import Step
 from retrograd.tables.time_axis import TimeAxis, time_of, time_text
-from retrograd.tables.values import as_numbers
 
 __all__ = ["Inputs", "Table", "TimeOptions", "read_inputs", "read_series", "read_table", "split_index"]
 
@@ -223,12 +222,12 @@ def _table_of(
         words = "no rows" if count == 0 else f"{count} row{'s' * (count > 1)}"
         raise InputError(f"{source} has {words} of data, expected at least {FEWEST_ROWS}")
     both = [*targets, *inputs]
-    values = _numbers(source, frame.columns, both, rows)
+    values = numbers_of(source, frame.columns, both, rows)
     if time is None:
         times, step, absent = pd.Index(np.arange(1, count + 1)), Step("number", 1), 0
     else:
         where = f"{source}: column {time!r}"
-        times = _times(frame.columns[time], where, rows, asked)
+        times = times_of(frame.columns[time], where, rows, asked)
         times, values, rows = in_order(times, values, rows, where, asked)
         step = step_of(times, asked, where)
         # Only a target may be missing, and only where the model takes it so.
@@ -279,20 +278,14 @@ def read_inputs(
     has_time = time is not None and time in columns_of(source, file)
     frame = read_frame(source, file, names=[*names, *([time] if has_time and time else [])])
     rows = np.arange(frame.first_row, frame.first_row + len(frame.columns))
-    values = _numbers(source, frame.columns, names, rows)
+    values = numbers_of(source, frame.columns, names, rows)
     times = None
     if has_time:
         where = f"{source}: column {time!r}"
-        times = _times(frame.columns[time], where, rows, asked)
+        times = times_of(frame.columns[time], where, rows, asked)
         times, values, rows = in_order(times, values, rows, where, asked)
     require_no_gap(source, values, names, rows)
     return Inputs(values, times)
-
-
-def _times(column: Any, where: str, rows: Array, asked: TimeOptions) -> Any:
-    return read_times(
-        column, where, rows, date_format=asked.date_format, dayfirst=asked.dayfirst, time_zone=asked.time_zone
-    )
 
 
 def split_index(table: Table, test: str) -> int:
@@ -312,7 +305,7 @@ def split_index(table: Table, test: str) -> int:
         [309, 247, 221]
     """
     steps, times = table.steps, table.time[: table.steps]
-    number = _number(test)
+    number = number_of(test)
     if number is not None and 0 <= number < 1:
         start = steps - round(number * steps)
         if number and start == steps:
@@ -338,35 +331,3 @@ def _last_target(values: Array, outputs: int) -> int:
     """Return how many steps there are until only inputs are known."""
     future = np.asarray(np.isnan(values[:, :outputs]).all(axis=1) & ~np.isnan(values[:, outputs:]).any(axis=1))
     return len(values) - int(np.logical_and.accumulate(future[::-1]).sum())
-
-
-def _numbers(source: str, frame: pd.DataFrame, names: Sequence[str], rows: Array) -> Array:
-    """Return columns as float64 ``(rows, columns)``, NaN where missing."""
-    values = np.empty((len(frame), len(names)))
-    for column, name in enumerate(names):
-        series = frame[name]
-        where = f"{source}: column {name!r}"
-        if series.map(lambda value: isinstance(value, str)).any() if series.dtype.kind == "O" else False:
-            numbers = pd.to_numeric(series.astype("object"), errors="coerce")
-            text = (numbers.isna() & series.notna()).to_numpy()
-            if text.any():
-                row = int(text.argmax())
-                value = str(series.iloc[row])
-                decimal = _number(value.replace(",", ".")) is not None
-                hint = ": give decimal=',', or write decimals with a point" if decimal else ""
-                shown = value if len(value) <= 60 else value[:57] + "..."
-                raise InputError(f"{source}: row {rows[row]}, column {name!r} is {shown!r}, expected a number{hint}")
-            series = numbers
-        values[:, column] = as_numbers(where, series)
-        infinite = np.isinf(values[:, column])
-        if infinite.any():
-            row = rows[int(infinite.argmax())]
-            raise InputError(f"{source}: row {row}, column {name!r} is infinite, expected a finite number")
-    return values
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

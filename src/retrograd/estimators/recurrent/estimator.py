@@ -14,20 +14,18 @@ from sklearn.exceptions import NotFittedError
 
 from retrograd.distributed.ranks import ranks_of
 from retrograd.errors import InputError, require_choice, require_device, require_number, require_whole
-from retrograd.estimators.model_files import Saved, require_arrays, require_names, restored, write_model
+from retrograd.estimators.model_files import Saved, restored, write_model
+from retrograd.estimators.recurrent import files
 from retrograd.estimators.recurrent.arrays import columns, like, read, require_width
 from retrograd.estimators.recurrent.loop import Callback, Checkpoint, train
-from retrograd.estimators.recurrent.network import WEIGHTS, Network
+from retrograd.estimators.recurrent.network import Network
 from retrograd.estimators.recurrent.start import epochs_that_hold, linear_start
-from retrograd.estimators.recurrent.training import OPTIMIZERS, DivergenceError, Epoch, Trainer
+from retrograd.estimators.recurrent.training import OPTIMIZERS, DivergenceError, Trainer
 from retrograd.tables.align import by_name
-from retrograd.tables.scale import Scaling
 
 __all__ = ["Recurrent"]
 
 Array = np.ndarray[Any, Any]
-
-KIND = "recurrent"
 
 
 class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
@@ -230,10 +228,16 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             raise InputError(f"start is {start}, expected from 1 to {len(targets) - 1}, a step of Y")
         return like(Y, network.free_run(targets, inputs, start), network.target_names)
 
-    def state_after(self, Y: Any, U: Any = None) -> Array:
-        """Return what a series' past says about its future, ``(H + O,)``, to forecast from."""
+    def state_after(self, Y: Any, U: Any = None, state: Any = None) -> Array:
+        """Return what a series' past says about its future, ``(H + O,)``, to forecast from.
+
+        Args:
+            Y: the series.
+            U: its inputs.
+            state: where the series goes on from, if it is known; by default it starts as that of the fit did.
+        """
         network, targets, inputs = self._given(Y, U)
-        return network.state_after(targets, inputs)
+        return network.state_after(targets, inputs, state)
 
     def forecast(self, horizon: int, U_future: Any = None, *, Y: Any = None, U: Any = None, state: Any = None) -> Any:
         """Forecast the steps after the data of the fit, or after other data: ``(horizon, O)``.
@@ -299,24 +303,12 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         Raises:
             InputError: the folder holds no such model, or a newer version wrote it.
         """
-        return restored(Path(folder), (KIND,), cls.from_saved)
+        return restored(Path(folder), (files.KIND,), cls.from_saved)
 
     def saved(self) -> Saved:
         """Return what files hold of the model."""
-        network = self._fitted()
-        arrays = {name: np.asarray(weight.detach().cpu()) for name, weight in network.weights.items()}
-        return Saved(
-            KIND,
-            {**arrays, "state": self.state_},
-            {
-                "parameters": self.get_params(),
-                "target": _described(network.target_names, network.target_scaling),
-                "inputs": _described(network.input_names, network.input_scaling),
-                "best_loss": self.best_loss_,
-                "stop_reason": self.stop_reason_,
-                "history": [[epoch.loss, epoch.gradient_norm] for epoch in self.history_],
-            },
-        )
+        self._fitted()
+        return files.saved_of(self)
 
     @classmethod
     def from_saved(cls, saved: Saved) -> Recurrent:
@@ -325,33 +317,7 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         Raises:
             InputError: the arrays do not fit the names and parameters.
         """
-        arrays, config = saved.arrays, saved.config
-        if saved.format == 1:
-            named = ("hidden", "optimizer", "lr", "clip", "closed_loop", "seed")
-            settings = config.get("settings", {})
-            config = {"parameters": {name: settings[name] for name in named if name in settings}, **config}
-            arrays = {**arrays, "state": np.concatenate([arrays["border.state"], arrays["border.target"]])}
-            arrays = {name: arrays[name] for name in (*WEIGHTS, "state")}
-        model = cls(**{**config["parameters"], "device": "cpu"})
-        targets, inputs = (require_names(config[part]["names"], part) for part in ("target", "inputs"))
-        H, P, E = require_whole("hidden", model.hidden), len(targets), len(inputs)
-        shapes = {
-            "weight_hh": (H, H), "weight_ih": (H, P + E), "bias": (H,), "h0": (H,), "weight_out": (P, H),
-            "bias_out": (P,), "state": (H + P,),
-        }  # fmt: skip
-        require_arrays(arrays, shapes)
-        if P == 0:
-            raise InputError("target has no names")
-        model.network_ = Network(
-            {name: torch.from_numpy(arrays[name].copy()) for name in WEIGHTS},
-            targets,
-            inputs,
-            _scaling(config["target"], P),
-            _scaling(config["inputs"], E),
-        )
-        model.state_, model.n_features_in_ = arrays["state"], E
-        model.best_loss_, model.stop_reason_ = config.get("best_loss", float("nan")), config.get("stop_reason", "")
-        model.history_ = [Epoch(number, *values) for number, values in enumerate(config.get("history", []), start=1)]
+        model: Recurrent = files.model_of(saved, cls)
         return model
 
     # --- inside ---
@@ -381,15 +347,3 @@ def _is_first(group: Any, x: torch.Tensor, closed_loop: int | None) -> bool:
     if len(x) < ranks.size:
         raise InputError(f"group has {ranks.size} ranks, the series {len(x)} steps to train on: each needs one")
     return ranks.rank == 0
-
-
-def _described(names: list[str], scaling: Scaling) -> dict[str, Any]:
-    return {"names": names, "mean": scaling.mean.tolist(), "scale": scaling.scale.tolist()}
-
-
-def _scaling(config: dict[str, Any], columns: int) -> Scaling:
-    mean, scale = (np.array(config[name], dtype=np.float64) for name in ("mean", "scale"))
-    require_arrays({"mean": mean, "scale": scale}, {"mean": (columns,), "scale": (columns,)})
-    if not (scale > 0).all():
-        raise InputError(f"a scale is {scale.min():g}, expected above 0")
-    return Scaling(mean, scale)

@@ -133,14 +133,23 @@ class Network:
         predictions[:start] = np.nan
         return predictions
 
-    def state_after(self, targets: Array, inputs: Array) -> Array:
+    def state_after(self, targets: Array, inputs: Array, state: Array | None = None) -> Array:
         """Return what the series' past says about its future, ``(H + O,)``.
 
         These are the state before the last target is read, and that target, scaled: the input beside it is not known
-        yet.
+        yet. With ``state``, that of a series that goes on there.
+
+        Raises:
+            InputError: the state is not of this network.
         """
         x, y = self.series(targets, inputs)
-        states, outputs = self._run(x, None, self.weights["h0"])
+        h0 = self.weights["h0"]
+        if state is not None:
+            given, hidden = self._tensor(self._require_state(state)), len(h0)
+            h0, known = given[:hidden], given[hidden:]
+            first = torch.cat([known, self._tensor(self.input_scaling.apply(inputs[:1]))[0]])
+            x, y = torch.cat([first[None], x]), self._tensor(self.target_scaling.apply(targets))
+        states, outputs = self._run(x, None, h0)
         last = torch.where(y[-1].isnan(), outputs[-1], y[-1])
         return np.asarray(torch.cat([states[-1], last]).cpu())
 
@@ -156,8 +165,7 @@ class Network:
             InputError: there are too few inputs, or the state is not of this network.
         """
         hidden, outputs = len(self.weights["h0"]), len(self.target_names)
-        if np.shape(state) != (hidden + outputs,):
-            raise InputError(f"state has shape {np.shape(state)}, expected (hidden + outputs,) = ({hidden + outputs},)")
+        self._require_state(state)
         if horizon == 0:
             return np.empty((0, outputs))
         if self.input_names and len(inputs) < horizon:
@@ -203,6 +211,12 @@ class Network:
         if not 2 <= horizon <= len(x):
             raise InputError(f"horizon is {horizon}, expected from 2 to {len(x)}, the steps of the series less one")
         return free_runs(self.weights, x, y, horizon)[0]
+
+    def _require_state(self, state: Array) -> Array:
+        expected = len(self.weights["h0"]) + len(self.target_names)
+        if np.shape(state) != (expected,):
+            raise InputError(f"state has shape {np.shape(state)}, expected (hidden + outputs,) = ({expected},)")
+        return state
 
     def _tensor(self, values: Array) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64)).to(self.device)
