@@ -47,6 +47,29 @@ def test_two_seasons_are_found() -> None:
     assert seasons_of(y, (24, 168)) == seasons_of(y, None) == (24, 168)
 
 
+def test_days_are_found_beside_weeks_that_explain_more() -> None:
+    random = np.random.default_rng(1)
+    hours, days = np.resize(random.standard_normal(24), 700), np.repeat([1, 1, 1, 1, 1, 0.1, 0.1], 24)
+    y = 3 * hours * np.resize(days, 700) + 0.3 * random.standard_normal(700)
+    assert seasons_of(y, None) == (24, 168)
+
+
+@pytest.mark.parametrize("season", [4, 12, 24])
+def test_multiples_of_a_season_are_no_seasons(season: int) -> None:
+    assert seasons_of(noisy(season, 500, seed=1), None) == (season,)
+
+
+def test_half_hours_are_found_without_a_calendar() -> None:
+    y = noisy(48, 48 * 7 * 6) + np.resize(np.repeat([0, 0, 0, 0, 0, 6, 6], 48), 48 * 7 * 6)
+    assert seasons_of(y, None) == (48, 336)
+
+
+def test_a_trace_of_a_pattern_is_a_season_only_where_the_calendar_suggests_it() -> None:
+    y = np.random.default_rng(0).standard_normal(2000).cumsum() + np.resize([0.15, 0.0, -0.15, 0.0], 2000)
+    assert seasons_of(y, (4,)) == (4,)
+    assert seasons_of(y, None) == ()
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_random_walk_has_no_season(seed: int) -> None:
     y = np.random.default_rng(seed).standard_normal(300).cumsum()

@@ -18,10 +18,11 @@ __all__ = ["Understanding", "calendar_seasons", "seasons_of", "spreads_with_leve
 
 Array = np.ndarray[Any, Any]
 
-# Lengths that are looked for where the times do not tell: quarters, days, months, hours, weeks, hours of a week.
-_COMMON = (4, 7, 12, 24, 52, 168)
-# How unlikely a season's pattern has to be by chance: where the calendar suggests it, and where it does not.
-_SUGGESTED, _FOUND = 1e-2, 1e-4
+# What is looked for where the times do not tell: the seasons of quarters, days, months, hours, half-hours, weeks.
+_COMMON = ((4,), (7,), (12,), (24, 168), (48, 336), (52,))
+# How unlikely a season's pattern has to be by chance: where the calendar suggests it, and where it does not. There, it
+# has to explain this part of the variance of the changes as well: of thousands of rows, a trace of one is certain.
+_SUGGESTED, _FOUND, _EXPLAINED = 1e-2, 1e-4, 0.05
 _DAY = 86_400.0
 # Steps in one word, by how they are said, and by the first letter of a pandas period.
 _ADJECTIVES = {
@@ -160,20 +161,18 @@ def seasons_of(y: Array, suggested: Sequence[int] | None) -> tuple[int, ...]:
         return ()
     changes = _tame(np.diff(y))
     if suggested is not None:
-        found: list[int] = []
-        for season in sorted(suggested):
-            if _chance(changes, season, found[-1] if found else 1)[0] < _SUGGESTED:
-                found.append(season)
-                changes = changes - _pattern(changes, season)
-        return tuple(found)
-    judged = {season: _chance(changes, season, 1) for season in _COMMON}
-    there = [season for season in _COMMON if judged[season][0] < _FOUND]
-    if not there:
-        return ()
-    best = max(there, key=lambda season: judged[season][1])
-    rest = changes - _pattern(changes, best)
-    longer = [s for s in there if s > best and s % best == 0 and _chance(rest, s, best)[0] < _FOUND]
-    return (best, *longer[:1])
+        return _there(changes, sorted(suggested), _SUGGESTED, -np.inf)[0]
+    found: tuple[int, ...] = ()
+    rest, best = changes, 0.0
+    for seasons in _COMMON:
+        rival, left, part = _there(changes, seasons, _FOUND, _EXPLAINED)
+        if not rival:
+            continue
+        multiple = bool(found) and rival[0] % found[0] == 0
+        # A multiple of a season has its pattern as well: it has to explain what that leaves.
+        if _judged(rest, rival[0], found[0])[0] < _FOUND if multiple else part > best:
+            found, rest, best = rival, left, part
+    return found
 
 
 def spreads_with_level(y: Array, season: int) -> bool:
@@ -205,19 +204,32 @@ def _trends(y: Array, season: int) -> bool:
     return bool(abs(moves.mean()) > 2 * spread / np.sqrt(len(moves))) if spread > 0 else True
 
 
-def _chance(changes: Array, season: int, shorter: int) -> tuple[float, float]:
-    """Return how likely a pattern of this length is by chance, and how much it explains (the gain in BIC)."""
+def _there(changes: Array, seasons: Sequence[int], chance: float, least: float) -> tuple[tuple[int, ...], Array, float]:
+    """Return the seasons that are there, each in what the shorter ones leave; what they leave; the first one's part."""
+    found: list[int] = []
+    first = 0.0
+    for season in seasons:
+        likely, part = _judged(changes, season, found[-1] if found else 1)
+        if likely < chance and part >= least:
+            first = first if found else part
+            found.append(season)
+            changes = changes - _pattern(changes, season)
+    return tuple(found), changes, first
+
+
+def _judged(changes: Array, season: int, shorter: int) -> tuple[float, float]:
+    """Return how likely a pattern of this length is by chance, and the part of the variance that it explains."""
     rows = len(changes)
     if rows < 2 * season + 1 or rows - season < 3:
-        return 1.0, -np.inf
+        return 1.0, 0.0
     left = changes - _pattern(changes, season)
     before, after = float((changes - changes.mean()) @ (changes - changes.mean())), float(left @ left)
     freedom, rest = season - shorter, rows - season
     if before <= 0 or freedom < 1:
-        return 1.0, -np.inf
+        return 1.0, 0.0
     after = max(after, 1e-12 * before)
     ratio = max(before - after, 0.0) / freedom / (after / rest)
-    return float(f_distribution.sf(ratio, freedom, rest)), rows * np.log(before / after) - freedom * np.log(rows)
+    return float(f_distribution.sf(ratio, freedom, rest)), 1 - after / rest * (rows - shorter) / before
 
 
 def _pattern(changes: Array, season: int) -> Array:
