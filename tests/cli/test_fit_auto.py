@@ -75,6 +75,35 @@ def test_inputs_known_ahead(retrograd: Any, tmp_path: Path) -> None:
     np.testing.assert_allclose(forecast["sold"], 5 + 2 * price[70:], atol=0.6)
 
 
+def test_inputs_that_are_not_known_ahead_leave_a_forecast_without_them(retrograd: Any, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    price, y = random.standard_normal(36), np.full(36, 5.0)
+    for t in range(1, 36):
+        y[t] = 5 + 0.5 * (y[t - 1] - 5) + 2 * price[t] + 0.1 * random.standard_normal()
+    pd.DataFrame({"price": price, "sold": y}).to_csv("shop.csv", index=False)
+    fit = ("fit", "shop.csv", "--target", "sold", "--inputs", "price", "--horizon", "3", "--season", "none")
+    ran = retrograd(*fit, "--out", "run")
+    assert ran.code == 0, ran.err
+    assert "The inputs are known for 0 of the 3 steps, so forecast.csv takes none." in ran.out
+    metrics = json.loads(Path("run/metrics.json").read_text())
+    blind, told = (metrics[f"forecast{name}, 1 to 3 ahead"]["RMSE"] for name in ("", ", inputs known"))
+    assert told < 0.5 * blind
+    model = AutoForecaster([], "auto").fit(y, price, fh=[1, 2, 3])
+    np.testing.assert_allclose(pd.read_csv("run/forecast.csv")["sold"], model.predict(), rtol=1e-6)
+    assert f"Without them: {model.without_inputs[0]}." in ran.out
+    assert "inputs" not in model.without_inputs[0]
+    again = retrograd("forecast", "run")
+    assert again.out == Path("run/forecast.csv").read_text()
+    assert "The inputs price are known for 0 of the 3 steps: the forecast takes none of them" in again.err
+    pd.DataFrame({"price": [3.0, -3.0, 0.0]}).to_csv("next.csv", index=False)
+    known = pd.read_csv(io.StringIO(retrograd("forecast", "run", "--inputs-file", "next.csv").out))
+    np.testing.assert_allclose(known["sold"], model.predict(X=np.array([3.0, -3.0, 0.0])), rtol=1e-6)
+    refused = retrograd(*fit[:-2], "--model", "forecaster", "--out", "other")
+    assert refused.code == 2
+    assert "the inputs are known for 0 steps after the last target" in refused.err
+    assert "or --model auto, which has forecasts without inputs" in refused.err
+
+
 def test_what_is_known_of_the_series_is_taken(retrograd: Any, tmp_path: Path) -> None:
     write_sales(tmp_path)
     known = ("--season", "12", "--transform", "log", "--difference", "12", "--no-refit", "--level", "90")

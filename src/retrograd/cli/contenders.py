@@ -62,7 +62,7 @@ def _series(board: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _short(board: pd.DataFrame, most: int) -> pd.DataFrame:
     """Return what forecasts, the baselines, and the best of the others, as many as fit."""
-    counts = (board["weight"] > 0) | board.index.str.contains("naive|last value|drift|AR$", regex=True)
+    counts = (board["weight"] > 0) | board.index.str.fullmatch("seasonal naive .*|last value|drift|AR")
     rest = board.index[~counts][: max(0, most - int(counts.sum()))]
     kept: pd.DataFrame = board[counts | board.index.isin(rest)]
     return kept

@@ -81,7 +81,7 @@ def fit(
     hidden: Annotated[int, typer.Option("--hidden", rich_help_panel=_RECURRENT, help="Width of the state H.")] = 8,
     horizon: Annotated[
         int | None,
-        typer.Option("--horizon", help="Steps to forecast. Default: 10; with --inputs, as far as they are known."),
+        typer.Option("--horizon", help="Steps to forecast. Default: 10, or as far as --inputs are known."),
     ] = None,
     test: Annotated[
         str, typer.Option("--test", help="Held-out end: a fraction (0.2), or the date or number it starts at. 0: none.")
@@ -275,14 +275,16 @@ def _fit_series(
 def _horizon(horizon: int | None, table: Table, start: int | None) -> int:
     """Return the steps to forecast; unasked so many that rows before ``start`` are left to learn from."""
     if horizon is None:
-        if table.input_names:
+        # Without the inputs of coming steps, those contenders forecast that take none.
+        if table.input_names and (table.future or start is None):
             return min(table.future, table.steps if start is None else start - 2)
         return min(10, table.steps if start is None else max(1, start // 3))
     if not 0 <= horizon <= table.steps:
         raise InputError(f"--horizon is {horizon}, expected 0 to {table.steps}, the number of steps in {table.source}")
-    if table.input_names and horizon > table.future:
+    if table.input_names and horizon > table.future and start is None:
         raise InputError(
             f"--horizon is {horizon}, but the inputs are known for {table.future} steps after the last target: add "
-            "rows with an empty target to the data, or take a shorter horizon"
+            "rows with an empty target to the data, take a shorter horizon, or --model auto, which has forecasts "
+            "without inputs"
         )
     return horizon

@@ -92,7 +92,12 @@ def fit_auto(
         near = AutoForecaster(**given, progress=part(1)).fit(past, inputs, fh=[1]) if nearest else judged
         one_step, free_run = _one_step(near, table, frames), _free_run(judged, table, frames, start)
         lengths = [each.seasons for each in found]
-        goodness = goodness_of([("forecast", judged, seconds)], table, start, horizon, levels, lengths)
+        # What forecasts where the inputs of coming steps are not known is judged without them, too.
+        untold = bool(table.input_names) and table.future < horizon
+        rivals = [("forecast", judged, seconds)]
+        rivals += [("forecast, inputs known", judged, seconds)] if untold and judged.takes_inputs else []
+        names = ["forecast"] if untold else []
+        goodness = goodness_of(rivals, table, start, horizon, levels, lengths, names)
         model = judged
         if start < table.steps and asked.refit:
             model = AutoForecaster(**given, progress=part(fits - 1))
@@ -104,7 +109,7 @@ def fit_auto(
         "transform": asked.transform, "difference": asked.difference, "refit": asked.refit, "level": asked.level,
         "test": test, "horizon": horizon,
     }  # fmt: skip
-    future = table.inputs[table.steps : table.steps + horizon] if table.input_names else None
+    future = table.inputs[table.steps : table.steps + horizon] if table.input_names and not untold else None
     coming = coming_of(
         "auto", model, horizon, len(table.target_names), inputs=future, times=table.axis.ahead(horizon), levels=levels
     )
@@ -121,7 +126,11 @@ def fit_auto(
         goodness=goodness,
         understood=found,
         shown=[contenders(model, MOST_SHOWN), *([] if goodness is None else goodness.tables())],
-        notes=(*_chosen(model), *([] if goodness is None else goodness.sentences())),
+        notes=(
+            *_chosen(model, "With the inputs, f" if untold and model.takes_inputs else "F"),
+            *(_without_inputs(model, table, horizon, out) if untold else ()),
+            *([] if goodness is None else goodness.sentences()),
+        ),
     )
     write_results(out, results)
 
@@ -139,8 +148,25 @@ def _said(table: Table, found: Sequence[Understanding]) -> list[str]:
     return few(lines)
 
 
-def _chosen(model: AutoForecaster) -> list[str]:
-    return few([f"Forecast by: {line}." for line in model.chosen_.splitlines()])
+def _chosen(model: AutoForecaster, begun: str) -> list[str]:
+    return few([f"{begun}orecast by: {line}." for line in model.chosen_.splitlines()])
+
+
+def _without_inputs(model: AutoForecaster, table: Table, horizon: int, out: Path) -> list[str]:
+    """Return a line on what forecasts where the inputs are not known for all steps."""
+    known = f"The inputs are known for {table.future} of the {horizon} steps"
+    if not model.takes_inputs:
+        return [f"{known}; what forecasts takes none of them."]
+    several = len(table.target_names) > 1
+    lines = [
+        f"Without them{f', {name}' if several else ''}: {line}."
+        for name, line in zip(table.target_names, model.without_inputs, strict=True)
+    ]
+    return [
+        f"{known}, so forecast.csv takes none. Where they are known: retrograd forecast {out} --inputs-file FILE, or "
+        "rows with an empty target.",
+        *few(lines),
+    ]
 
 
 def few(lines: list[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -19,6 +19,8 @@ from retrograd.errors import InputError, require_whole
 from retrograd.tables import read_inputs
 
 __all__ = ["forecast"]
+
+Array = np.ndarray[Any, Any]
 
 
 @reads_tables
@@ -96,17 +98,13 @@ def _of_one(
         inputs = given.ahead(run.axis, horizon, inputs_file)
     if horizon is None:
         horizon = len(inputs) if inputs_file is not None else run.horizon
-        if horizon == 0 and run.inputs and inputs_file is None:
+        if horizon == 0 and run.inputs and inputs_file is None and run.kind != "auto":
             raise InputError(
                 f"the inputs {', '.join(run.inputs)} are not known beyond the data of {folder}: give those of "
                 "the coming steps with --inputs-file"
             )
     require_whole("--horizon", horizon, 1, MOST_STEPS)
-    if run.inputs and len(inputs) < horizon:
-        raise InputError(
-            f"--horizon is {horizon}, but the inputs {', '.join(run.inputs)} are known for {len(inputs)} "
-            "steps after the last target: add rows with empty targets, or take a shorter horizon"
-        )
+    known = _known(run, inputs, horizon)
     if level is not None and run.kind == "recurrent":
         raise InputError(f"--level: the model in {folder} is recurrent, which gives no intervals: leave it out")
     # The model's own state is that at the end of the training part; the run's is that at the end of the data.
@@ -115,7 +113,7 @@ def _of_one(
         run.model,
         horizon,
         len(run.targets),
-        inputs=inputs[:horizon] if run.inputs else None,
+        inputs=inputs[:horizon] if known else None,
         times=run.axis.ahead(horizon),
         state=run.state,
         levels=levels_of(run.settings.get("level", "95") if level is None else level),
@@ -129,3 +127,26 @@ def _of_one(
             )
     text = csv(run.axis.label, run.axis.ahead(horizon), forecast_columns(run.targets, coming))
     return text, horizon
+
+
+def _known(run: Run, inputs: Array, horizon: int) -> bool:
+    """Return whether the inputs reach as far as the forecast; say so where it can do without, refuse where it cannot.
+
+    Raises:
+        InputError: they do not, and the model needs them.
+    """
+    if not run.inputs or len(inputs) >= horizon:
+        return bool(run.inputs)
+    names = ", ".join(run.inputs)
+    if run.kind != "auto":
+        raise InputError(
+            f"--horizon is {horizon}, but the inputs {names} are known for {len(inputs)} steps after the last target: "
+            "give those of all steps with --inputs-file, or take a shorter horizon"
+        )
+    if run.model.takes_inputs:
+        typer.echo(
+            f"The inputs {names} are known for {len(inputs)} of the {horizon} steps: the forecast takes none of them; "
+            "--inputs-file gives those of all steps",
+            err=True,
+        )
+    return False

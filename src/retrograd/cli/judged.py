@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,6 +63,7 @@ def goodness_of(
     horizon: int,
     levels: Sequence[float],
     seasons: Sequence[Sequence[int]],
+    untold: Collection[str] = (),
 ) -> Goodness | None:
     """Return how models do on the held-out end beside the baselines; None where nothing is held out.
 
@@ -73,6 +74,7 @@ def goodness_of(
         horizon: steps ahead.
         levels: of the intervals, in per cent.
         seasons: of every target.
+        untold: names of those models that forecast without inputs.
     """
     if start == table.steps:
         return None
@@ -80,7 +82,7 @@ def goodness_of(
     observed, scale = origins.of_targets(table.targets), scale_of(table.targets[:start], seasons)
     rolled = []
     for name, model, seconds in models:
-        forecasts, intervals = roll(model, frames.y, frames.X, origins, levels)
+        forecasts, intervals = roll(model, frames.y, None if name in untold else frames.X, origins, levels)
         rolled.append(Rolled(name, observed, forecasts, scale, intervals, seconds))
     # A baseline repeats what is there: where a value is missing, the one before it.
     known = frames.y.ffill().bfill().to_numpy()

@@ -229,6 +229,18 @@ class AutoForecaster(ForecasterBase):
         """Names of the inputs that it was fitted with."""
         return list(self._input_names)
 
+    @property
+    def without_inputs(self) -> list[str]:
+        """What forecasts each series where inputs are not known ahead, in one line each."""
+        self._check_is_fitted()
+        return [member.blind.described for member in self._members]
+
+    @property
+    def takes_inputs(self) -> bool:
+        """Whether a forecast of some series takes inputs, where they are known ahead."""
+        self._check_is_fitted()
+        return any(member.mixture is not member.blind for member in self._members)
+
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write the model to a folder: ``model.safetensors`` and ``config.json``, whole, no pickle.
 

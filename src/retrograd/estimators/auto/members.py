@@ -45,6 +45,14 @@ class Mixture:
         return np.asarray(found)
 
     @property
+    def described(self) -> str:
+        """The names of those that forecast."""
+        names = [fit.contender.name for fit, weight in zip(self.fits, self.weights, strict=True) if weight > 0]
+        what = names[0] if len(names) == 1 else f"mean of {len(names)}: {'; '.join(names)}"
+        cautious = self.caution is not None and self.caution.threshold > 0
+        return f"{what}; the {self.fits[-1].contender.name} where they foresee little" if cautious else what
+
+    @property
     def least(self) -> int:
         """The first row that can be an origin."""
         return max(int(fit.rule.burn) for fit in self.fits)
