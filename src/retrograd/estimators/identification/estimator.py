@@ -59,7 +59,7 @@ class StateSpace(Conversions, RegressorMixin, BaseEstimator):  # type: ignore[mi
         feedthrough: whether u_t acts on y_t at once (D free).
         stability: keep A's eigenvalues within 0.9999.
         optimizer: ``"lm"`` (Levenberg-Marquardt), ``"lbfgs"``, ``"adam"``; ``"auto"``: lm where the Jacobian is small.
-        max_iter: iterations at most; where outputs are missing, fewer of a long series (some ten seconds of them).
+        max_iter: iterations at most; where outputs are missing, fewer of a very long series.
         tol: the criterion's fall per step below which a fit has converged.
         ridge: penalty on the parameters, per step and in the scaled outputs' units.
         starts: how many subspace starts are refined; the best is kept.

@@ -8,8 +8,8 @@ that are there, P_t the covariance of x_t given those before t, and S_t that of 
     S_t = M_t (C P_t Cᵀ + S) M_tᵀ        G_t = (A P_t Cᵀ + K S) M_tᵀ S_t^{-1}
     P_{t+1} = (A − G_t C) P_t (A − G_t C)ᵀ + (K − G_t) S (K − G_t)ᵀ
 
-(Joseph's form: positive semidefinite whatever is rounded). After a gap P_t is at most F^k P (F^k)ᵀ, F = A − K C, k
-steps on: the recursion runs over gaps and the steps in which they are forgotten, all of them at once, and nowhere else.
+After a gap P_t is at most F^k P (F^k)ᵀ, F = A − K C, k steps on: the recursion runs over gaps and the steps in which
+they are forgotten, all of them at once (:mod:`retrograd.estimators.identification.riccati`), and nowhere else.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from retrograd.estimators.identification.experiments import Experiments
 from retrograd.estimators.identification.matrices import System
+from retrograd.estimators.identification.riccati import Steps, covariances_before
 
 __all__ = ["Filter", "deviance", "filter_of", "smoothed"]
 
@@ -71,7 +72,7 @@ def filter_of(parts: dict[str, Tensor], data: Experiments) -> Filter:
 
 
 def _filtered(A: Tensor, C: Tensor, K: Tensor, S: Tensor, data: Experiments) -> Filter:
-    n, p, steps = len(A), len(C), len(data.outputs)
+    n, steps = len(A), len(data.outputs)
     seen = torch.from_numpy(data.observed).double()
     there = seen[:, :, None] * seen[:, None, :]
     gain = (K * seen[:, None]).contiguous()
@@ -81,45 +82,50 @@ def _filtered(A: Tensor, C: Tensor, K: Tensor, S: Tensor, data: Experiments) -> 
     runs = _runs(data, (A - K @ C).detach().numpy()) if bool(K.any()) or K.requires_grad else []
     if not runs:
         return Filter(gain, covariance, state, final)
-    first = torch.tensor([start for start, _ in runs])
-    length = np.array([end - start for start, end in runs])
-    P = A.new_zeros(len(runs), n, n)
-    places, found, ended, ends = [], [], [], []
-    last = {int(end): number for number, end in enumerate(np.cumsum(data.lengths))}
-    eye = torch.eye(p, dtype=torch.float64)
-    for k in range(int(length[0])):
-        active = int((length > k).sum())
-        P, at = P[:active], first[:active] + k
-        M = seen[at]
-        pair = M[:, :, None] * M[:, None, :]
-        PC = P @ C.mT
-        S_t = pair * (C @ PC + S) + eye * (1 - M)[:, None]
-        cross = (A @ PC + K @ S) * M[:, None]
-        G = torch.linalg.solve(S_t, cross.mT).mT
-        places.append(at)
-        found.append((G, S_t, P))
-        L, J = A - G @ C, K - G
-        P = L @ P @ L.mT + J @ S @ J.mT
-        for row in np.flatnonzero(length[:active] == k + 1):
-            if int(first[row]) + k + 1 in last:
-                ended.append(last[int(first[row]) + k + 1])
-                ends.append(P[row])
-    where = torch.cat(places)
+    # One run after the other; the step that closes each is none of the data, and the state is known after it.
+    where = np.concatenate([np.append(np.arange(*run), -1) for run in runs])
+    closing = where < 0
+    P = covariances_before(_steps(A, C, K, S, data.observed[where], closing), A.new_zeros(n, n))
+    at, P_t = torch.from_numpy(where[~closing]), P[torch.from_numpy(~closing)]
+    PC, M = P_t @ C.mT, seen[at]
+    S_t = covariance[at] + there[at] * (C @ PC)
+    G = torch.linalg.solve(S_t, ((A @ PC + K @ S) * M[:, None]).mT).mT
     gain, covariance, state = (
-        whole.index_copy(0, where, torch.cat(pieces))
-        for whole, pieces in zip((gain, covariance, state), zip(*found, strict=True), strict=True)
+        whole.index_copy(0, at, piece) for whole, piece in ((gain, G), (covariance, S_t), (state, P_t))
     )
-    if ends:
-        final = final.index_copy(0, torch.tensor(ended), torch.stack(ends))
-    return Filter(gain, covariance, state, final)
+    ends = {end: number for number, end in enumerate(np.cumsum(data.lengths).tolist())}
+    closed = torch.from_numpy(np.flatnonzero(closing))
+    last = [row for row, (_, end) in enumerate(runs) if end in ends]
+    experiment = torch.tensor([ends[runs[row][1]] for row in last], dtype=torch.int64)
+    return Filter(gain, covariance, state, final.index_copy(0, experiment, P[closed[last]]))
+
+
+def _steps(A: Tensor, C: Tensor, K: Tensor, S: Tensor, observed: Array, known: Array) -> Steps:
+    """Return the steps of the filter by what is observed at each, ``(N, p)``; after ``known`` ones the state is known.
+
+    What is seen of e_t, M e_t, is M y_t less what the state sends: K e_t given that is K S Mᵀ (M S Mᵀ)^{-1} M e_t, and
+    the rest of it is noise.
+    """
+    patterns, which = np.unique(observed, axis=0, return_inverse=True)
+    M = torch.from_numpy(patterns).double()
+    pair = M[:, :, None] * M[:, None, :]
+    # (M S Mᵀ)^{-1}, with zeros where an output is missing.
+    told = pair * torch.linalg.inv(pair * S + torch.diag_embed(1 - M))
+    KS = K @ S
+    F, J = A - KS @ told @ C, C.mT @ told @ C
+    Q = KS @ K.mT - KS @ told @ KS.mT
+    # All outputs seen leave no noise: what is left here is rounding.
+    Q = torch.where(M.all(dim=1)[:, None, None], 0.0, Q)
+    index, kept = torch.from_numpy(which.ravel()), torch.from_numpy(~known).double()[:, None, None]
+    return Steps(*(kept * matrix[index] for matrix in (F, Q, J)))
 
 
 def _runs(data: Experiments, F: Array) -> list[tuple[int, int]]:
-    """Return the stretches, longest first, from a missing output to where it is forgotten."""
+    """Return the stretches from a missing output to where it is forgotten, within twice as many steps as that takes."""
     longest, power, forget = max(data.lengths), F, 1
     with np.errstate(over="ignore", invalid="ignore"):
         while forget < longest and not np.linalg.norm(power) ** 2 < FORGOTTEN:
-            power, forget = power @ F, forget + 1
+            power, forget = power @ power, 2 * forget
     runs = []
     for start, length in zip(data.starts.tolist(), data.lengths, strict=True):
         gaps = start + np.flatnonzero(~data.observed[start : start + length].all(axis=1))
@@ -132,7 +138,7 @@ def _runs(data: Experiments, F: Array) -> list[tuple[int, int]]:
             (int(begin), min(int(end) + 1 + forget, start + length))
             for begin, end in zip(gaps[begins], lasts, strict=True)
         ]
-    return sorted(runs, key=lambda run: run[0] - run[1])
+    return runs
 
 
 def deviance(e: Tensor, covariance: Tensor, counted: Array) -> Tensor:

@@ -39,8 +39,8 @@ ORDER_ITERATIONS = 15
 LITTLE_WORK = 1 << 14
 # Residuals of so few steps for each independent one count as white.
 WHITE = 3.0
-# What all iterations of a fit across gaps may walk, unless it is short: some ten seconds.
-STEPS_ACROSS_GAPS = 30_000
+# What all iterations of a fit across gaps may walk, unless it is short: some twenty seconds.
+STEPS_ACROSS_GAPS = 1_000_000
 
 
 class Settings(Protocol):
@@ -227,7 +227,7 @@ class Search:
         return self._begun[order]
 
     def _affordable(self) -> int:
-        """Return how many iterations a fit may take: across gaps each one walks step by step, not by scans."""
+        """Return how many iterations a fit may take: across gaps each one takes longer."""
         if self.data.complete:
             return self.settings.max_iter
         return max(20, STEPS_ACROSS_GAPS // sum(self.data.lengths))
