@@ -104,7 +104,8 @@ def test_several_targets_inputs_known_ahead_and_dates(retrograd: Any, tmp_path: 
     ran = retrograd(*arguments, "--test", "2024-02-20")
     assert ran.code == 0, ran.err
     forecast = pd.read_csv("runs/shop/forecast.csv")
-    assert list(forecast) == ["day", "sales", "returns"]
+    ends = ("", "_lower_80", "_upper_80", "_lower", "_upper")
+    assert list(forecast) == ["day", *(name + end for name in ("sales", "returns") for end in ends)]
     assert forecast.day.tolist() == [f"2024-03-0{day}" for day in range(1, 6)]
     metrics = json.loads(Path("runs/shop/metrics.json").read_text())
     assert "one step, held out: returns" in metrics

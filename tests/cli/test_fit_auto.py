@@ -163,7 +163,6 @@ def test_a_series_that_grows_exactly_goes_on(retrograd: Any) -> None:
             "--hidden belongs to --model recurrent, not to auto: leave it out, or take --model recurrent",
         ),
         (("--model", "recurrent", "--season", "12"), "--season belongs to --model auto, not to recurrent"),
-        (("--model", "recurrent", "--level", "90"), "--model recurrent has none"),
         (("--model", "forecaster", "--no-refit"), "--refit belongs to --model auto, not to forecaster"),
     ],
 )

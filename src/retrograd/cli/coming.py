@@ -21,7 +21,7 @@ class Coming:
 
     Attributes:
         mean: ``(horizon, O)``.
-        intervals: by level in per cent, lower and upper ends ``(horizon, O)``; empty where the model gives none.
+        intervals: by level in per cent, lower and upper ends ``(horizon, O)``.
     """
 
     mean: Array
@@ -71,11 +71,12 @@ def coming_of(
     """
     if horizon == 0:
         nothing = np.empty((0, outputs))
-        return Coming(nothing, {} if kind == "recurrent" else dict.fromkeys(levels, (nothing, nothing)))
-    if kind == "recurrent":
+        return Coming(nothing, dict.fromkeys(levels, (nothing, nothing)))
+    if kind == "recurrent" and not levels:
         return Coming(model.forecast(horizon, inputs, state=state))
-    if kind == "state-space":
-        found = [model.forecast(horizon, inputs, state=state, level=level / 100) for level in levels]
+    if kind in ("recurrent", "state-space"):
+        ahead = model.forecast_interval if kind == "recurrent" else model.forecast
+        found = [ahead(horizon, inputs, state=state, level=level / 100) for level in levels]
         mean = found[0].mean if found else model.forecast(horizon, inputs, state=state).mean
         return Coming(mean, {level: (one.lower, one.upper) for level, one in zip(levels, found, strict=True)})
     return _of_forecaster(kind, model, horizon, outputs, inputs, times, levels)

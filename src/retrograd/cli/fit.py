@@ -75,9 +75,7 @@ def fit(
         bool,
         typer.Option("--refit/--no-refit", rich_help_panel=_AUTO, help="Choose and fit again with the held-out end."),
     ] = True,
-    level: Annotated[
-        str, typer.Option("--level", help="Of the forecast's intervals, in per cent; not of --model recurrent.")
-    ] = LEVEL,
+    level: Annotated[str, typer.Option("--level", help="Of the forecast's intervals, in per cent.")] = LEVEL,
     hidden: Annotated[int, typer.Option("--hidden", rich_help_panel=_RECURRENT, help="Width of the state H.")] = 8,
     horizon: Annotated[
         int | None,
@@ -194,7 +192,7 @@ def fit(
             hidden, optimizer=optimizer, epochs=epochs, lr=lr, clip=clip, closed_loop=steps if closed_loop else None,
             seed=seed, device=device,
         )  # fmt: skip
-        said |= {"resume": resume, "overwrite": overwrite, "live": live, "log_dir": log_dir}
+        said |= {"resume": resume, "overwrite": overwrite, "live": live, "log_dir": log_dir, "level": level}
         if time_parallel is None:
             fit_recurrent(network, table, start, steps, out, **said)
             return
@@ -221,8 +219,6 @@ def fit(
 
 def _refuse_options_of_others(context: typer.Context, model: str) -> None:
     """An option that the model does not read must not look as if it did."""
-    if model == "recurrent" and _given(context, "level"):
-        raise InputError("--level belongs to models with intervals, and --model recurrent has none: leave it out")
     for other, options in OWN.items():
         for name in options:
             if other != model and _given(context, name):

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import typer
 
-from retrograd.cli.coming import coming_of
+from retrograd.cli.coming import coming_of, levels_of
 from retrograd.cli.judged import goodness_of, understood
 from retrograd.cli.results import Results, gradient_note, write_results
 from retrograd.cli.run_folder import CHECKPOINT_FILE, LIVE_FILE, run_folder, saved_run
@@ -41,6 +41,7 @@ def fit_recurrent(
     *,
     title: str,
     test: str,
+    level: str,
     resume: bool,
     overwrite: bool,
     live: bool = False,
@@ -70,7 +71,7 @@ def fit_recurrent(
         if ranks is not None:
             ranks.begin(out)
         seen, diverged = _train(model, training, view, out, resume=resume, log_dir=log_dir, ranks=ranks)
-        write_results(out, replace(_results(model, table, start, horizon, title, test), live=live))
+        write_results(out, replace(_results(model, table, start, horizon, title, test, level), live=live))
         if diverged is not None:
             raise InputError(f"{diverged}; the best model so far (loss {model.best_loss_:.4g}) is in {out}", "lr")
         for trainer in seen:
@@ -151,7 +152,7 @@ def _warn(message: str) -> None:
     print(f"retrograd: {message}", file=sys.stderr)
 
 
-def _results(model: Recurrent, table: Table, start: int, horizon: int, title: str, test: str) -> Results:
+def _results(model: Recurrent, table: Table, start: int, horizon: int, title: str, test: str, level: str) -> Results:
     targets, inputs = _frames(table, table.steps)
     one_step = model.predict(targets, inputs).to_numpy()
     free_run = np.full_like(one_step, np.nan)
@@ -159,10 +160,11 @@ def _results(model: Recurrent, table: Table, start: int, horizon: int, title: st
         free_run = model.free_run(targets, inputs, start=start).to_numpy()
     state = model.state_after(targets, inputs)
     future = table.inputs[table.steps :] if table.input_names else None
-    coming = coming_of("recurrent", model, horizon, len(table.target_names), inputs=future, state=state)
-    found = understood(table)
+    found, levels = understood(table), levels_of(level)
+    outputs = len(table.target_names)
+    coming = coming_of("recurrent", model, horizon, outputs, inputs=future, state=state, levels=levels)
     seasons = [each.seasons for each in found]
-    goodness = goodness_of([("forecast", model, float("nan"))], table, start, horizon, (), seasons)
+    goodness = goodness_of([("forecast", model, float("nan"))], table, start, horizon, levels, seasons)
     eigenvalues, closed = model.eigenvalues()
     analysis = analyse(Sweep.of_estimator(model, *_frames(table, start)[::-1]))
     trained_in = model.closed_loop
@@ -177,7 +179,7 @@ def _results(model: Recurrent, table: Table, start: int, horizon: int, title: st
         "model": "recurrent", "target": table.target_names, "inputs": table.input_names, "hidden": model.hidden,
         "optimizer": model.optimizer, "lr": OPTIMIZERS[model.optimizer].lr if model.lr is None else model.lr,
         "clip": model.clip, "closed_loop": trained_in, "seed": model.seed, "epochs": len(model.history_), "test": test,
-        "horizon": horizon,
+        "level": level, "horizon": horizon,
     }  # fmt: skip
     delta_norm = norm(torch.from_numpy(model.delta_)).numpy()
     return Results(

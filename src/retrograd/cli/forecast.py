@@ -105,8 +105,9 @@ def _of_one(
             )
     require_whole("--horizon", horizon, 1, MOST_STEPS)
     known = _known(run, inputs, horizon)
-    if level is not None and run.kind == "recurrent":
-        raise InputError(f"--level: the model in {folder} is recurrent, which gives no intervals: leave it out")
+    asked = run.settings.get("level", "95") if level is None else level
+    # A recurrent run of an older version has none.
+    bare = run.kind == "recurrent" and level is None and not hasattr(run.model, "innovation_covariance_")
     # The model's own state is that at the end of the training part; the run's is that at the end of the data.
     coming = coming_of(
         run.kind,
@@ -116,7 +117,7 @@ def _of_one(
         inputs=inputs[:horizon] if known else None,
         times=run.axis.ahead(horizon),
         state=run.state,
-        levels=levels_of(run.settings.get("level", "95") if level is None else level),
+        levels=() if bare else levels_of(asked),
     )
     for part in (coming.mean, *(end for ends in coming.intervals.values() for end in ends)):
         if not np.isfinite(part).all():

@@ -29,7 +29,7 @@ def roll(model: Any, y: Any, X: Any, origins: Origins, levels: Sequence[float] =
         y: all targets, a table of N rows.
         X: all inputs known ahead, N rows or more; None for none.
         origins: where forecasts start.
-        levels: of the intervals, in per cent. A ``Recurrent`` has none.
+        levels: of the intervals, in per cent.
 
     Examples:
         >>> import pandas as pd
@@ -50,7 +50,7 @@ def roll(model: Any, y: Any, X: Any, origins: Origins, levels: Sequence[float] =
     if isinstance(model, StateSpace):
         return _state_space(model, y, X, origins, levels)
     if isinstance(model, Recurrent):
-        return _recurrent(model, y, X, origins), {}
+        return _recurrent(model, y, X, origins, levels)
     raise TypeError(f"model is a {type(model).__name__}, expected an estimator of retrograd")
 
 
@@ -89,15 +89,22 @@ def _state_space(
 ) -> tuple[Array, Intervals]:
     ahead = [np.asarray(model.predict(X, y, int(k), x0=model.x0_[0]))[origins.places + k] for k in origins.steps]
     forecasts = np.stack(ahead, axis=1)
-    deviation = np.sqrt(model.forecast_variance(len(origins.steps)))
-    return forecasts, _around(forecasts, {level: deviation * norm.ppf(0.5 + level / 200) for level in levels})
+    return forecasts, _gaussian(model, forecasts, levels)
 
 
-def _recurrent(model: Recurrent, y: Any, X: Any, origins: Origins) -> Array:
+def _gaussian(model: StateSpace | Recurrent, forecasts: Array, levels: Sequence[float]) -> Intervals:
+    if not levels:
+        return {}
+    deviation = np.sqrt(model.forecast_variance(forecasts.shape[1]))
+    return _around(forecasts, {level: deviation * norm.ppf(0.5 + level / 200) for level in levels})
+
+
+def _recurrent(model: Recurrent, y: Any, X: Any, origins: Origins, levels: Sequence[float]) -> tuple[Array, Intervals]:
     found = []
     for place in origins.places:
         past = slice(0, place + 1)
         state = model.state_after(y.iloc[past], None if X is None else X.iloc[past])
         coming = None if X is None else X.iloc[place + 1 : place + 1 + len(origins.steps)].to_numpy()
         found.append(np.asarray(model.forecast(len(origins.steps), coming, state=state)))
-    return np.stack(found)
+    forecasts = np.stack(found)
+    return forecasts, _gaussian(model, forecasts, levels)

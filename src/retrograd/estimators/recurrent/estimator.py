@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from scipy.stats import norm
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from retrograd.distributed.ranks import ranks_of
 from retrograd.errors import InputError, require_choice, require_device, require_number, require_whole
+from retrograd.estimators.identification.identified import Forecast
 from retrograd.estimators.model_files import Saved, restored, write_model
 from retrograd.estimators.recurrent import files
 from retrograd.estimators.recurrent.arrays import columns, like, read, require_width
-from retrograd.estimators.recurrent.loop import Callback, Checkpoint, train
+from retrograd.estimators.recurrent.innovations import forecast_variance, innovation_covariance
+from retrograd.estimators.recurrent.loop import Callback, Checkpoint, is_first, train
 from retrograd.estimators.recurrent.network import Network
 from retrograd.estimators.recurrent.start import epochs_that_hold, linear_start
 from retrograd.estimators.recurrent.training import OPTIMIZERS, DivergenceError, Trainer
@@ -59,6 +60,7 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         stop_reason_: ``"epochs"``, ``"patience"``, ``"callback"`` or ``"divergence"``.
         delta_: ∂L/∂h_t along the data of the fit at the best weights, ``(N - 1, H)``; a file does not hold it.
         state_: where the data of the fit ended (:meth:`state_after`).
+        innovation_covariance_: of the errors one step ahead of the fit's data, ``(O, O)``, in the targets' units.
 
     Examples:
         >>> y = 3 + np.sin(np.arange(120.0) / 3)
@@ -171,7 +173,7 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         network = self.untrained(Y, U)
         targets, inputs, _ = read(Y, U)
         x, y = network.series(targets, inputs)
-        first = group is None or _is_first(group, x, self.closed_loop)
+        first = group is None or is_first(group, x, self.closed_loop)
         choice = OPTIMIZERS[self.optimizer]
         lr = choice.lr if self.lr is None else self.lr
         trainer = Trainer(
@@ -212,6 +214,7 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         self.network_ = replace(network, weights=trainer.best)
         self.history_, self.best_loss_ = list(trainer.history), trainer.best_loss
         self.state_ = self.network_.state_after(targets, inputs)
+        self.innovation_covariance_ = innovation_covariance(self.network_, targets, inputs)
         self.n_features_in_ = len(network.input_names)
 
     # --- use ---
@@ -266,6 +269,55 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             inputs = columns("U_future", by_name("U_future", U_future, network.input_names))
             require_width("U_future", inputs, network.input_names)
         return like(U_future, network.forecast(state, inputs, horizon), network.target_names)
+
+    def forecast_interval(
+        self,
+        horizon: int,
+        U_future: Any = None,
+        *,
+        Y: Any = None,
+        U: Any = None,
+        state: Any = None,
+        level: float = 0.95,
+    ) -> Forecast:
+        """Forecast with intervals, which hold the innovations to come, taken for Gaussian (:meth:`forecast_variance`).
+
+        Args:
+            horizon: as of :meth:`forecast`, like the arguments up to ``state``.
+            U_future: likewise.
+            Y: likewise.
+            U: likewise.
+            state: likewise.
+            level: probability of the interval.
+
+        Raises:
+            InputError: there are too few inputs, ``level`` is not between 0 and 1, or a file of an older version had no
+                innovations.
+
+        Examples:
+            >>> y = np.random.default_rng(0).standard_normal(300)
+            >>> coming = Recurrent(hidden=1, optimizer="lbfgs").fit(y).forecast_interval(3, level=0.8)
+            >>> coming.lower.shape, bool((abs((coming.upper - coming.lower) / 2 - 1.28) < 0.1).all())
+            ((3, 1), True)
+        """
+        level = require_number("level", level, above=0, below=1)
+        mean = self.forecast(horizon, U_future, Y=Y, U=U, state=state)
+        spread = norm.ppf(0.5 + level / 2) * np.sqrt(self.forecast_variance(horizon))
+        return Forecast(mean, mean - spread, mean + spread, level, getattr(mean, "index", None))
+
+    def forecast_variance(self, horizon: int) -> Array:
+        """Return the variance of each target's forecast error, 1 to ``horizon`` steps ahead: ``(horizon, O)``.
+
+        It is the diagonal of Σ_{j<k} Ψ_j S Ψ_jᵀ, with S ``innovation_covariance_`` and Ψ the impulse response of the
+        closed loop (:mod:`retrograd.estimators.recurrent.innovations`).
+
+        Raises:
+            InputError: a file of an older version had no innovations.
+        """
+        network = self._fitted()
+        if not hasattr(self, "innovation_covariance_"):
+            raise InputError("this Recurrent was saved by an older version, without its innovations: fit it again")
+        return forecast_variance(network, self.innovation_covariance_, require_whole("horizon", horizon))
 
     def eigenvalues(self) -> tuple[Array, Array]:
         """Return the eigenvalues of W_hh, and of the closed loop W_hh + W_ih C: ``(H,)`` each, complex."""
@@ -335,15 +387,3 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         require_width("Y", targets, network.target_names)
         require_width("U", inputs, network.input_names)
         return network, targets, inputs
-
-
-def _is_first(group: Any, x: torch.Tensor, closed_loop: int | None) -> bool:
-    """Return whether this is the first rank of a group; refuse what a group cannot train."""
-    if closed_loop is not None:
-        raise InputError("group was given with closed_loop: over ranks a model is trained one step ahead")
-    if bool(x.isnan().any()):
-        raise InputError("group was given and Y has missing values: over ranks they must be filled first")
-    ranks = ranks_of(group)
-    if len(x) < ranks.size:
-        raise InputError(f"group has {ranks.size} ranks, the series {len(x)} steps to train on: each needs one")
-    return ranks.rank == 0

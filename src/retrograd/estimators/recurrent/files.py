@@ -23,9 +23,12 @@ def saved_of(model: Any) -> Saved:
     """Return what files hold of a fitted model."""
     network = model.network_
     arrays = {name: np.asarray(weight.detach().cpu()) for name, weight in network.weights.items()}
+    arrays["state"] = model.state_
+    if hasattr(model, "innovation_covariance_"):
+        arrays["innovation_covariance"] = model.innovation_covariance_
     return Saved(
         KIND,
-        {**arrays, "state": model.state_},
+        arrays,
         {
             "parameters": model.get_params(),
             "target": _described(network.target_names, network.target_scaling),
@@ -57,6 +60,8 @@ def model_of(saved: Saved, unfitted: Callable[..., Any]) -> Any:
         "weight_hh": (H, H), "weight_ih": (H, P + E), "bias": (H,), "h0": (H,), "weight_out": (P, H),
         "bias_out": (P,), "state": (H + P,),
     }  # fmt: skip
+    # Files of older versions lack it.
+    shapes |= {"innovation_covariance": (P, P)} if "innovation_covariance" in arrays else {}
     require_arrays(arrays, shapes)
     if P == 0:
         raise InputError("target has no names")
@@ -68,6 +73,8 @@ def model_of(saved: Saved, unfitted: Callable[..., Any]) -> Any:
         _scaling(config["inputs"], E),
     )
     model.state_, model.n_features_in_ = arrays["state"], E
+    if "innovation_covariance" in arrays:
+        model.innovation_covariance_ = arrays["innovation_covariance"]
     model.best_loss_, model.stop_reason_ = config.get("best_loss", float("nan")), config.get("stop_reason", "")
     model.history_ = [Epoch(number, *values) for number, values in enumerate(config.get("history", []), start=1)]
     return model

@@ -11,11 +11,12 @@ from typing import Any
 
 from torch import Tensor
 
+from retrograd.distributed.ranks import ranks_of
 from retrograd.errors import InputError
 from retrograd.estimators.recurrent import checkpoint
 from retrograd.estimators.recurrent.training import Trainer
 
-__all__ = ["Callback", "Checkpoint", "train"]
+__all__ = ["Callback", "Checkpoint", "is_first", "train"]
 
 # Called after every epoch; True ends the training.
 Callback = Callable[[Trainer], Any]
@@ -146,3 +147,15 @@ def train(
 def _since_best(trainer: Trainer) -> int:
     losses = [epoch.loss for epoch in trainer.history]
     return len(losses) - 1 - losses.index(min(losses))
+
+
+def is_first(group: Any, x: Tensor, closed_loop: int | None) -> bool:
+    """Return whether this is the first rank of a group; refuse what a group cannot train."""
+    if closed_loop is not None:
+        raise InputError("group was given with closed_loop: over ranks a model is trained one step ahead")
+    if bool(x.isnan().any()):
+        raise InputError("group was given and Y has missing values: over ranks they must be filled first")
+    ranks = ranks_of(group)
+    if len(x) < ranks.size:
+        raise InputError(f"group has {ranks.size} ranks, the series {len(x)} steps to train on: each needs one")
+    return ranks.rank == 0
