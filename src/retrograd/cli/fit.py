@@ -10,6 +10,7 @@ import typer
 from retrograd.cli.coming import levels_of
 from retrograd.cli.options import Reading, names_of, reads_tables
 from retrograd.cli.run_folder import run_folder
+from retrograd.cli.torchrun import require_started, started
 from retrograd.errors import InputError, require_choice, require_whole
 from retrograd.tables import Table, read_series, read_table, split_index
 from retrograd.tables.source import columns_of
@@ -26,6 +27,9 @@ OWN = {
     "state-space": ("order", "noise", "stable"),
     "forecaster": ("lags", "readout"),
 }  # fmt: skip
+
+# What a training on many series reads, beside the width.
+_OF_PANEL = ("optimizer", "epochs", "lr", "clip", "seed", "device")
 
 LEVEL = "80,95"
 _AUTO, _RECURRENT, _STATE_SPACE, _FORECASTER = (
@@ -159,6 +163,7 @@ def fit(
     Writes a run folder: model, metrics, predictions, forecast, report.
     """
     require_choice("--model", model, tuple(OWN))
+    _require_one_process(model, series, time_parallel)
     _refuse_options_of_others(context, model)
     levels, title = levels_of(level), Path(file).stem
     out = Path("runs") / title if out is None else out
@@ -170,11 +175,13 @@ def fit(
         "axis": reading.axis, "file": reading.file,
     }  # fmt: skip
     if series is not None:
-        _require_alone(model, inputs)
+        _require_alone(model, inputs, closed_loop, live, log_dir, time_parallel)
         tables = read_series(file, series=series, **read)
+        named: dict[str, Any] = {"series": series, "title": title, "test": test if _given(context, "test") else None}
+        if model == "recurrent":
+            return _fit_recurrent_panel(context, tables, horizon, out, **named)
         with run_folder(out, overwrite=overwrite):
-            _fit_series(tables, horizon, out, series, title, test if _given(context, "test") else None, asked, levels)
-        return
+            return _fit_series(tables, horizon, out, **named, asked=asked, levels=levels)
     table = read_table(file, inputs=names_of(inputs or [], columns), **read)
     start = split_index(table, test)
     steps = _horizon(horizon, table, start if model == "auto" else None)
@@ -194,13 +201,11 @@ def fit(
         )  # fmt: skip
         said |= {"resume": resume, "overwrite": overwrite, "live": live, "log_dir": log_dir, "level": level}
         if time_parallel is None:
-            fit_recurrent(network, table, start, steps, out, **said)
-            return
+            return fit_recurrent(network, table, start, steps, out, **said)
         from retrograd.cli.time_parallel import joined
 
-        with joined(require_whole("time_parallel", time_parallel)) as ranks:
-            fit_recurrent(network, table, start, steps, out, **said, ranks=ranks)
-        return
+        with joined(require_started(require_whole("time_parallel", time_parallel))) as ranks:
+            return fit_recurrent(network, table, start, steps, out, **said, ranks=ranks)
     with run_folder(out, overwrite=overwrite):
         if model == "state-space":
             from retrograd.cli.fit_state_space import fit_state_space
@@ -240,14 +245,61 @@ def _given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _require_alone(model: str, inputs: list[str] | None) -> None:
-    """Refuse what does not go with several series."""
-    if model != "auto":
+def _require_one_process(model: str, series: str | None, time_parallel: int | None) -> None:
+    """Refuse ranks of torchrun that would all do the same."""
+    if started() > 1 and time_parallel is None and not (model == "recurrent" and series is not None):
         raise InputError(
-            f"--series is for --model auto, which forecasts each series by what does best, not for {model}"
+            f"torchrun has started {started()} processes: --model recurrent shares out the steps of one series "
+            f"(--time-parallel {started()}) or the series of a long table (--series); else run it "
+            "without torchrun"
+        )
+
+
+def _require_alone(
+    model: str,
+    inputs: list[str] | None,
+    closed_loop: bool,
+    live: bool,
+    log_dir: Path | None,
+    time_parallel: int | None,
+) -> None:
+    """Refuse what does not go with several series."""
+    if model not in ("auto", "recurrent"):
+        raise InputError(
+            "--series is for --model auto, which forecasts each series by what does best, and for --model recurrent, "
+            f"one network over all, not for {model}"
         )
     if inputs:
         raise InputError("--inputs are of one series, and --series has many: leave one of them out")
+    if time_parallel is not None:
+        raise InputError(
+            "--time-parallel shares out the steps of one series, and --series has many, which the ranks of torchrun "
+            "share out by themselves: leave --time-parallel out"
+        )
+    for option, given in {"--closed-loop": closed_loop, "--live": live, "--log-dir": log_dir}.items():
+        if given:
+            raise InputError(f"{option} is of one series, and --series has many: leave one of them out")
+
+
+def _fit_recurrent_panel(
+    context: typer.Context, tables: dict[str, Table], horizon: int | None, out: Path, **named: Any
+) -> None:
+    """Train one network on every series of a long table, over the ranks of torchrun if there are several."""
+    from retrograd.cli.fit_recurrent_panel import fit_recurrent_panel
+    from retrograd.estimators import RecurrentPanel
+
+    if _given(context, "level"):
+        raise InputError("--level: one network over many series gives no intervals; leave it out, or take --model auto")
+    given = context.params
+    model = RecurrentPanel(given["hidden"], **{name: given[name] for name in _OF_PANEL})
+    steps = 10 if horizon is None else require_whole("--horizon", horizon, 1)
+    said = named | {name: given[name] for name in ("resume", "overwrite")}
+    if started() < 2:
+        return fit_recurrent_panel(model, tables, steps, out, **said)
+    from retrograd.cli.time_parallel import joined
+
+    with joined(started()) as ranks:
+        return fit_recurrent_panel(model, tables, steps, out, **said, ranks=ranks)
 
 
 def _fit_series(

@@ -27,13 +27,13 @@ from retrograd.report.panel import PanelReport, Seen, write_panel
 from retrograd.tables import Table, split_index
 from retrograd.tables.time_axis import drawn_times, time_text
 
-__all__ = ["fit_panel"]
+__all__ = ["Judged", "fit_panel", "judge", "starts_of", "write_run"]
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class _Judged:
+class Judged:
     """A series, its forecast of its held-out end and the next steps."""
 
     table: Table
@@ -68,13 +68,8 @@ def fit_panel(
     """
     steps, given = np.arange(1, horizon + 1), asked.arguments()
     outputs = len(next(iter(tables.values())).target_names)
-    starts = {
-        name: split_index(table, test) if test is not None else table.steps - min(horizon, table.steps // 3)
-        for name, table in tables.items()
-    }
+    starts = starts_of(tables, horizon, test)
     y = {name: _frame(table) for name, table in tables.items()}
-    rows = [table.steps for table in tables.values()]
-    print(f"{len(tables)} series of {min(rows)} to {max(rows)} rows, {sum(rows)} in all", flush=True)
     with bar("series", 1) as part:
         began = clock.perf_counter()
         model = AutoForecaster(**given, progress=part(0))
@@ -86,7 +81,7 @@ def fit_panel(
             model.update(_panel(held, series), update_params=asked.refit)
         after = comings_of(model, tables, outputs, horizon, levels)
     judged = {
-        name: _judge(table, starts[name], before[name], after[name], given["season"]) for name, table in tables.items()
+        name: judge(table, starts[name], before[name], after[name], given["season"]) for name, table in tables.items()
     }
     for line in few(model.understood_.splitlines()):
         print(line, flush=True)
@@ -96,7 +91,18 @@ def fit_panel(
         "test": "last rows" if test is None else test, "horizon": horizon, "seconds": f"{seconds:.3g}",
     }  # fmt: skip
     saved = saved_panel(model, tables, series, horizon, settings)
-    _write(out, model, saved, judged, series, title, settings)
+    write_run(out, saved, judged, series, title, settings, model.understood_.splitlines(), model.chosen_.splitlines())
+
+
+def starts_of(tables: Mapping[str, Table], horizon: int, test: str | None, say: bool = True) -> dict[str, int]:
+    """Return by series where its held-out end begins; ``say`` how many series of how many rows there are."""
+    rows = [table.steps for table in tables.values()]
+    if say:
+        print(f"{len(tables)} series of {min(rows)} to {max(rows)} rows, {sum(rows)} in all", flush=True)
+    return {
+        name: split_index(table, test) if test is not None else table.steps - min(horizon, table.steps // 3)
+        for name, table in tables.items()
+    }
 
 
 def _frame(table: Table) -> pd.DataFrame:
@@ -108,12 +114,12 @@ def _panel(frames: Mapping[str, pd.DataFrame], series: str) -> pd.DataFrame:
     return joined
 
 
-def _judge(table: Table, start: int, before: Coming, after: Coming, seasons: Any) -> _Judged:
+def judge(table: Table, start: int, before: Coming, after: Coming, seasons: Any) -> Judged:
     """Hold the forecast of a series' held-out end, from the row before it, against what came and the naive ones."""
     held_out = np.full_like(table.targets, np.nan)
     there = min(len(before.mean), table.steps - start)
     if there == 0:
-        return _Judged(table, start, None, held_out, after)
+        return Judged(table, start, None, held_out, after)
     held_out[start : start + there] = before.mean[:there]
     origins = Origins(start, start + there, np.arange(1, there + 1))
     lengths = [each.seasons for each in understood(table, None if seasons == "auto" else seasons or [])]
@@ -125,20 +131,35 @@ def _judge(table: Table, start: int, before: Coming, after: Coming, seasons: Any
     known = pd.DataFrame(table.targets).ffill().bfill().to_numpy()
     naive = [Rolled(one.name, observed, one.forecasts, scale) for one in baselines(known, origins, lengths)]
     first, last = time_text(table.time[[start, start + there - 1]])
-    return _Judged(
+    return Judged(
         table, start, Goodness(table.target_names, first, last, [forecast], naive, origins.steps), held_out, after
     )
 
 
-def _write(
+def write_run(
     out: Path,
-    model: AutoForecaster,
     saved: Saved,
-    judged: Mapping[str, _Judged],
+    judged: Mapping[str, Judged],
     series: str,
     title: str,
     settings: dict[str, Any],
+    understood: Sequence[str],
+    chosen: Sequence[str],
+    kept: Sequence[str] = (),
 ) -> None:
+    """Write the run folder of many series.
+
+    Args:
+        out: the folder.
+        saved: the model.
+        judged: the series, in the order of the file.
+        series: the column that tells them apart.
+        title: of the report.
+        settings: what was run, by option name.
+        understood: a line a series on what it is like.
+        chosen: on what forecasts them.
+        kept: files of the training that stay.
+    """
     first = next(iter(judged.values())).table
     metrics = {
         f"{name}: {row}": values
@@ -160,11 +181,12 @@ def _write(
         seen=[_seen(name, each) for name, each in judged.items()],
         said=said,
         summary=summary,
-        understood=model.understood_.splitlines(),
-        chosen=model.chosen_.splitlines(),
+        understood=understood,
+        chosen=chosen,
         settings={name: _setting(value) for name, value in settings.items()},
     )
-    with replaced_together(out, removed=[CHECKPOINT_FILE, LIVE_FILE, OLD_RUN_FILE]) as new:
+    removed = [name for name in (CHECKPOINT_FILE, LIVE_FILE, OLD_RUN_FILE) if name not in kept]
+    with replaced_together(out, removed=removed) as new:
         write_whole(
             new / "metrics.json", (json.dumps(without_nan(metrics), indent=2, ensure_ascii=False) + "\n").encode()
         )
@@ -175,7 +197,7 @@ def _write(
         _show(out, summary, said)
 
 
-def _columns(each: _Judged) -> dict[str, Array]:
+def _columns(each: Judged) -> dict[str, Array]:
     """Return what was observed, and the forecast of the held-out end."""
     return {
         f"{target}{suffix}": values[:, column]
@@ -184,7 +206,7 @@ def _columns(each: _Judged) -> dict[str, Array]:
     }
 
 
-def _seen(name: str, each: _Judged) -> Seen:
+def _seen(name: str, each: Judged) -> Seen:
     table, coming = each.table, each.coming
     times = drawn_times(table.time[: table.steps]), drawn_times(table.axis.ahead(len(coming.mean)))
     return Seen(name, times[0], table.targets, times[1], coming.mean, coming.intervals, each.goodness)
@@ -203,7 +225,7 @@ def _show(out: Path, summary: Sequence[TextTable], said: Sequence[str]) -> None:
     console.print(f"Report    {escape(str(out / 'report.html'))}", soft_wrap=True)
 
 
-def _summary(judged: Mapping[str, _Judged]) -> tuple[list[TextTable], list[str]]:
+def _summary(judged: Mapping[str, Judged]) -> tuple[list[TextTable], list[str]]:
     """Return a table of mean scores over series a target, and how many the forecast does better for, in words."""
     there = [each.goodness for each in judged.values() if each.goodness is not None]
     if not there:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +17,7 @@ from retrograd.cli.judged import goodness_of, understood
 from retrograd.cli.results import Results, gradient_note, write_results
 from retrograd.cli.run_folder import CHECKPOINT_FILE, LIVE_FILE, run_folder, saved_run
 from retrograd.cli.time_parallel import Joined
+from retrograd.cli.training import Interruption, progress, resume_command
 from retrograd.errors import InputError
 from retrograd.estimators import OPTIMIZERS, DivergenceError, Recurrent, Trainer
 from retrograd.insight import Sweep, analyse
@@ -102,7 +99,7 @@ def _train(
 
     diverged: DivergenceError | None = None
     label = f"{table.source}: {start - 1} steps, {model.hidden} states"
-    with _progress(label, epochs) as show, _Interruption() as interrupted:
+    with progress(label, epochs) as show, Interruption() as interrupted:
         try:
             model.fit(
                 *_frames(table, start), callbacks=(show, observe, interrupted), checkpoint=out / CHECKPOINT_FILE,
@@ -118,7 +115,7 @@ def _train(
     if model.stop_reason_ == "callback":
         done = len(model.history_)
         view.stop(seen[0], f"interrupted after epoch {done}; --resume continues it.")
-        print(f"Stopped after epoch {done} of {epochs}. To continue:\n  {_resume_command()}")
+        print(f"Stopped after epoch {done} of {epochs}. To continue:\n  {resume_command()}")
         raise typer.Exit(128 + interrupted.number)
     return seen, diverged
 
@@ -209,73 +206,3 @@ def _results(model: Recurrent, table: Table, start: int, horizon: int, title: st
         understood=found,
         notes=(*([] if goodness is None else goodness.sentences()), *notes),
     )
-
-
-@contextmanager
-def _progress(title: str, epochs: int) -> Iterator[Callable[[Trainer], None]]:
-    """Show a bar at the terminal, which moves with every call."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("epochs  loss {task.fields[loss]}  ‖gradient‖ {task.fields[norm]}"),
-        TimeRemainingColumn(),
-        console=console,
-    )
-    task = progress.add_task(title, total=epochs, loss="–", norm="–")
-
-    def show(trainer: Trainer) -> None:
-        if not progress.live.is_started:
-            progress.start()
-        epoch = trainer.history[-1]
-        progress.update(task, completed=epoch.number, loss=f"{epoch.loss:.4g}", norm=f"{epoch.gradient_norm:.2g}")
-
-    try:
-        # A file has nobody who waits for the first epoch.
-        if console.is_terminal:
-            progress.start()
-        yield show
-    except InputError:
-        # Nothing was trained: the bar goes, and the message is the only line.
-        progress.live.transient = True
-        raise
-    finally:
-        if progress.live.is_started:
-            progress.stop()
-
-
-class _Interruption:
-    """Whether Ctrl-C was pressed, or the system asked to end: an epoch is finished first. A second time ends at once.
-
-    Attributes:
-        number: of the signal, 0 before there was one.
-    """
-
-    SIGNALS = signal.SIGINT, signal.SIGTERM
-
-    def __init__(self) -> None:
-        self.number = 0
-
-    def __enter__(self) -> _Interruption:
-        self._before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def __call__(self, trainer: Trainer) -> bool:
-        return self.number > 0
-
-    def _note(self, number: int, frame: Any) -> None:
-        self.number = number
-        self.__exit__()
-
-
-def _resume_command() -> str:
-    arguments = [argument for argument in sys.argv[1:] if argument not in ("--overwrite", "--resume")]
-    return shlex.join(["retrograd", *arguments, "--resume"])

@@ -69,6 +69,9 @@ def panel_after(panel: Panel, source: str, reading: Reading) -> Panel:
     for name, each in later.items():
         if np.isnan(each.values).all(axis=0).any():
             raise InputError(f"{source} has rows of {panel.series} {name}, but no value in them: leave them out")
+    if panel.kind == "recurrent-panel":
+        panel.model.update({name: each.values for name, each in later.items()})
+        return replace(panel, axes={name: _moved(axis, later, name) for name, axis in panel.axes.items()})
     frames = {name: pd.DataFrame(each.values, index=each.time, columns=panel.targets) for name, each in later.items()}
     panel.model.update(pd.concat(frames, names=[panel.series, "time"]), update_params=False)
     return replace(panel, axes={name: _moved(axis, later, name) for name, axis in panel.axes.items()})

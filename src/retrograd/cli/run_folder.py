@@ -38,6 +38,9 @@ CHECKPOINT_FILE, LIVE_FILE = "checkpoint.safetensors", "live.html"
 # Estimators by what `--model` calls them; each is imported where one is needed.
 KINDS = {"recurrent": "Recurrent", "state-space": "StateSpace", "forecaster": "Forecaster", "auto": "AutoForecaster"}
 
+# Those of many series.
+_OF_PANELS = {"recurrent-panel": "RecurrentPanel", "auto": "AutoForecaster"}
+
 # Steps that a command forecasts or simulates at once, at most.
 MOST_STEPS = 1_000_000
 
@@ -74,7 +77,8 @@ class Panel:
     """A saved run of many series.
 
     Attributes:
-        model: the fitted :class:`retrograd.estimators.AutoForecaster`.
+        model: the fitted :class:`retrograd.estimators.AutoForecaster`, or ``RecurrentPanel``.
+        kind: which one, ``"auto"`` or ``"recurrent-panel"``.
         series: the column that tells them apart.
         axes: the end of each one's time axis, by its name.
         horizon: steps that were forecast.
@@ -83,6 +87,7 @@ class Panel:
     """
 
     model: Any
+    kind: str
     series: str
     axes: dict[str, TimeAxis]
     horizon: int
@@ -124,7 +129,8 @@ def read_any(folder: Path) -> Run | Panel:
     Raises:
         InputError: the folder holds no run.
     """
-    return restored(folder, tuple(KINDS), lambda saved: _panel(saved) if "series" in (saved.run or ()) else _run(saved))
+    kinds = {*KINDS, *_OF_PANELS}
+    return restored(folder, kinds, lambda saved: _panel(saved) if "series" in (saved.run or ()) else _run(saved))
 
 
 def read_run(folder: Path, kinds: Collection[str]) -> Run:
@@ -139,17 +145,18 @@ def read_run(folder: Path, kinds: Collection[str]) -> Run:
 def _panel(saved: Saved) -> Panel:
     run, settings = saved.run, (saved.run or {})["settings"]
     assert run is not None
-    model = getattr(import_module("retrograd.estimators"), KINDS[saved.kind]).from_saved(saved)
+    model = getattr(import_module("retrograd.estimators"), _OF_PANELS[saved.kind]).from_saved(saved)
     axes = {name: TimeAxis.from_record(record) for name, record in run["times"].items()}
     targets = require_names(run["targets"], "targets")
-    if saved.kind != "auto" or [targets, list(axes)] != [list(model._columns), list(model._clocks)]:
+    own = (model._columns, model._clocks) if saved.kind == "auto" else (model.target_names_, model.networks_)
+    if [targets, list(axes)] != [list(names) for names in own]:
         raise InputError("the columns or series of the run are not those of its model")
     for axis in axes.values():
         _require_axis(axis)
     if not isinstance(run["series"], str) or not isinstance(settings, dict):
         raise InputError("the column of series is no text, or the settings are no record")
     horizon = require_whole("horizon", run["horizon"], 1, MOST_STEPS)
-    return Panel(model, run["series"], axes, horizon, targets, settings)
+    return Panel(model, saved.kind, run["series"], axes, horizon, targets, settings)
 
 
 def _require_axis(axis: TimeAxis) -> None:

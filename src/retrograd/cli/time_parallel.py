@@ -1,4 +1,4 @@
-"""`--time-parallel N`: the training of one model over N ranks that torchrun has started."""
+"""The training of one model over ranks that torchrun has started: of one series' time, or of many series."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from retrograd.distributed import RankError
-from retrograd.errors import InputError
 
 __all__ = ["Joined", "joined"]
 
@@ -65,18 +64,7 @@ class Joined:
 
 @contextmanager
 def joined(count: int) -> Iterator[Joined]:
-    """Join the ranks; one that is lost ends the others with one line.
-
-    Raises:
-        InputError: torchrun has not started so many ranks.
-    """
-    size = os.environ.get("WORLD_SIZE", "")
-    if "RANK" not in os.environ or not size.isdigit():
-        raise InputError(
-            f"--time-parallel {count} needs ranks: torchrun --standalone --nproc-per-node {count} -m retrograd fit ..."
-        )
-    if int(size) != count:
-        raise InputError(f"--time-parallel is {count}, torchrun has started {size}: give them one number")
+    """Join the ranks, so many; one that is lost ends the others with one line."""
     # Workers that torchrun starts again may meet the addresses of those before them: each start has its own names.
     store, rank, _ = next(rendezvous("env://", timeout=timedelta(seconds=LOST)))
     own = PrefixStore(f"retrograd {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)

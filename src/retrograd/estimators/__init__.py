@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from retrograd.estimators.identification.estimator import StateSpace
     from retrograd.estimators.identification.subspace import singular_values
     from retrograd.estimators.recurrent.estimator import Recurrent
+    from retrograd.estimators.recurrent.panel import RecurrentPanel
     from retrograd.estimators.sktime import SktimeForecaster
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Forecaster",
     "IdentificationWarning",
     "Recurrent",
+    "RecurrentPanel",
     "SktimeForecaster",
     "StateSpace",
     "Trainer",
@@ -35,6 +37,7 @@ _LATER = {
     "Forecaster": "retrograd.estimators.forecasting.estimator",
     "IdentificationWarning": "retrograd.estimators.identification.cautions",
     "Recurrent": "retrograd.estimators.recurrent.estimator",
+    "RecurrentPanel": "retrograd.estimators.recurrent.panel",
     "SktimeForecaster": "retrograd.estimators.sktime",
     "StateSpace": "retrograd.estimators.identification.estimator",
     "singular_values": "retrograd.estimators.identification.subspace",

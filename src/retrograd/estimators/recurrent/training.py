@@ -242,10 +242,7 @@ class Trainer:
         seen: list[tuple[float, float]] = []
 
         def closure() -> float:
-            if self._group is None:
-                loss, gradients, _ = loss_and_gradients(self.weights, self._x, self._target, self._horizon)
-            else:
-                loss, gradients, _ = over_ranks(self.weights, self._x, self._target, self._group)
+            loss, gradients = self.loss_and_gradients(self.weights)
             value, norm = float(loss), float(torch.stack([g.norm() for g in gradients.values()]).norm())
             finite = value < float("inf") and norm < float("inf")
             if not finite and not seen:
@@ -265,6 +262,12 @@ class Trainer:
             raise DivergenceError(self._explain(number, loss, norm))
         self.history.append(Epoch(number, loss, norm))
         return self.history[-1]
+
+    def loss_and_gradients(self, weights: Weights) -> tuple[Tensor, Weights]:
+        """Return the loss, and ∂L/∂weight of every weight."""
+        if self._group is None:
+            return loss_and_gradients(weights, self._x, self._target, self._horizon)[:2]
+        return over_ranks(weights, self._x, self._target, self._group)[:2]
 
     def finish(self) -> Tensor:
         """Judge the weights after the last update too, and return δ_t = ∂L/∂h_t ``(T, H)`` at the best ones."""

@@ -1,0 +1,87 @@
+"""What a training shows at the terminal, and how it is interrupted."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from retrograd.errors import InputError
+from retrograd.estimators import Trainer
+
+__all__ = ["Interruption", "progress", "resume_command"]
+
+
+@contextmanager
+def progress(title: str, epochs: int) -> Iterator[Callable[[Trainer], None]]:
+    """Show a bar at the terminal, which moves with every call."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("epochs  loss {task.fields[loss]}  ‖gradient‖ {task.fields[norm]}"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    task = bar.add_task(title, total=epochs, loss="–", norm="–")
+
+    def show(trainer: Trainer) -> None:
+        if not bar.live.is_started:
+            bar.start()
+        epoch = trainer.history[-1]
+        bar.update(task, completed=epoch.number, loss=f"{epoch.loss:.4g}", norm=f"{epoch.gradient_norm:.2g}")
+
+    try:
+        # A file has nobody who waits for the first epoch.
+        if console.is_terminal:
+            bar.start()
+        yield show
+    except InputError:
+        # Nothing was trained: the bar goes, and the message is the only line.
+        bar.live.transient = True
+        raise
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+class Interruption:
+    """Whether Ctrl-C was pressed, or the system asked to end: an epoch is finished first. A second time ends at once.
+
+    Attributes:
+        number: of the signal, 0 before there was one.
+    """
+
+    SIGNALS = signal.SIGINT, signal.SIGTERM
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __enter__(self) -> Interruption:
+        self._before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __call__(self, trainer: Trainer) -> bool:
+        """Return whether there was a signal, as a callback of a training."""
+        return self.number > 0
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.number = number
+        self.__exit__()
+
+
+def resume_command() -> str:
+    """Return the command that goes on with what was interrupted."""
+    arguments = [argument for argument in sys.argv[1:] if argument not in ("--overwrite", "--resume")]
+    return shlex.join(["retrograd", *arguments, "--resume"])
