@@ -43,6 +43,7 @@ if REASON is None:
         "groups": Tiles(4, 2, 16, 1, 2),
         "chunks": Tiles(2, 2, 16, 1, 1, 8, 4, 8, 1),
         "chunks of a group": Tiles(1, 4, 16, 1, 1, 8, 4, 8, 1),
+        "chunks that fold": Tiles(2, 2, 16, 1, 1, 4, 2, 0, 1),
     }
 
 
@@ -120,6 +121,8 @@ SLICE = [
     ("a group", torch.bfloat16, "varying", 2, False, "whole"),
     ("chunks of a group", torch.complex64, "invariant", 1, False, "whole"),
     ("groups", torch.complex64, "varying", 2, True, "sequences"),
+    ("chunks that fold", torch.float32, "varying", 2, True, "whole"),
+    ("chunks that fold", torch.complex64, "invariant", 1, False, "sequences"),
 ]
 
 
@@ -131,7 +134,7 @@ def test_a_diagonal_is_the_loop(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tile", ["a group", "groups", "chunks", "chunks of a group"])
+@pytest.mark.parametrize("tile", ["a group", "groups", "chunks", "chunks of a group", "chunks that fold"])
 @pytest.mark.parametrize(
     "dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64], ids=str
 )
@@ -166,7 +169,7 @@ def extremes() -> dict[str, tuple[Tensor, Tensor, Tensor]]:
 EXTREMES = list(extremes())
 
 
-@pytest.mark.parametrize("tile", ["groups", "chunks"])
+@pytest.mark.parametrize("tile", ["groups", "chunks", "chunks that fold"])
 @pytest.mark.parametrize("name", EXTREMES)
 def test_products_that_leave_the_range_do_not_show(tile: str, name: str) -> None:
     a, u, h0 = extremes()[name]

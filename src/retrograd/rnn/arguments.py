@@ -61,6 +61,7 @@ class Arguments:
     h0: Tensor
     grad_states: Tensor | None
     grad_final: Tensor | None
+    fed_steps: slice | Tensor
 
     def __init__(
         self,
@@ -154,13 +155,15 @@ class Arguments:
         time, inputs = self.x.shape[1:]
         if feedback is None or isinstance(feedback, bool):
             self.feedback = torch.full((time,), bool(feedback), device=self.x.device)
+            # Known without a look at the tensor: on a GPU the host would wait for it.
+            self.closed, self.fed_steps = bool(feedback), slice(None)
         else:
-            self.feedback = torch.as_tensor(feedback, device=self.x.device)
+            self.feedback = self.fed_steps = torch.as_tensor(feedback, device=self.x.device)
             if self.feedback.dtype != torch.bool:
                 dtype = self.feedback.dtype
                 raise TypeError(f"feedback has dtype {dtype}, expected bool: true where the output is fed back")
             require_shape("feedback", self.feedback, ("time",), (time,))
-        self.closed = bool(self.feedback.any())
+            self.closed = bool(self.feedback.any())
         if self.closed and not 0 < self.outputs <= inputs:
             raise ValueError(
                 f"feedback needs weight_out with at most {inputs} output{'s' if inputs > 1 else ''} (the features of "
@@ -176,6 +179,8 @@ class Arguments:
             return [(slice(0, time), open_loop)]
         assert self.C is not None
         closed_loop = Dense(self.W_hh + self.W_ih[:, : self.outputs] @ self.C)
+        if isinstance(self.fed_steps, slice):
+            return [(slice(0, time), closed_loop)]
         changes = (self.feedback[1:] != self.feedback[:-1]).nonzero().flatten() + 1
         if len(changes) >= _MOST_RUNS:
             return [(slice(0, time), Dense(torch.where(self.feedback[:, None, None], closed_loop.W, open_loop.W)))]
@@ -190,11 +195,11 @@ class Arguments:
         if not self.closed:
             return self.x
         inputs = self.x.clone()
-        inputs[:, self.feedback, : self.outputs] = self.c
+        inputs[:, self.fed_steps, : self.outputs] = self.c
         if states is not None:
             assert self.C is not None
             previous = previous_states(states, self.h0)
-            inputs[:, self.feedback, : self.outputs] += previous[:, self.feedback] @ self.C.mT
+            inputs[:, self.fed_steps, : self.outputs] += previous[:, self.fed_steps] @ self.C.mT
         return inputs
 
     def sum_of_h0(self, gradient: Tensor) -> Tensor:

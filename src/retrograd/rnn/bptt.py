@@ -167,7 +167,7 @@ def _four_steps(p: Arguments, contributions: bool, backend_name: str) -> Gradien
     d_x = back.inputs
     if p.closed:  # x has no part in what feedback put in its place
         d_x = d_x.clone()
-        d_x[:, p.feedback, : p.outputs] = 0
+        d_x[:, p.fed_steps, : p.outputs] = 0
     return Gradients(
         **gradient_fields(p, start.loss, back.h0, weights, start.others, x=d_x),
         states=p.to_caller(run.states),

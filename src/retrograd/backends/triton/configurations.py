@@ -14,7 +14,10 @@ GRID = 65535
 
 
 class Tiles(NamedTuple):
-    """Tiles of groups x rows steps and some lanes (`tiles.py`); time in chunks of ``length`` steps, 0: whole rows."""
+    """Tiles of groups x rows steps and some lanes (`tiles.py`); time in chunks of ``length`` steps, 0: whole rows.
+
+    What enters the chunks is told by a launch of ``carry_lanes`` lanes a program; 0: by each chunk's own program.
+    """
 
     groups: int
     rows: int

@@ -154,28 +154,29 @@ def _launch(
     sizes = (batch, time, width, count, length, batch // a.shape[0])
     flags = {**_flags(u.dtype, invariant, codes is not None), "A_D": a_d, "U_D": u_d, "UP": up, "BACK": back}
     across, tile = _tile(use, batch, time, width)
-    chunks: tuple[Tensor | None, ...] = (None,) * 5
     grid = (*across, count)
-    phase = "rows"
+    chunks: tuple[Tensor | None, ...] = (None,) * 5
     if count > 1:
-        p, x, carry = (_real(workspace(sums_dtype)) for _ in range(3))
-        v, q = workspace(carried), workspace(carried)
+        p, x = (_real(workspace(sums_dtype)) for _ in range(2))
+        chunks = (p, x, workspace(carried), workspace(carried), None)
         nothing = (None,) * 7
         tiles[grid](
-            *arrays, codes, *nothing, p, x, v, q, None, *sizes, *strides, 0, 0, 0,
-            PHASE="ends", GRADIENT=False, **tile, **flags,
+            *arrays, codes, *nothing, *chunks, *sizes, *strides, 0, 0, 0,
+            PHASE="ends", GRADIENT=False, CHUNKS=1, **tile, **flags,
         )  # fmt: skip
-        few = use.carry_lanes
+    few = use.carry_lanes
+    if count > 1 and few:
+        chunks = (*chunks[:4], _real(workspace(sums_dtype)))
         few_flat, few_across, _ = _across(batch, width, few)
         carries[few_across](
-            *arrays, codes, p, x, v, q, carry, *sizes, *strides,
+            *arrays, codes, *chunks, *sizes, *strides,
             CHUNKS=min(use.carry_chunks, triton.next_power_of_2(count)), LANES=few, FLAT=few_flat,
             num_warps=use.carry_warps, **flags,
         )  # fmt: skip
-        chunks, phase = (None, None, None, None, carry), "chunks"
     tiles[grid](
         *arrays, codes, written[0], *kept, before, *written[1:], None if sums is None else _real(sums), *chunks,
-        *sizes, *strides, *s_strides, PHASE=phase, GRADIENT=gradient, **tile, **flags,
+        *sizes, *strides, *s_strides, PHASE="chunks" if count > 1 else "rows", GRADIENT=gradient,
+        CHUNKS=1 if count == 1 or few else min(use.carry_chunks, triton.next_power_of_2(count)), **tile, **flags,
     )  # fmt: skip
     return sums
 

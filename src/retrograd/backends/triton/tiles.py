@@ -11,9 +11,9 @@ step of every group is one elementwise operation:
 Only what enters a group comes from products. They may leave the range where the loop does not: the groups of these
 lanes then run one after another, in registers too.
 
-Where channels fill the GPU a program takes whole rows (PHASE "rows"). Where they do not, time is cut into chunks, in
-three launches: PHASE "ends" writes what each chunk does to a state, x -> p x + end; `carries.py` scans over the chunks;
-PHASE "chunks" walks each chunk from what enters it.
+Where channels fill the GPU a program takes whole rows (PHASE "rows"). Where they do not, time is cut into chunks:
+PHASE "ends" writes what each chunk does to a state, x -> p x + end; PHASE "chunks" walks each chunk from what enters it,
+which `carries.py` tells: in a launch between the two, or, of few chunks, in each program of the second.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from retrograd.backends.triton.carries import after_chunks
 from retrograd.backends.triton.numbers import compose, compose_complex, load, multiply, multiply_add, product, store
 from retrograd.backends.triton.steps import (
     advance,
@@ -84,7 +85,7 @@ def tiles(
     A, U, START, CODES, OUT, STATES, H0, BEFORE, D_A, D_START, SUMS, P, X, V, Q, CARRY,
     B, T, D, N, C, shared, a_b, a_t, u_b, u_t, start_b, s_b, s_t, h0_b,
     GROUPS: tl.constexpr, ROWS: tl.constexpr, LANES: tl.constexpr, STAGES: tl.constexpr, PHASE: tl.constexpr,
-    FLAT: tl.constexpr, MASKED: tl.constexpr, A_D: tl.constexpr, U_D: tl.constexpr,
+    CHUNKS: tl.constexpr, FLAT: tl.constexpr, MASKED: tl.constexpr, A_D: tl.constexpr, U_D: tl.constexpr,
     INVARIANT: tl.constexpr, CODED: tl.constexpr, UP: tl.constexpr, BACK: tl.constexpr, GRADIENT: tl.constexpr,
     COMPLEX: tl.constexpr, STATE: tl.constexpr, SMALLEST: tl.constexpr, SMALL: tl.constexpr,
 ):  # fmt: skip
@@ -93,7 +94,7 @@ def tiles(
     A (groups, steps, D), of which row b uses b // shared; U, STATES (B, T, D) by their strides; START, H0 (count, D)
     and codes (B, T) as there; writes OUT, D_A (B, T, D), D_START (count, D) and SUMS (B, N, D), contiguous.
     N chunks of C steps. Phase "ends" writes p, the end, v = Π min(1, |a|) since the last cut and q = Π max(1, |a|) to
-    P, X, V, Q (B, N, D); phase "chunks" reads CARRY (B, N, D). MASKED: T or D is no multiple of the tile. UP: the
+    P, X, V, Q (B, N, D); phase "chunks" reads CARRY (B, N, D), or without it all of P, X, V and Q, CHUNKS at once. MASKED: T or D is no multiple of the tile. UP: the
     walk's first position is step 0, else step T - 1.
     """
     b, d, there = lanes(B, D, LANES, FLAT)
@@ -117,11 +118,21 @@ def tiles(
         if BACK:
             b0 = -b0
     carry, carry_i = nothing, nothing
-    if PHASE == "chunks":
+    if PHASE == "chunks" and CARRY is not None:
         carry, carry_i = load(CARRY, at_chunk, here, True, COMPLEX, STATE)
-    elif PHASE == "rows" and not CODED:
-        at = tl.broadcast_to((b * start_b + d)[None, :], [GROUPS, LANES])
-        carry, carry_i = load(START, at, here, True, COMPLEX, STATE)
+    elif PHASE != "ends":
+        enters = tl.zeros([1, LANES], STATE)
+        enters_i = enters
+        if not CODED:
+            start_at = tl.broadcast_to((b * start_b + d)[None, :], [1, LANES])
+            enters, enters_i = load(START, start_at, there[None, :], True, COMPLEX, STATE)
+        if PHASE == "chunks":
+            enters, enters_i = after_chunks(
+                A, U, START, CODES, P, X, V, Q, None, enters, enters_i, chunk, a0, b0, b, d, there,
+                T, D, N, C, base_a, base_u, a_t, u_t, start_b,
+                CHUNKS, FLAT, INVARIANT, CODED, UP, BACK, COMPLEX, STATE, SMALLEST, SMALL,
+            )  # fmt: skip
+        carry, carry_i = tl.broadcast_to(enters, [GROUPS, LANES]), tl.broadcast_to(enters_i, [GROUPS, LANES])
     whole, whole_i = nothing + 1.0, nothing
     shrink, grow = nothing + 1.0, nothing + 1.0
     begin = chunk * C
