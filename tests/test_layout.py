@@ -12,7 +12,7 @@ FILES = [path for folder in ("src", "native", "tests", "benchmarks", "examples")
 # Longer ones, each with its reason.
 KERNEL = "one kernel: what it keeps in registers stands in one function"
 LONGER = {
-    "src/retrograd/backends/triton/carries.py: carries": KERNEL,
+    "src/retrograd/backends/triton/carries.py: after_chunks": KERNEL,
     "src/retrograd/backends/triton/loops.py: dense_loop": KERNEL,
     "src/retrograd/backends/triton/tiles.py: tiles": KERNEL,
     "tests/conformance.py": "every law of a backend, in the one file that its author runs",

@@ -12,8 +12,8 @@ Only what enters a group comes from products. They may leave the range where the
 lanes then run one after another, in registers too.
 
 Where channels fill the GPU a program takes whole rows (PHASE "rows"). Where they do not, time is cut into chunks:
-PHASE "ends" writes what each chunk does to a state, x -> p x + end; PHASE "chunks" walks each chunk from what enters it,
-which `carries.py` tells: in a launch between the two, or, of few chunks, in each program of the second.
+PHASE "ends" writes what each chunk does to a state, x -> p x + end; PHASE "chunks" walks each chunk from what enters
+it, which `carries.py` tells: in a launch between the two, or, of few chunks, in each program of the second.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def tiles(
     A (groups, steps, D), of which row b uses b // shared; U, STATES (B, T, D) by their strides; START, H0 (count, D)
     and codes (B, T) as there; writes OUT, D_A (B, T, D), D_START (count, D) and SUMS (B, N, D), contiguous.
     N chunks of C steps. Phase "ends" writes p, the end, v = Π min(1, |a|) since the last cut and q = Π max(1, |a|) to
-    P, X, V, Q (B, N, D); phase "chunks" reads CARRY (B, N, D), or without it all of P, X, V and Q, CHUNKS at once. MASKED: T or D is no multiple of the tile. UP: the
-    walk's first position is step 0, else step T - 1.
+    P, X, V, Q (B, N, D); phase "chunks" reads CARRY (B, N, D), or where it is None folds those, CHUNKS at once.
+    MASKED: T or D is no multiple of the tile. UP: the walk's first position is step 0, else step T - 1.
     """
     b, d, there = lanes(B, D, LANES, FLAT)
     chunk = tl.program_id(2)
