@@ -29,6 +29,8 @@ __all__ = ["adjoint", "scan"]
 _LONG, _ENOUGH = 32, 4096
 # From this width on the sum of a product's terms rounds more than three TF32 products do.
 _WIDE = 16
+# Multiplications of a power's square up to which its level's launch takes it along; torch's product is faster above.
+_SMALL_SQUARE = 1 << 24
 
 
 def scan(
@@ -51,15 +53,15 @@ def scan(
     start = _carried(h0)
     cut = None
     if codes is None:
-        first = -1 if reverse else 0
-        x[:, first] += _rows_product(W, start)
+        entered = x[:, -1 if reverse else 0].unflatten(0, (W.shape[0], -1))
+        entered.baddbmm_(start.reshape(entered.shape), W.mT)
     else:
         cut = codes.before != -1
         _enter(x, codes.before, _sequences_product(W, start, codes))
-    fell = _recur(W, x, cut, reverse)
+    powers = _recur(W, x, cut, reverse)
     if x is not states:
         states.copy_(x)
-    _mend(A, u, h0, codes, states, x, fell, not reverse, False, None)
+    _mend(A, u, h0, codes, states, x, powers, not reverse, False, None)
     return states
 
 
@@ -90,11 +92,11 @@ def adjoint(
         x.copy_(_carried(g))
         cut = None
         if codes is None:
-            x[:, 0 if reverse else -1] += final
+            x[:, 0 if reverse else -1].add_(final)
         else:
             cut = codes.after != -1
             _enter(x, codes.after, final)
-        fell = _recur(M, x, cut, not reverse)
+        powers = _recur(M, x, cut, not reverse)
         if codes is None:
             d_h0.copy_(_rows_product(M, x[:, -1 if reverse else 0]))
         else:
@@ -103,7 +105,7 @@ def adjoint(
             d_h0 = torch.where((codes.starts >= 0)[:, None], into.to(g.dtype), d_h0)
         if x is not delta:
             delta.copy_(x)
-        _mend(A, g, g_final, codes, delta, x, fell, reverse, True, d_h0)
+        _mend(A, g, g_final, codes, delta, x, powers, reverse, True, d_h0)
     if states is None or h0 is None:
         return delta, d_h0, None
     return delta, d_h0, _gradient(A, delta, states, h0, codes, reverse, out[1])
@@ -146,8 +148,8 @@ def _enter(x: Tensor, code: Tensor, rows: Tensor) -> None:
 def _recur(M: Tensor, x: Tensor, cut: Tensor | None, down: bool) -> Tensor:
     """Replace x (batch, time, H) by y_i = x_i + M y_{i-1}, from step 0 up or from the last down.
 
-    At a cut M y_{i-1} is left out. M is (groups, H, H), x contiguous. Returns whether a group's powers fell below the
-    range of numbers: (groups,).
+    At a cut M y_{i-1} is left out. M is (groups, H, H), x contiguous. Returns the powers of M by squaring, (levels,
+    groups, H, H).
     """
     time = x.shape[1]
     seen = None
@@ -156,19 +158,21 @@ def _recur(M: Tensor, x: Tensor, cut: Tensor | None, down: bool) -> Tensor:
     if not _is_cut(x):
         for position in range(1, time):
             _combine(M, x, seen, 1, position, time, down)
-        return torch.zeros(M.shape[0], dtype=torch.bool, device=x.device)
+        return M.unsqueeze(0)
     levels = time.bit_length() - 1
     powers = torch.empty(levels, *M.shape, dtype=x.dtype, device=x.device)
     powers[0] = M
+    along = _by_three(x) and M.shape[0] * M.shape[1] ** 3 <= _SMALL_SQUARE
     for level in range(levels):
         size = 1 << level
-        _combine(powers[level], x, seen, size, 2 * size - 1, 2 * size, down)
-        if level + 1 < levels:
-            torch.bmm(powers[level], powers[level], out=powers[level + 1])
+        square = powers[level + 1] if level + 1 < levels else None
+        _combine(powers[level], x, seen, size, 2 * size - 1, 2 * size, down, square if along else None)
+        if square is not None and not along:
+            torch.bmm(powers[level], powers[level], out=square)
     for level in range(levels - 1, -1, -1):
         size = 1 << level
         _combine(powers[level], x, seen, size, 3 * size - 1, 2 * size, down)
-    return _fell(powers)
+    return powers
 
 
 def _is_cut(x: Tensor) -> bool:
@@ -176,17 +180,34 @@ def _is_cut(x: Tensor) -> bool:
     return x.shape[1] >= _LONG and x.shape[0] < _ENOUGH
 
 
-def _combine(M: Tensor, x: Tensor, seen: Tensor | None, back: int, first: int, step: int, down: bool) -> None:
-    """Add M x_{i - back} to x_i at the positions first, first + step, .. of the walk; none where a cut lies between."""
+def _by_three(x: Tensor) -> bool:
+    """Return whether the products are those of `products.py`."""
+    return x.dtype == torch.float32 and x.shape[2] >= _WIDE and _is_cut(x)
+
+
+def _combine(
+    M: Tensor,
+    x: Tensor,
+    seen: Tensor | None,
+    back: int,
+    first: int,
+    step: int,
+    down: bool,
+    square: Tensor | None = None,
+) -> None:
+    """Add M x_{i - back} to x_i at the positions first, first + step, .. of the walk; none where a cut lies between.
+
+    ``square``: memory for M M, where the products are those of `products.py`.
+    """
     batch, time, width = x.shape
     if first >= time:
         return
     count = (time - 1 - first) // step + 1
     if down:  # positions count from the last step; in memory's order the last of them comes first
         first, back = time - 1 - first - (count - 1) * step, -back
-    if x.dtype == torch.float32 and width >= _WIDE and _is_cut(x):
+    if _by_three(x):
         tf32 = x.is_cuda and torch.backends.cuda.matmul.allow_tf32
-        add_products(x, M, seen, count, first, step, back, "tf32" if tf32 else "tf32x3")
+        add_products(x, M, seen, count, first, step, back, "tf32" if tf32 else "tf32x3", square)
         return
     into, source = (x[:, t : t + (count - 1) * step + 1 : step] for t in (first, first - back))
     groups = M.shape[0]
@@ -213,14 +234,6 @@ def _matrix(x: Tensor) -> Tensor | None:
     if batch == 1 or x.stride(0) == steps * x.stride(1):
         return x.as_strided((batch * steps, width), (x.stride(1), 1))
     return None
-
-
-def _fell(powers: Tensor) -> Tensor:
-    """Return for each group whether an entry of a power, or all of a column that M has, is below the range."""
-    size, least = powers.abs(), torch.finfo(powers.dtype).tiny * 2.0**32
-    entry = ((size > 0) & (size < least)).flatten(2).any(2)
-    columns = size.amax(2)
-    return (entry | ((columns < least) & (columns[0] > 0)).any(2)).any(0)
 
 
 def _gradient(
@@ -265,7 +278,7 @@ def _mend(
     codes: Steps | None,
     result: Tensor,
     x: Tensor,
-    fell: Tensor,
+    powers: Tensor,
     up: bool,
     back: bool,
     d_start: Tensor | None,
@@ -283,14 +296,23 @@ def _mend(
     first = (time - 1) % step if up else 0
     steps = triton.cdiv(time - first, step)
     pieces = min(64, triton.cdiv(steps, 64))
-    real = torch.view_as_real(x).flatten(2) if x.is_complex() else x
-    found = torch.empty(batch, pieces, 3, dtype=real.dtype, device=x.device)
-    summaries[(pieces, batch)](
-        real, None if codes is None else codes.before, found, time, real.shape[2], pieces,
-        triton.cdiv(steps, pieces), step, first, -1 if up else 1,
-        BT=16, BW=min(128, triton.next_power_of_2(real.shape[2])),
+    x, powers = (torch.view_as_real(z).flatten(-2) if z.is_complex() else z for z in (x, powers))
+    width, (levels, groups, height, columns) = x.shape[2], powers.shape
+    BC = min(64, triton.next_power_of_2(columns))
+    blocks = triton.cdiv(columns, BC)
+    found = torch.empty(batch, pieces, 3, dtype=x.dtype, device=x.device)
+    fell = torch.empty(groups, levels * blocks, dtype=torch.int8, device=x.device)
+    summaries[(batch * pieces + groups * levels * blocks,)](
+        x, None if codes is None else codes.before, found, powers, fell, time, width, batch, pieces,
+        triton.cdiv(steps, pieces), step, first, -1 if up else 1, levels, groups, height, columns,
+        BT=16, BW=min(128, triton.next_power_of_2(width)), BC=BC, LEAST=_least(x.dtype),
     )  # fmt: skip
     _loop(A, u, start, codes, result, up, back, d_start, (found, fell))
+
+
+def _least(dtype: torch.dtype) -> float:
+    """Return the magnitude below which a product may have lost digits, and how far below 1 such a one may show."""
+    return torch.finfo(dtype).tiny * 2.0**32
 
 
 def _loop(
@@ -316,15 +338,15 @@ def _loop(
     def real(x: Tensor | None) -> Tensor | None:
         return torch.view_as_real(x) if x is not None and x.is_complex() else x
 
-    small = torch.finfo(carried).tiny * 2.0**32
-    found, fell = (None, None) if checked is None else (checked[0], checked[1].view(torch.int8))
+    found, fell = (None, None) if checked is None else checked
     entering = None if codes is None else codes.after if back else codes.before
     dense_loop[(batch,)](
         real(A), real(u), real(start), entering, real(result),
         None if codes is None else codes.before, real(d_start), work, found, fell,
-        0 if found is None else found.shape[1], time, width, batch // A.shape[0],
+        0 if found is None else found.shape[1], 0 if fell is None else fell.shape[1], time, width, batch // A.shape[0],
         A.stride(0), A.stride(1) if A.shape[1] > 1 else 0, A.stride(2), A.stride(3),
         u.stride(0), u.stride(1), u.stride(2), start.stride(0),
         BR=block, BK=block, BH=triton.next_power_of_2(width * parts),
-        PIECES=64, UP=up, BACK=back, COMPLEX=is_complex, STATE=state, SMALL=small, num_warps=4,
+        PIECES=64, FELLS=1 if fell is None else triton.next_power_of_2(fell.shape[1]),
+        UP=up, BACK=back, COMPLEX=is_complex, STATE=state, SMALL=_least(carried), num_warps=4,
     )  # fmt: skip

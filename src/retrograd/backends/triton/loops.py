@@ -57,17 +57,10 @@ def _write(P, x, inside, every, STATE: tl.constexpr):
 
 
 @triton.jit
-def summaries(
-    X, CODES, OUT, T, W, pieces, rows, step, first, beside,
+def _summary(
+    X, CODES, OUT, T, W, piece, b, pieces, rows, step, first, beside,
     BT: tl.constexpr, BW: tl.constexpr,
 ):  # fmt: skip
-    """OUT (B, pieces, 3): whether a number is not finite, the largest magnitude and the least, of X (B, T, W).
-
-    Of the steps first, first + step, .. that fall into a piece of so many, without padding (code -3). The least is of
-    a number and the one of the step beside it: a single 0 is chance.
-    """
-    piece = tl.program_id(0)
-    b = tl.program_id(1).to(tl.int64)
     w = tl.arange(0, BW)
     bad = tl.zeros([BT, BW], tl.int32)
     largest = tl.zeros([BT, BW], X.dtype.element_ty)
@@ -97,17 +90,62 @@ def summaries(
 
 
 @triton.jit
+def _fall(POWERS, FELL, at, level, g, groups, height, columns, first, BT: tl.constexpr, BC: tl.constexpr, LEAST):
+    c = first + tl.arange(0, BC)
+    r = tl.arange(0, BT)
+    power = POWERS + (level * groups + g).to(tl.int64) * height * columns
+    original = POWERS + g.to(tl.int64) * height * columns
+    entries = tl.zeros([BT, BC], tl.int32)
+    largest = tl.zeros([BT, BC], POWERS.dtype.element_ty)
+    there = tl.zeros([BT, BC], tl.int32)
+    for start in range(0, height, BT):
+        inside = ((start + r) < height)[:, None] & (c < columns)[None, :]
+        offsets = (start + r)[:, None] * columns + c[None, :]
+        x = tl.abs(tl.load(power + offsets, mask=inside, other=0.0))
+        entries = tl.maximum(entries, ((x > 0.0) & (x < LEAST)).to(tl.int32))
+        largest = tl.maximum(largest, x)
+        there = tl.maximum(there, (tl.load(original + offsets, mask=inside, other=0.0) != 0.0).to(tl.int32))
+    lost = (tl.max(largest, 0) < LEAST) & (tl.max(there, 0) > 0)
+    tl.store(FELL + at, tl.maximum(tl.max(entries), tl.max(lost.to(tl.int32))).to(tl.int8))
+
+
+@triton.jit
+def summaries(
+    X, CODES, OUT, POWERS, FELL, T, W, B, pieces, rows, step, first, beside, levels, groups, height, columns,
+    BT: tl.constexpr, BW: tl.constexpr, BC: tl.constexpr, LEAST: tl.constexpr,
+):  # fmt: skip
+    """OUT (B, pieces, 3): whether a number is not finite, the largest magnitude and the least, of X (B, T, W).
+
+    Of the steps first, first + step, .. that fall into a piece of so many, without padding (code -3). The least is of
+    a number and the one of the step beside it: a single 0 is chance.
+    FELL (groups, levels · blocks of BC columns): whether POWERS (levels, groups, height, columns) have an entry below
+    LEAST there, or a whole column that the first power has.
+    """
+    program = tl.program_id(0)
+    if program < B * pieces:
+        b = (program // pieces).to(tl.int64)
+        _summary(X, CODES, OUT, T, W, program % pieces, b, pieces, rows, step, first, beside, BT, BW)
+    else:
+        at = program - B * pieces
+        blocks = tl.cdiv(columns, BC)
+        level = at // blocks % levels
+        _fall(
+            POWERS, FELL, at, level, at // (blocks * levels), groups, height, columns, at % blocks * BC, BT, BC, LEAST
+        )  # fmt: skip
+
+
+@triton.jit
 def dense_loop(
     A, U, START, CODES, OUT, BEFORE, D_START, WORK, SUMMARIES, FELL,
-    pieces, T, H, shared, a_g, a_t, a_r, a_k, u_b, u_t, u_k, start_b,
-    BR: tl.constexpr, BK: tl.constexpr, BH: tl.constexpr, PIECES: tl.constexpr,
+    pieces, fells, T, H, shared, a_g, a_t, a_r, a_k, u_b, u_t, u_k, start_b,
+    BR: tl.constexpr, BK: tl.constexpr, BH: tl.constexpr, PIECES: tl.constexpr, FELLS: tl.constexpr,
     UP: tl.constexpr, BACK: tl.constexpr, COMPLEX: tl.constexpr, STATE: tl.constexpr, SMALL: tl.constexpr,
 ):  # fmt: skip
     """Walk the rows whose SUMMARIES (B, pieces, 3) say that it is needed, or all.
 
-    It is where a number is not finite (only such numbers are then written), or where the group's powers FELL (groups,)
-    below the range and a state is below the largest by a factor SMALL. Codes as in `steps.py`; WORK (B, 2, H): what is
-    handed on, and h.
+    It is where a number is not finite (only such numbers are then written), or where the group's powers FELL (groups,
+    fells) below the range and a state is below the largest by a factor SMALL. Codes as in `steps.py`; WORK (B, 2, H):
+    what is handed on, and h.
     """
     W: tl.constexpr = 2 if COMPLEX else 1
     b = tl.program_id(0).to(tl.int64)
@@ -119,14 +157,15 @@ def dense_loop(
         bad = tl.max(tl.load(at, mask=piece < pieces, other=0.0))
         largest = tl.max(tl.load(at + 1, mask=piece < pieces, other=0.0))
         least = tl.min(tl.load(at + 2, mask=piece < pieces, other=float("inf")))
-        fell = tl.load(FELL + b // shared).to(tl.int32)
+        part = tl.arange(0, FELLS)
+        fell = tl.max(tl.load(FELL + b // shared * fells + part, mask=part < fells, other=0).to(tl.int32))
         shows = (largest > 1.0) & (least < largest * SMALL) & (fell != 0)
         needed = ((bad > 0.0) | shows).to(tl.int32)
         every = shows.to(tl.int32)
     if needed != 0:
         k = tl.arange(0, BH)  # the numbers of a row, parts one after another
         inside = k < H * W
-        part = k % W
+        side = k % W
         A += b // shared * a_g * W
         carried = WORK + b * 2 * H * W
         state = carried + H * W
@@ -138,7 +177,7 @@ def dense_loop(
         tl.debug_barrier()
         for i in range(0, T):
             m = (i if UP else T - 1 - i) + b * 0
-            u = tl.load(U + b * u_b * W + m * u_t * W + (k // W) * u_k * W + part, mask=inside, other=0.0).to(STATE)
+            u = tl.load(U + b * u_b * W + m * u_t * W + (k // W) * u_k * W + side, mask=inside, other=0.0).to(STATE)
             code = -1
             if CODES is not None:
                 code = tl.load(CODES + b * T + m)

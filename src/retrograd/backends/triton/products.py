@@ -14,27 +14,39 @@ from torch import Tensor
 
 from retrograd.backends.triton.configurations import GRID
 
-__all__ = ["add_products", "outer_sum_kernel", "sum_of_outer_products"]
+__all__ = ["add_products", "add_products_kernel", "outer_sum_kernel", "sum_of_outer_products"]
+
+# Rows and columns of a tile of a square.
+_SIDE = 32
 
 
 @triton.jit
-def _add_products(
-    X, M, SEEN, R, T, H, count, first, step, back, x_b, m_g,
+def _square(M, OUT, H, tile, PRECISION: tl.constexpr, SIDE: tl.constexpr):
+    """OUT = M M, a tile of it; both (H, H)."""
+    tiles = tl.cdiv(H, SIDE)
+    r = (tile // tiles) * SIDE + tl.arange(0, SIDE)
+    c = (tile % tiles) * SIDE + tl.arange(0, SIDE)
+    acc = tl.zeros([SIDE, SIDE], tl.float32)
+    for start in range(0, H, SIDE):
+        k = start + tl.arange(0, SIDE)
+        left = tl.load(M + r[:, None] * H + k[None, :], mask=(r < H)[:, None] & (k < H)[None, :], other=0.0)
+        right = tl.load(M + k[:, None] * H + c[None, :], mask=(k < H)[:, None] & (c < H)[None, :], other=0.0)
+        acc = tl.dot(left, right, acc, input_precision=PRECISION)
+    tl.store(OUT + r[:, None] * H + c[None, :], acc, mask=(r < H)[:, None] & (c < H)[None, :])
+
+
+@triton.jit
+def _add(
+    X, M, SEEN, R, T, H, count, first, step, back, x_b, g, tile,
     BR: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """X_t += M X_{t - back} for count steps t = first, first + step, .. of each row; X (B, T, H), M (groups, H, H).
-
-    R such steps a group. Where SEEN (B, T), cuts so far, differs between t and t - back, nothing is added.
-    """
     tiles_m = tl.cdiv(H, BM)
-    g = tl.program_id(1)
-    r = (tl.program_id(0) // tiles_m) * BR + tl.arange(0, BR)
-    m = (tl.program_id(0) % tiles_m) * BM + tl.arange(0, BM)
+    r = (tile // tiles_m) * BR + tl.arange(0, BR)
+    m = (tile % tiles_m) * BM + tl.arange(0, BM)
     row = (g * (R // count) + r // count).to(tl.int64)
     t = first + (r % count) * step
     to = row * x_b + t.to(tl.int64) * H
     source = to - back * H
-    M += g.to(tl.int64) * m_g
     acc = tl.zeros([BR, BM], tl.float32)
     for start in range(0, H, BK):
         k = start + tl.arange(0, BK)
@@ -57,6 +69,27 @@ def _add_products(
         tl.store(X + at, tl.load(X + at, mask=inside, other=0.0) + acc, mask=inside)
 
 
+@triton.jit
+def add_products_kernel(
+    X, M, SEEN, SQUARES, R, T, H, count, first, step, back, x_b, m_g, adding,
+    BR: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr,
+    STRICT: tl.constexpr, SIDE: tl.constexpr,
+):  # fmt: skip
+    """X_t += M X_{t - back} for count steps t = first, first + step, .. of each row; X (B, T, H), M (groups, H, H).
+
+    R such steps a group. Where SEEN (B, T), cuts so far, differs between t and t - back, nothing is added.
+    The programs after the first ``adding`` of a group write M M to SQUARES (groups, H, H), for the next level.
+    """
+    g = tl.program_id(1)
+    tile = tl.program_id(0)
+    M += g.to(tl.int64) * m_g
+    if SQUARES is not None:
+        if tile >= adding:
+            _square(M, SQUARES + g.to(tl.int64) * m_g, H, tile - adding, STRICT, SIDE)
+            return
+    _add(X, M, SEEN, R, T, H, count, first, step, back, x_b, g, tile, BR, BM, BK, EVEN, PRECISION)
+
+
 def add_products(
     x: Tensor,
     M: Tensor,
@@ -66,9 +99,13 @@ def add_products(
     step: int,
     back: int,
     precision: str = "tf32x3",
+    squares: Tensor | None = None,
     use: tuple[int, int, int, int, int] | None = None,
 ) -> None:
-    """Add M x_{t - back} to x_t in place, for the steps t that `_add_products` names; x contiguous."""
+    """Add M x_{t - back} to x_t in place, for the steps t that `add_products_kernel` names; x contiguous.
+
+    ``squares``: memory for M M, contiguous as M; in strict float32, unless ``precision`` is "tf32".
+    """
     batch, time, width = x.shape
     groups = M.shape[0]
     rows = batch // groups * count
@@ -77,9 +114,12 @@ def add_products(
     BR, BM, BK, warps, stages = use
     BM, BK = (min(size, max(16, triton.next_power_of_2(width))) for size in (BM, BK))
     even = rows % BR == 0 and width % BM == 0 and width % BK == 0
-    _add_products[(triton.cdiv(rows, BR) * triton.cdiv(width, BM), groups)](
-        x, M, seen, rows, time, width, count, first, step, back, x.stride(0), M.stride(0),
-        BR=BR, BM=BM, BK=BK, EVEN=even, PRECISION=precision, num_warps=warps, num_stages=stages,
+    adding = triton.cdiv(rows, BR) * triton.cdiv(width, BM)
+    squaring = 0 if squares is None else triton.cdiv(width, _SIDE) ** 2
+    add_products_kernel[(adding + squaring, groups)](
+        x, M, seen, squares, rows, time, width, count, first, step, back, x.stride(0), M.stride(0), adding,
+        BR=BR, BM=BM, BK=BK, EVEN=even, PRECISION=precision, STRICT="tf32" if precision == "tf32" else "ieee",
+        SIDE=_SIDE, num_warps=warps, num_stages=stages,
     )  # fmt: skip
 
 
