@@ -118,6 +118,8 @@ def test_a_saved_one_is_the_same(form: str, tmp_path: Path) -> None:
     assert type(again.predict()) is type(wrapped.predict())
     if form != "array":  # an array has no times: sktime counts the rows that it is given
         assert again.cutoff.equals(wrapped.cutoff)
+    if hasattr(wrapped.predict(), "index"):
+        assert again.predict().index.names == wrapped.predict().index.names
     # The folder alone is the forecaster's own.
     np.testing.assert_array_equal(np.ravel(Forecaster.load(tmp_path / "m").predict()), np.ravel(wrapped.predict()))
     with pytest.raises(InputError, match="exists: take another folder"):

@@ -315,3 +315,10 @@ def test_missing_targets_may_stay_missing_inputs_may_not(tmp_path: Path) -> None
     path.write_text("u,y\n1,2\n,3\n3,4\n4,5\n")
     with pytest.raises(InputError, match="row 3, column 'u' is missing"):
         read_table(str(path), targets=["y"], inputs=["u"], missing_targets=True)
+
+
+def test_a_target_without_a_value_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("y,z\n,1\n,2\n,3\n")
+    with pytest.raises(InputError, match=r"d.csv: column 'y' is missing throughout: leave it out"):
+        read_table(str(path), targets=["z", "y"], missing_targets=True)

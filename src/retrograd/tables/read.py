@@ -237,6 +237,9 @@ def _table_of(
     steps = _last_target(values, outputs) if inputs else len(values)
     if steps < FEWEST_ROWS:
         raise InputError(f"{source} has {steps} rows with a target, expected at least {FEWEST_ROWS}")
+    for name, column in zip(targets, values.T, strict=False):
+        if np.isnan(column).all():
+            raise InputError(f"{source}: column {name!r} is missing throughout: leave it out")
     known, filled = filled_in(source, values[:steps], both, fill, rows, outputs if missing_targets else 0)
     require_no_gap(source, values[steps:, outputs:], inputs, rows[steps:])
     return Table(

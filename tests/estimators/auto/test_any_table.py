@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from retrograd.errors import InputError
 from retrograd.estimators import AutoForecaster
 
 Array = np.ndarray[Any, Any]
@@ -124,3 +125,9 @@ def test_several_series_of_several_kinds() -> None:
     y = pd.DataFrame({"a": noise(29), "b": np.zeros(29), "c": holed(noise(29).cumsum(), 4, 20)})
     forecaster = AutoForecaster().fit(y, fh=[1, 2])
     assert np.isfinite(forecaster.predict().to_numpy()).all()
+
+
+def test_a_column_without_a_value_is_named() -> None:
+    table = pd.DataFrame({"sales": np.nan, "cost": np.arange(9.0)})
+    with pytest.raises(InputError, match=r"column 'sales' of y is missing throughout: leave it out"):
+        AutoForecaster().fit(table, fh=[1])

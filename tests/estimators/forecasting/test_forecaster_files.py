@@ -47,6 +47,7 @@ def test_a_saved_forecaster_is_the_same_forecaster(options: dict[str, Any], form
         np.testing.assert_array_equal(one, other)
         if isinstance(one, (pd.DataFrame, pd.Series)):
             assert one.index.equals(other.index)
+            assert one.index.names == other.index.names
         intervals = [model.predict_interval(coverage=[0.5, 0.9]).to_numpy() for model in (forecaster, again)]
         np.testing.assert_array_equal(*intervals)
         forecaster.update(new)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from retrograd.errors import InputError
-from retrograd.estimators.forecasting.tables import Clock, by_instance, instance_of, with_instances
+from retrograd.estimators.forecasting.tables import NAMELESS, Clock, by_instance, instance_of, with_instances
 from retrograd.tables.step import Step
 from retrograd.tables.values import as_numbers
 
@@ -50,7 +50,7 @@ def without_holes(grid: pd.DataFrame) -> pd.DataFrame:
     if not grid.isna().to_numpy().any():
         return grid
     found: pd.DataFrame = grid.copy()
-    parts = [_columns_filled(part) for _, part in by_instance(grid)]
+    parts = [_columns_filled(part, "y" if key is None else f"y of {key!r}") for key, part in by_instance(grid)]
     found[:] = np.concatenate(parts)
     return found
 
@@ -62,17 +62,18 @@ def inputs_on_the_grid(X: pd.DataFrame, grid: pd.DataFrame) -> pd.DataFrame:
         rows = instance_of(X, key).reindex(part.index)
         values = as_numbers("X", rows)
         values[:, np.isnan(values).all(axis=0)] = 0.0
-        parts.append(_columns_filled(pd.DataFrame(values)))
+        parts.append(_columns_filled(pd.DataFrame(values, columns=X.columns), "X"))
     found: pd.DataFrame = pd.DataFrame(np.concatenate(parts), index=grid.index, columns=X.columns)
     return found
 
 
-def filled(y: Array, season: int = 1) -> Array:
+def filled(y: Array, season: int = 1, name: str = "y") -> Array:
     """Return a series without NaN: what was there a season before and after, else the straight line between neighbours.
 
     Args:
         y: ``(T,)``, NaN where a value is missing.
         season: in steps; 1 for none.
+        name: what messages call it.
 
     Raises:
         InputError: nothing is there, or a value is infinite or nearly so.
@@ -83,11 +84,11 @@ def filled(y: Array, season: int = 1) -> Array:
     """
     known = ~np.isnan(y)
     if np.abs(y[known]).max(initial=0.0) > _LARGEST:
-        raise InputError(f"y reaches {np.abs(y[known]).max():.3g}, whose square is no number any more: divide it")
+        raise InputError(f"{name} reaches {np.abs(y[known]).max():.3g}, whose square is no number any more: divide it")
     if known.all():
         return y
     if not known.any():
-        raise InputError("y is missing throughout: leave the column out")
+        raise InputError(f"{name} is missing throughout: leave it out")
     rows = np.arange(len(y))
     found = np.interp(rows, rows[known], y[known])
     if season > 1:
@@ -115,5 +116,17 @@ def _grid(times: Any, clock: Clock | None) -> Any:
     return (grid.as_unit(times.unit) if isinstance(times, pd.DatetimeIndex) else grid).rename(times.name)
 
 
-def _columns_filled(part: pd.DataFrame) -> Array:
-    return np.stack([filled(values) for values in part.to_numpy().T], axis=1) if part.shape[1] else part.to_numpy()
+def _columns_filled(part: pd.DataFrame, argument: str) -> Array:
+    if not part.shape[1]:
+        return part.to_numpy()
+    columns = zip(part.columns, part.to_numpy().T, strict=True)
+    return np.stack([filled(values, name=called(argument, name)) for name, values in columns], axis=1)
+
+
+def called(argument: str, name: Any) -> str:
+    """Return what a message calls a column of a table.
+
+    >>> called("y", "sales"), called("y", 0)
+    ("column 'sales' of y", 'y')
+    """
+    return argument if name == NAMELESS else f"column {name!r} of {argument}"

@@ -6,6 +6,7 @@ arrays    scaling, states, read-outs with their moments, residuals, and the tail
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -171,7 +172,8 @@ def _require_names(config: dict[str, Any]) -> None:
 
 def clocks_of(config: dict[str, Any]) -> dict[Any, Clock]:
     """Return the last time of every instance."""
-    return {_key(each["key"]): _read_clock(each) for each in config["instances"]}
+    name, clocks = config["index_names"][-1], {_key(each["key"]): _read_clock(each) for each in config["instances"]}
+    return {key: replace(clock, last=clock.last.rename(name)) for key, clock in clocks.items()}
 
 
 def clock_record(clock: Clock) -> dict[str, Any]:
