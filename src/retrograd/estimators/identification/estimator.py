@@ -29,7 +29,7 @@ from retrograd.estimators.identification.recurrence import scan_of
 from retrograd.estimators.identification.search import layout_of
 from retrograd.estimators.identification.sensitivity import initial_states
 from retrograd.estimators.identification.summary import Summary
-from retrograd.estimators.identification.system import System, final_state, predict, predict_ahead
+from retrograd.estimators.identification.system import System, final_state, predict
 from retrograd.estimators.identification.uncertainty import variance_through
 from retrograd.estimators.model_files import Saved, restored, write_model
 
@@ -218,7 +218,7 @@ class StateSpace(Conversions, RegressorMixin, BaseEstimator):  # type: ignore[mi
             return found.simulate(U, x0)
         k = require_whole("k", k)
         data = found.read(U, Y)
-        predicted = predict_ahead(found.started(data, x0), data, k)
+        predicted = found.predict_ahead(data, k, x0)
         if are_several(Y):
             return [found.like(y, part) for y, part in zip(Y, data.as_given(predicted), strict=True)]
         return found.like(Y, data.as_given(predicted)[0])
@@ -328,7 +328,8 @@ class StateSpace(Conversions, RegressorMixin, BaseEstimator):  # type: ignore[mi
         if Y is None:
             return found.log_likelihood(found.system, self.data_, self.burn_in)
         data = found.read(U, Y)
-        return found.log_likelihood(initial_states(found.system, data), data, self.burn_in)
+        with found.threads(data):
+            return found.log_likelihood(initial_states(found.system, data), data, self.burn_in)
 
     def recurrence(self, U: Any, Y: Any, *, experiment: int = 0) -> dict[str, Any]:
         """Return the predictor over data as a scan, ``A``, ``u`` and ``h0``, and the ``loss`` of its residuals.

@@ -23,6 +23,7 @@ from retrograd.estimators.identification.system import (
     root_of,
     tensors,
 )
+from retrograd.estimators.threads import threads_for
 from retrograd.tables.align import rows_ahead
 from retrograd.tables.time_axis import TimeAxis
 
@@ -145,13 +146,19 @@ class Identified:
             raise InputError(f"x0 has shape {state.shape}, expected (order,) = ({self.system.order},)")
         return replace(self.system, x0=np.tile(state, (len(data.lengths), 1)))
 
+    def predict_ahead(self, data: Experiments, k: int, x0: Any = None) -> Array:
+        """Return predictions k steps ahead, from ``x0`` or the state that fits each experiment best: ``(N, p)``."""
+        with self.threads(data):
+            return predict_ahead(self.started(data, x0), data, k)
+
     def judged(self, data: Experiments, k: int | None = None) -> tuple[Array, Array]:
         """Return predictions ``(N, p)`` of the free run, or k steps ahead, and the fit in percent of each output.
 
         Each experiment starts from the state that fits it best.
         """
         system = self.system.free_running() if k is None else self.system
-        predicted = predict_ahead(initial_states(system, data), data, k or 1)
+        with self.threads(data):
+            predicted = predict_ahead(initial_states(system, data), data, k or 1)
         return predicted, fit_percent(data, predicted)
 
     def simulate(self, U: Any, x0: Any = None, *, steps: int | None = None) -> Any:
@@ -166,7 +173,8 @@ class Identified:
             nothing = pd.DataFrame(nothing, index=U.index, columns=list(self.output_names))
         data = self.read(U, nothing)
         started = self.started(data, np.zeros(self.system.order) if x0 is None else x0)
-        return self.like(U, predict(started.free_running(), data)[1])
+        with self.threads(data):
+            return self.like(U, predict(started.free_running(), data)[1])
 
     def forecast(
         self,
@@ -220,10 +228,11 @@ class Identified:
         from scipy.stats import norm
 
         level = require_number("level", level, above=0, below=1)
-        system = initial_states(self.system, data)
-        x, predicted = predict(system, data)
-        e = np.where(data.observed, data.outputs - predicted, 0.0)
-        states, outputs, covariance = smoothed(system, data, filter_of(tensors(system), data), x, e)
+        with self.threads(data):
+            system = initial_states(self.system, data)
+            x, predicted = predict(system, data)
+            e = np.where(data.observed, data.outputs - predicted, 0.0)
+            states, outputs, covariance = smoothed(system, data, filter_of(tensors(system), data), x, e)
         variance = np.where(data.observed, 0.0, np.diagonal(covariance, axis1=1, axis2=2).clip(min=0.0))
         mean = np.where(data.observed, data.outputs, outputs)
         spread = norm.ppf(0.5 + level / 2) * np.sqrt(variance)
@@ -231,17 +240,23 @@ class Identified:
 
     def state_after(self, data: Experiments, x0: Any = None) -> Array:
         """Return the state at the first step after the last experiment, ``(n,)``."""
-        system = self.started(data, x0)
-        return np.asarray(final_state(system, data, predict(system, data)[0])[-1])
+        with self.threads(data):
+            system = self.started(data, x0)
+            return np.asarray(final_state(system, data, predict(system, data)[0])[-1])
 
     def log_likelihood(self, system: System, data: Experiments, burn_in: int = 0) -> float:
         """Return the Gaussian log-likelihood of data, of which the first ``burn_in`` steps do not count."""
         counted = Criterion(data, burn_in).counted
         parts = tensors(replace(system, root=root_of(self.innovation_covariance)))
-        filtered = filter_of(parts, data)
-        e = torch.from_numpy(data.outputs - predict(system, data)[1])
+        with self.threads(data):
+            filtered = filter_of(parts, data)
+            e = torch.from_numpy(data.outputs - predict(system, data)[1])
         total = float(deviance(e, filtered.covariance, counted))
         return -0.5 * (total + float(counted.sum()) * float(np.log(2 * np.pi)))
+
+    def threads(self, data: Experiments) -> Any:
+        """Return a context in which scans over data take as many threads as serve."""
+        return threads_for(len(data.outputs) * self.system.order**2)
 
     def like(self, given: Any, values: Array) -> Any:
         """Return ``values (N, p)`` as the caller's kind: a DataFrame with the index of ``given`` where it has one."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from threadpoolctl import threadpool_limits
 
 from retrograd.errors import InputError, require_choice, require_number, require_whole
@@ -27,6 +24,7 @@ from retrograd.estimators.identification.system import (
     tensors,
     with_unit_states,
 )
+from retrograd.estimators.threads import threads_for
 
 __all__ = ["NOISES", "OPTIMIZERS", "STARTS_OF_STATE", "identify"]
 
@@ -47,20 +45,10 @@ def identify(data: Experiments, settings: Settings) -> Identified:
     """
     _check_settings(settings)
     _check(data, settings)
-    # The matrices are small, and waking threads for each product takes several times as long as the product.
-    with threadpool_limits(1, user_api="blas"), _one_thread():
+    # The matrices are small, and so are pieces of a Jacobian: waking threads for each product takes several times as
+    # long as the product.
+    with threadpool_limits(1, user_api="blas"), threads_for(0):
         return _identify(data, settings)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run scans on one thread: pieces of a Jacobian are small, and waking a second one takes as long as they do."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _identify(data: Experiments, settings: Settings) -> Identified:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from retrograd.errors import InputError
 from retrograd.estimators.recurrent.training import free_runs, own_where_missing, squared_error
+from retrograd.estimators.threads import threads_for
 from retrograd.rnn.bptt import bptt
 from retrograd.tables.scale import Scaling
 
@@ -225,7 +226,8 @@ class Network:
         """Return states and outputs."""
         weights: dict[str, Any] = {name: weight.detach() for name, weight in self.weights.items() if name != "h0"}
         x, feedback = own_where_missing(x, len(self.target_names), feedback)
-        g = bptt(x, **weights, h0=h0.detach(), feedback=feedback)
+        with threads_for(len(x) * len(h0) ** 2):
+            g = bptt(x, **weights, h0=h0.detach(), feedback=feedback)
         assert g.states is not None
         assert g.outputs is not None
         return g.states, g.outputs
