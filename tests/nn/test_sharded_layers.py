@@ -21,8 +21,31 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "wide window": lambda: rg.nn.QRNN(4, 3, window=4, pooling="ifo"),
     "bidirectional": lambda: rg.nn.Bidirectional(lambda reverse: rg.nn.MinLSTM(4, 3, reverse=reverse)),
     "layers": lambda: rg.nn.LinearRNN(4, 3, num_layers=2, bidirectional=True, batch_first=True),
+    "block": lambda: rg.nn.SequenceBlock(rg.nn.SRU(4, 4)),
+    "state space": lambda: StatesToo(rg.nn.StateSpace(3, 4, 2)),
     "deep": lambda: rg.nn.SequenceModel(4, 5, layer="S5", width=6, depth=2),
 }
+
+
+class StatesToo(nn.Module):
+    """A layer that returns outputs alone, as one that returns states too."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.layer(x), x.new_zeros(1)
+
+
+# What has no time axis of its own: a step at a time, and numbers that another layer reads.
+WITHOUT_TIME = {"LinearRNNCell", "LowerBounds"}
+
+
+def test_every_public_layer_is_here() -> None:
+    layers = {name for name in rg.nn.__all__ if isinstance(getattr(rg.nn, name), type)}
+    there = {type(part).__name__ for make in MODELS.values() for part in make().modules()}
+    assert layers - WITHOUT_TIME <= there
 
 
 def gradients(model: nn.Module, x: Tensor, weight: Tensor, last: bool, given: dict[str, Tensor]) -> list[Tensor]:
@@ -45,8 +68,8 @@ def test_a_layer_is_that_of_one_process(name: str, kind: str) -> None:
     x, weight = torch.randn(2, 12, 4, dtype=torch.float64), torch.randn(2, 12, 1, dtype=torch.float64)
     reset = torch.zeros(2, 12, dtype=torch.bool)
     reset[0, 5], reset[1, 9] = True, True
-    if kind == "reset" and name in ("bidirectional", "layers"):
-        pytest.skip("refused, below")
+    if kind == "reset" and name in ("bidirectional", "layers", "state space"):
+        pytest.skip("refused, below, or not taken")
     want = gradients(model, x, weight, True, {"reset": reset} if kind == "reset" else {})
 
     def work(ranks: Ranks) -> list[Tensor]:
@@ -103,7 +126,7 @@ def test_what_cannot_be_sharded_is_refused() -> None:
     assert "use one direction" in refused(rg.nn.LinearRNN(4, 3, bidirectional=True, batch_first=True), x, reset=reset)
     assert "PackedSequence" in refused(rg.nn.LinearRNN(4, 3), packed)
     assert "has a GRU (1)" in refused(nn.Sequential(nn.Linear(4, 4), nn.GRU(4, 4)), x)
-    assert "has a StateSpace (itself)" in refused(rg.nn.StateSpace(2, 4, 1), x)
+    assert "has a LinearRNNCell (itself)" in refused(rg.nn.LinearRNNCell(4, 3), x)
     assert "pools over time ('mean')" in refused(rg.nn.SequenceModel(4, 3, layer="LRU", pooling="mean"), x)
     for layer in (rg.nn.MinGRU(4, 3), rg.nn.LinearRNN(4, 3)):
         assert "step takes one step of one process" in refused(Step(layer), x[:, 0])

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from retrograd.distributed.ranks import LostRankError, Message, RankError, Ranks
 
-__all__ = ["Exchange", "prefix", "summed"]
+__all__ = ["Exchange", "prefix", "summed", "tell_failure"]
 
 Value = TypeVar("Value")
 _NOTHING = torch.empty(0, dtype=torch.float64)
@@ -93,6 +93,11 @@ class Exchange(Generic[Value]):
         with suppress(LostRankError):
             self._ranks.swap(partner, Message(self._failure, _NOTHING, True), None, _FAREWELL)
 
+    def fail(self, error: BaseException) -> None:
+        """Take down what went wrong on this rank: from now on the others are told that."""
+        said = str(error).partition("\n")[0]
+        self._failure = f"rank {self._ranks.rank} fails in {self._what}: {type(error).__name__}: {said}"
+
     @property
     def failed(self) -> bool:
         """Whether something has gone wrong."""
@@ -154,6 +159,14 @@ class Exchange(Generic[Value]):
     def _in_order(self, lower: Value, higher: Value) -> Value:
         """Return two neighbours combined, the lower ranks and the higher ones."""
         return self._combine(higher, lower) if self._backward else self._combine(lower, higher)
+
+
+def tell_failure(ranks: Ranks, what: str, error: BaseException, backward: bool) -> None:
+    """Tell the ranks that run this operation that this one cannot, so that none waits for it."""
+    exchange = Exchange[Tensor](ranks, what, lambda x: x, lambda x: x, torch.add, backward)
+    exchange.fail(error)
+    with suppress(RankError):
+        exchange.prefix(_NOTHING)
 
 
 def prefix(ranks: Ranks, what: str, numbers: Sequence[float]) -> tuple[list[float], list[float]]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from retrograd.core.backend import BACKENDS, Backend
 from retrograd.core.transition import Transition
-from retrograd.distributed.exchange import prefix, summed
+from retrograd.distributed.exchange import prefix, summed, tell_failure
 from retrograd.distributed.products import Scaled, forgetting, product, wide_dtype
 from retrograd.distributed.ranks import Ranks
 from retrograd.distributed.shard import Shard
@@ -163,16 +163,15 @@ class Sharded:
     ) -> Swept | None:
         shard, adjoint = self.shard, backward != self.shard.reverse
         rows = A.groups if shard.lengths is None else shard.batch
+        what = f"{self.what}, {'its gradient' if adjoint else 'its states'}"
         near, P = shard.time, None
         if self.ranks.size > 1 and self.known:
-            if self._product is None:
-                self._product = self._products_of(A, rows, start)
-            P = self._product[0]
-            near = shard.reached(backward, forgetting(A, shard.time, backward)) if start.numel() else 0
-            near = min(shard.time, max(near, 1))
-            near = near if 2 * near <= shard.time else shard.time
+            try:
+                near, P = self._ahead(A, rows, backward, start)
+            except Exception as error:
+                tell_failure(self.ranks, what, error, backward)
+                raise
             P = P.adjoint() if adjoint and P is not None else P
-        what = f"{self.what}, {'its gradient' if adjoint else 'its states'}"
 
         def terms(at: slice, leaving: Tensor) -> Tensor:
             last = slice(at.start, at.start + 1) if backward else slice(at.stop - 1, at.stop)
@@ -182,6 +181,15 @@ class Sharded:
         place, told = shard.place(backward, self.known), packed if shard.rows else None
         one = Pass(what, backward, P, near, end, run, terms, place, told, take)
         return sweep(self.ranks, shard, one, start, rows, A.structure)
+
+    def _ahead(self, A: Transition, rows: int, backward: bool, start: Tensor) -> tuple[int, Scaled | None]:
+        """Return how many steps what enters may reach, and P."""
+        time = self.shard.time
+        if self._product is None:
+            self._product = self._products_of(A, rows, start)
+        near = self.shard.reached(backward, forgetting(A, time, backward)) if start.numel() else 0
+        near = min(time, max(near, 1))
+        return near if 2 * near <= time else time, self._product[0]
 
     def _packed(self, A: Transition, like: Tensor, rows: Tensor, adjoint: bool) -> Packed:
         """Return what this rank tells of packed sequences: ``rows`` of final states, or of what goes into them."""

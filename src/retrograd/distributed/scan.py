@@ -13,20 +13,24 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from retrograd.core.backend import Spec, select
 from retrograd.core.dispatch import is_differentiated, is_watched
+from retrograd.core.saving import Memory
 from retrograd.core.scan import require_fit
 from retrograd.core.sequences import Sequences
 from retrograd.core.transition import Diagonal, Transition
 from retrograd.distributed.kernels import Sharded
 from retrograd.distributed.ranks import Ranks, ranks_of
 from retrograd.distributed.shard import Shard
+from retrograd.distributed.untraced import untraced
 from retrograd.errors import require_floating
 
 __all__ = ["previous", "scan"]
 
 
+@untraced
 def scan(
     A: Transition,
     u: Tensor,
@@ -39,6 +43,7 @@ def scan(
     cu_seqlens: Tensor | None = None,
     reset: Tensor | None = None,
     timeout: float | None = None,
+    memory: Memory = "all",
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Run :func:`retrograd.scan` over a time axis whose stretches lie on the ranks of ``torch.distributed``.
@@ -64,16 +69,23 @@ def scan(
         cu_seqlens: borders of packed sequences in all ranks' steps together, the same on every rank.
         reset: bool ``(batch, time)`` of this rank's steps.
         timeout: seconds after which a rank that sends nothing counts as lost; by default the group's own.
+        memory: ``"all"`` or ``"auto"``: every rank keeps its states for the gradient of A.
         backend: as in :func:`retrograd.scan`.
 
     Returns:
         ``(states, final_state)``: of this rank's steps, and each sequence's last state, on every rank.
 
     Raises:
+        NotImplementedError: ``memory`` bounds what is kept; the call is in forward mode, in a transform of torch.func,
+            or of a subclass of Tensor. (A compiled function breaks its graph at the call, and serves it.)
         TypeError: as :func:`retrograd.scan` does.
         ValueError: as :func:`retrograd.scan` does, or the ranks cannot be had.
-        RankError: a rank is lost, or runs another scan than this one.
+        RankError: a rank is lost, fails, or runs another scan than this one.
     """
+    if memory not in ("all", "auto"):
+        raise NotImplementedError(
+            f"memory is {memory!r}, and distributed.scan keeps all states of its rank: give 'all', and more ranks"
+        )
     ranks = ranks_of(group, mesh, timeout)
     if not isinstance(A, Transition):
         raise TypeError(f"A is {type(A).__name__}, expected retrograd.Dense(W) or retrograd.Diagonal(a)")
@@ -95,13 +107,13 @@ def scan(
         h0 = u.new_zeros(given.count, u.shape[2])
     dtype = torch.promote_types(torch.promote_types(A.dtype, u.dtype), h0.dtype)
     A, u, h0 = A.to(dtype), u.to(dtype), h0.to(dtype)
-    if is_watched(u, h0, *A.tensors):
-        raise NotImplementedError("distributed.scan runs eagerly alone: not in torch.compile, torch.func or a subclass")
+    _require_plain("distributed.scan", u, h0, *A.tensors)
     sharded = _sharded(ranks, A, u, h0, given, backend)
     states, final, _ = _Scan.apply(sharded, A, u, h0, *A.tensors)
     return states if batched else states[0], final if batched or packed else final[0]
 
 
+@untraced
 def previous(
     x: Tensor,
     first: Tensor,
@@ -125,12 +137,24 @@ def previous(
     """
     ranks = ranks_of(group, mesh)
     given = Sequences(x.shape[0], x.shape[1], None, cu_seqlens, reset, reverse)
+    _require_plain("distributed.previous", x, first)
     # A scan that forgets everything at once: what enters a rank is the last step of the one before.
     A = Diagonal(x.new_zeros(x.shape[2]))
     require_fit(A, x, first, given.count)
     sharded = _sharded(ranks, A, x, first, given, "auto")
     _, last, entering = _Scan.apply(sharded, A, x, first, *A.tensors)
-    return sharded.shard.previous(x, first, entering) if x.numel() else x, last
+    if x.numel():
+        return sharded.shard.previous(x, first, entering), last
+    # Of no steps too it stands in the graph: all ranks run its backward pass, or none does.
+    return torch.cat((x, entering.unsqueeze(1)[:, :0]), 1), last
+
+
+def _require_plain(what: str, *tensors: Tensor) -> None:
+    """Refuse, before any message, what the other ranks may know nothing of."""
+    if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(x).tangent is not None for x in tensors):
+        raise NotImplementedError(f"{what} has no forward mode: take backward, or retrograd.scan in one process")
+    if is_watched(*tensors):
+        raise NotImplementedError(f"{what} takes plain tensors: none of a torch.func transform, and no subclass")
 
 
 def _sharded(ranks: Ranks, A: Transition, u: Tensor, h0: Tensor, given: Sequences, backend: str) -> Sharded:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from retrograd.distributed.exchange import Exchange, summed
+from retrograd.distributed.exchange import Exchange, summed, tell_failure
 from retrograd.distributed.products import Scaled, wide_dtype
 from retrograd.distributed.ranks import Ranks
 from retrograd.distributed.shard import Shard
@@ -201,11 +201,15 @@ def sweep(ranks: Ranks, shard: Shard, p: Pass, start: Tensor, rows: int, structu
     if ranks.size == 1:
         final = _run(p, parts, start)
         return Swept(start, final, None if p.packed is None else p.packed().rows.to(start.dtype))
-    ends = [torch.zeros_like(start)]
-    if p.product is not None:
-        for i, at in enumerate(parts):
-            ends.append((p.run if i else p.end)(at, ends[-1]))
-    mine = _border(p, shard, ends[-1], start, rows, structure)
+    try:
+        ends = [torch.zeros_like(start)]
+        if p.product is not None:
+            for i, at in enumerate(parts):
+                ends.append((p.run if i else p.end)(at, ends[-1]))
+        mine = _border(p, shard, ends[-1], start, rows, structure)
+    except Exception as error:
+        tell_failure(ranks, p.what, error, p.backward)
+        raise
     combine = _of_scan if p.take is None else _of_adjoint
     before, total = Exchange[Border](ranks, p.what, Border.write, mine.read, combine, p.backward).prefix(mine)
     if not bool((total.place[2] > 0) & (total.place[0] == 0)):

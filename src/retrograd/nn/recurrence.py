@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from retrograd.core.backend import BACKENDS
 from retrograd.core.linear import linear
 from retrograd.core.scan import scan
-from retrograd.core.sequences import Sequences
+from retrograd.core.sequences import Sequences, previous_states
 from retrograd.core.transition import Transition
 from retrograd.distributed.scan import previous
 from retrograd.distributed.scan import scan as sharded_scan
 from retrograd.errors import require_choice, require_shape
 from retrograd.nn.cell import require_dtype, require_size
 
-__all__ = ["Along", "Projection", "Recurrence", "padding_of", "refuse_lengths", "scan_along", "wide"]
+__all__ = ["Along", "Projection", "Recurrence", "padding_of", "refuse_lengths", "scan_along", "states_before", "wide"]
 
 
 class Along:
@@ -73,6 +73,11 @@ class Along:
 def scan_along(time_mesh: Any) -> Callable[..., tuple[Tensor, Tensor]]:
     """Return the scan of one process, or, where time lies on the ranks of a mesh, the one over them."""
     return scan if time_mesh is None else partial(sharded_scan, **_named(time_mesh))
+
+
+def states_before(time_mesh: Any, states: Tensor, h0: Tensor) -> Tensor:
+    """Return h_{t-1} for every step of whole rows ``(batch, time, width)``, also where time lies on ranks."""
+    return previous_states(states, h0) if time_mesh is None else previous(states, h0, **_named(time_mesh))[0]
 
 
 def refuse_lengths(time_mesh: Any, lengths: Tensor | None) -> None:

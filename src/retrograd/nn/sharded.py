@@ -16,7 +16,7 @@ __all__ = ["shard_time"]
 
 Model = TypeVar("Model", bound=nn.Module)
 # Modules that read more than one step, and know of no other rank.
-_OF_ONE_PROCESS = (LinearRNNCell, StateSpace, nn.RNNBase, nn.Conv1d, nn.MultiheadAttention)
+_OF_ONE_PROCESS = (LinearRNNCell, nn.RNNBase, nn.Conv1d, nn.MultiheadAttention)
 
 
 def shard_time(model: Model, mesh: Any) -> Model:
@@ -51,6 +51,6 @@ def shard_time(model: Model, mesh: Any) -> Model:
             )
         if isinstance(part, SequenceModel) and part.pooling != "none":
             raise ValueError(f"model pools over time ({part.pooling!r}), of which each rank has a part: use 'none'")
-        if isinstance(part, Recurrence | LinearRNN):
+        if isinstance(part, Recurrence | LinearRNN | StateSpace):
             part.time_mesh = mesh
     return model

@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from retrograd.core.scan import scan
-from retrograd.core.sequences import previous_states
 from retrograd.core.transition import Dense
 from retrograd.errors import require_shape
+from retrograd.nn.recurrence import scan_along, states_before
 
 __all__ = ["StateSpace"]
 
@@ -27,12 +26,15 @@ class StateSpace(nn.Module):
 
     Attributes:
         A: ``(n, n)``; B: ``(n, m)``; C: ``(p, n)``; D: ``(p, m)``; K: ``(n, p)``; offset: ``(p,)``; x0: ``(n,)``.
+        time_mesh: where time lies on ranks, their mesh or group (:func:`retrograd.nn.shard_time`).
 
     Examples:
         >>> layer = StateSpace(2, 1, 1)
         >>> layer(torch.zeros(5, 1)).shape
         torch.Size([5, 1])
     """
+
+    time_mesh: Any = None
 
     def __init__(
         self,
@@ -81,8 +83,8 @@ class StateSpace(nn.Module):
             A = A - self.K @ self.C
             drive = drive + (y - u @ self.D.mT - self.offset) @ self.K.mT
         first = (self.x0 if x0 is None else x0).expand(*u.shape[:-2], -1)
-        states, _ = scan(Dense(A), drive, first)
+        states, _ = scan_along(self.time_mesh)(Dense(A), drive, first)
         single = u.ndim == 2
-        before = previous_states(states[None] if single else states, first[None] if single else first, False)
+        before = states_before(self.time_mesh, states[None] if single else states, first[None] if single else first)
         x = before[0] if single else before
         return x @ self.C.mT + u @ self.D.mT + self.offset
