@@ -11,7 +11,7 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor
 
 from kinds import KINDS, Kind
-from retrograd.nn import s4d
+from retrograd.nn import recompute, s4d
 from retrograd.nn.recurrence import Recurrence
 
 NAMES = list(MAKE)
@@ -20,8 +20,13 @@ EPS = torch.finfo(torch.float64).eps
 
 @pytest.fixture(autouse=True)
 def short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """S4D walks in chunks: two steps, so that these sequences have several, whole and cut."""
+    """S4D walks in chunks: two steps, so that these sequences have several, whole and cut.
+
+    What is run again in the backward pass is so at this size too, row by row.
+    """
     monkeypatch.setattr(s4d, "CHUNK", 2)
+    monkeypatch.setattr(recompute, "LEAST", 0)
+    monkeypatch.setattr(recompute, "PIECE", 1)
 
 
 def drawn(layer: Recurrence, batch: int, time: int, count: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:

@@ -19,7 +19,7 @@ from torch.nn import functional as F  # noqa: N812 - the name everyone knows it 
 from retrograd.core.backend import BACKENDS, Spec, select
 from retrograd.core.dispatch import batched_gradient_level, is_watched
 
-__all__ = ["linear", "step_sum"]
+__all__ = ["linear", "outer_sum", "step_sum"]
 
 # Steps that one sum to a single number takes.
 _PIECE = 1 << 14
@@ -65,10 +65,13 @@ def _by_torch(*tensors: Tensor | None) -> bool:
     return torch.is_autocast_enabled(given[0].device.type)
 
 
-def _outer_sum(backend: str, gradient: Tensor, factor: Tensor) -> Tensor:
-    """Return O(g, x), differentiable."""
+def outer_sum(backend: str, gradient: Tensor, factor: Tensor) -> Tensor:
+    """Return O(g, x) of ``(batch, time, features)`` or ``(time, features)``, differentiable."""
     if _by_torch(gradient, factor):
         return gradient.reshape(-1, gradient.shape[-1]).mT @ factor.reshape(-1, factor.shape[-1]).conj()
+    if gradient.ndim == 2:
+        return outer_sum(backend, gradient.unsqueeze(0), factor.unsqueeze(0))
+    backend = select(backend, Spec(gradient.device, gradient.dtype, "dense")).name
     total: Tensor = _OuterSum.apply(backend, gradient, factor)
     return total
 
@@ -87,7 +90,7 @@ class _Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         _, to_x, to_weight, to_bias = ctx.needs_input_grad
         d_x = linear(g, weight.mH, None, ctx.backend) if to_x else None
-        d_weight = _outer_sum(ctx.backend, g, x) if to_weight else None
+        d_weight = outer_sum(ctx.backend, g, x) if to_weight else None
         return None, d_x, d_weight, step_sum(g) if to_bias else None
 
 

@@ -17,6 +17,7 @@ from retrograd.core.transition import Diagonal
 from retrograd.errors import require_whole
 from retrograd.nn.cell import require_size
 from retrograd.nn.complex_maps import as_complex, as_real
+from retrograd.nn.recompute import recomputed
 from retrograd.nn.recurrence import Along, Projection, Recurrence, wide
 
 __all__ = ["HGRN", "LowerBounds"]
@@ -109,20 +110,37 @@ class HGRN(Recurrence):
     def run(self, x: Tensor, state: Tensor | None, along: Along) -> tuple[Tensor, Tensor]:
         """Return y_t and the last h_t."""
         keep = torch.sigmoid(wide(self.forget(x)))
-        if self.bounds is not None:
-            bound = self.bounds()[self.layer]
-            keep = bound + (1 - bound) * keep
-        # Real and imaginary parts in turn, (..., features, 2), from here on: products of real numbers, and no copies.
+        # Real and imaginary parts in turn, (..., 2 features), from here on, which are complex numbers without a copy.
         weight = torch.stack((self.real.weight, self.imaginary.weight), 1).flatten(0, 1)
         bias = torch.stack((self.real.bias, self.imaginary.bias), 1).flatten()
-        c = F.silu(wide(linear(x, weight, bias, "auto"))).reshape(*x.shape, 2)
-        theta, keep = wide(self.theta), keep.unsqueeze(-1)
-        a = keep * torch.stack((torch.cos(theta), torch.sin(theta)), -1)
-        drive = torch.addcmul(c, keep, c, value=-1)  # (1 - λ) c
-        h, last = along.scan(Diagonal(as_complex(a)), as_complex(drive), state)
-        gate = linear(x, _in_turn(self.gate.weight), _in_turn(self.gate.bias), "auto")
-        gated = (torch.sigmoid(wide(gate)) * as_real(h).flatten(-2)).to(self.output.weight.dtype)
-        return linear(gated, _in_turn(self.output.weight.mT).mT, self.output.bias, "auto"), last
+        arrays = keep, linear(x, weight, bias, "auto"), x, self.entering(x, state, along)
+        theta = wide(self.theta)
+        shared = [torch.polar(torch.ones_like(theta), theta), _in_turn(self.gate.weight), _in_turn(self.gate.bias)]
+        if self.bounds is not None:
+            shared.append(self.bounds()[self.layer])
+        output = _in_turn(self.output.weight.mT).mT, self.output.bias
+        y, last = recomputed(self._states, along, arrays, shared, [output])
+        return y, last
+
+    def _states(
+        self,
+        along: Along,
+        keep: Tensor,
+        c: Tensor,
+        x: Tensor,
+        state: Tensor,
+        turn: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        bound: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return g_t [Re h_t, Im h_t] and the last h_t. The gate's product too is cheaper made again than kept."""
+        if bound is not None:
+            keep = torch.addcmul(bound, 1 - bound, keep)
+        c = as_complex(F.silu(wide(c)).unflatten(-1, (self.state_size, 2)))
+        h, last = along.scan(Diagonal(keep * turn), (1 - keep) * c, state)
+        gate = torch.sigmoid(wide(linear(x, weight, bias, "auto")))
+        return (gate * as_real(h).flatten(-2)).to(self.output.weight.dtype), last
 
 
 def _in_turn(weight: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - the name everyone knows it by
 
 from retrograd.core.transition import Diagonal
 from retrograd.nn.min_gru import positive
+from retrograd.nn.recompute import recomputed
 from retrograd.nn.recurrence import Along, Projection, Recurrence, wide
 
 __all__ = ["MinLSTM"]
@@ -22,7 +22,7 @@ class MinLSTM(Recurrence):
     """f_t = σ(W_f x_t + b_f), i_t = σ(W_i x_t + b_i), ĥ_t = W_h x_t + b_h, h_t = f'_t h_{t-1} + i'_t ĥ_t.
 
     The gates are normalised, f' = f / (f + i) and i' = i / (f + i), so that the state's scale does not depend on time.
-    f' = σ(log f - log i) holds where both gates are tiny too.
+    Where both are below the smallest number of their dtype, f' is 0.
 
     Args:
         input_size: features of x_t.
@@ -59,14 +59,14 @@ class MinLSTM(Recurrence):
 
     def run(self, x: Tensor, state: Tensor | None, along: Along) -> tuple[Tensor, Tensor]:
         """Return h_t and the last one."""
-        keep = torch.sigmoid(_minus_log_sigmoid(self.input, x) - _minus_log_sigmoid(self.forget, x))  # f'_t
-        candidate = wide(self.candidate(x))
+        f, i = torch.sigmoid(wide(self.forget(x))), torch.sigmoid(wide(self.input(x)))
+        y, last = recomputed(self._states, along, (f, i, self.candidate(x), self.entering(x, state, along)))
+        return y, last
+
+    def _states(self, along: Along, f: Tensor, i: Tensor, candidate: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        keep = f / (f + i).add_(torch.finfo(f.dtype).tiny)  # f'_t
+        candidate = wide(candidate)
         if self.positive_candidate:
             candidate = positive(candidate)
         # i' = 1 - f', and i' ĥ = ĥ - f' ĥ
         return along.scan(Diagonal(keep), torch.addcmul(candidate, keep, candidate, value=-1), state)
-
-
-def _minus_log_sigmoid(gate: Projection, x: Tensor) -> Tensor:
-    """Return -log σ(W x_t + b), exact in float64 too, where softplus' own threshold of 20 is not."""
-    return F.softplus(wide(gate.negative(x)), threshold=50)

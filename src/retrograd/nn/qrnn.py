@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from retrograd.core.transition import Diagonal
 from retrograd.errors import require_choice, require_whole
+from retrograd.nn.recompute import recomputed
 from retrograd.nn.recurrence import Along, Projection, Recurrence, wide
 
 __all__ = ["QRNN"]
@@ -71,25 +72,31 @@ class QRNN(Recurrence):
 
     def run(self, x: Tensor, state: Tensor | None, along: Along) -> tuple[Tensor, Tensor]:
         """Return h_t and the last state."""
-        if state is None:
-            rows = x.shape[:-2] if along.cu_seqlens is None else (len(along.cu_seqlens) - 1,)
-            state = self.initial_state(x, rows[0] if rows else None)
-        c0, *first = torch.split(state, [self.hidden_size, *[self.input_size] * (self.window - 1)], -1)
-        inputs, kept = [x], []  # x_t, x_{t-1}, ...
-        for entering in first:
+        state = self.entering(x, state, along)
+        c0, first = state[..., : self.hidden_size], state[..., self.hidden_size :]
+        products = [self._taps(name) for name in ("z", *self.pooling)]
+        z, *gates, read = recomputed(self._windows, along, (x, first), (), products)
+        arrays = torch.tanh(wide(z)), *(torch.sigmoid(wide(gate)) for gate in gates), c0
+        h, last = recomputed(self._pooled, along, arrays)
+        return h, torch.cat([last, read.to(last.dtype)], -1)
+
+    def _taps(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return the weights of one gate, of x_t and of those before side by side, and its bias."""
+        taps = getattr(self, name)
+        return torch.cat([tap.weight for tap in taps], 1), taps[0].bias
+
+    def _windows(self, along: Along, x: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x_t, x_{t-1}, ... side by side, and of each sequence those that the next call needs."""
+        inputs, kept = [x], [first[..., :0]]
+        for entering in first.split(self.input_size, -1) if self.window > 1 else ():
             moved, last = along.before(inputs[-1], entering.to(x.dtype))
             inputs.append(moved)
-            kept.append(last)
-        z = torch.tanh(self._convolved("z", inputs))
-        f = torch.sigmoid(self._convolved("f", inputs))
-        if "i" in self.pooling:
-            drive = torch.sigmoid(self._convolved("i", inputs)) * z  # (5)
-        else:
-            drive = torch.addcmul(z, f, z, value=-1)  # (1 - f) z
-        c, last = along.scan(Diagonal(f), drive, c0)
-        h = torch.sigmoid(self._convolved("o", inputs)) * c if "o" in self.pooling else c  # (4)
-        return h, torch.cat([last, *[x.to(last.dtype) for x in kept]], -1)
+            kept.append(last.to(first.dtype))
+        return torch.cat(inputs, -1), torch.cat(kept, -1)
 
-    def _convolved(self, name: str, inputs: list[Tensor]) -> Tensor:
-        taps = [tap(x) for tap, x in zip(getattr(self, name), inputs, strict=True)]
-        return wide(sum(taps[1:], taps[0]))
+    def _pooled(self, along: Along, z: Tensor, *gates_and_c0: Tensor) -> tuple[Tensor, Tensor]:
+        *values, c0 = gates_and_c0
+        gates = dict(zip(self.pooling, values, strict=True))
+        drive = gates["i"] * z if "i" in gates else torch.addcmul(z, gates["f"], z, value=-1)  # (5); (1 - f) z
+        c, last = along.scan(Diagonal(gates["f"]), drive, c0)
+        return gates["o"] * c if "o" in gates else c, last  # (4)

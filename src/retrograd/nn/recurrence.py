@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -43,11 +44,19 @@ class Along:
     ) -> None:
         self.lengths, self.cu_seqlens, self.reset = lengths, cu_seqlens, reset
         self.reverse, self.backend, self.time_mesh = reverse, backend, time_mesh
+        # Whether autograd keeps what a layer makes along the way: ranks would meet again to make it again.
+        self.keeps = time_mesh is not None
 
     def scan(self, A: Transition, u: Tensor, h0: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return every state and the last ones, as :func:`retrograd.scan`."""
         given = {"lengths": self.lengths, "cu_seqlens": self.cu_seqlens, "reset": self.reset}
         return scan_along(self.time_mesh)(A, u, h0, reverse=self.reverse, backend=self.backend, **given)
+
+    def rows(self, at: slice) -> Along:
+        """Return the sequences of some rows of the batch."""
+        some = copy(self)
+        some.lengths, some.reset = (x if x is None else x[at] for x in (self.lengths, self.reset))
+        return some
 
     def before(self, x: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
         """Return x of the step before within a sequence, ``first`` entering it, and x of each sequence's last step.
@@ -186,6 +195,13 @@ class Recurrence(nn.Module, ABC):
         if self.complex_state:
             dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
         return x.new_zeros(self.state_size if rows is None else (rows, self.state_size), dtype=dtype)
+
+    def entering(self, x: Tensor, state: Tensor | None, along: Along) -> Tensor:
+        """Return the state, zeros where none was given."""
+        if state is not None:
+            return state
+        rows = x.shape[:-2] if along.cu_seqlens is None else (len(along.cu_seqlens) - 1,)
+        return self.initial_state(x, rows[0] if rows else None)
 
     def _check(self, x: Tensor, state: Tensor | None, cu_seqlens: Tensor | None) -> None:
         if not isinstance(x, Tensor) or not x.is_floating_point():

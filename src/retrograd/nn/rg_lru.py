@@ -6,6 +6,7 @@ De et al., Griffin: Mixing Gated Linear Recurrences with Local Attention for Eff
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional as F  # noqa: N812 - the name everyone knows it 
 
 from retrograd.core.transition import Diagonal
 from retrograd.errors import require_number
+from retrograd.nn.recompute import recomputed
 from retrograd.nn.recurrence import Along, Projection, Recurrence, wide
 
 __all__ = ["RGLRU"]
@@ -75,7 +77,15 @@ class RGLRU(Recurrence):
         """Return h_t and the last one."""
         r = torch.sigmoid(wide(self.recurrence_gate(x)))  # (1)
         i = torch.sigmoid(wide(self.input_gate(x)))  # (2)
-        log_a = -self.c * F.softplus(-wide(self.logit), threshold=50) * r  # (3): log σ(Λ) = -softplus(-Λ)
-        # 1 - a² without cancellation; at a = 1 its root has no derivative, and the gradient is taken as zero.
-        squared = (-torch.expm1(2 * log_a)).clamp(min=torch.finfo(log_a.dtype).tiny)
-        return along.scan(Diagonal.from_log(log_a), squared.sqrt() * (i * x), state)  # (4)
+        log_a = -self.c * F.softplus(-wide(self.logit), threshold=50)  # of r_t = 1: log σ(Λ) = -softplus(-Λ)
+        y, last = recomputed(_states, along, (r, i, x, self.entering(x, state, along)), (log_a,))
+        return y, last
+
+
+def _states(along: Along, r: Tensor, i: Tensor, x: Tensor, state: Tensor, log_a: Tensor) -> tuple[Tensor, Tensor]:
+    # 1 - a² without cancellation, and never 0, where its root has no derivative
+    least = log_a.new_full((), -torch.finfo(log_a.dtype).tiny)
+    squared = -torch.expm1(torch.addcmul(least, r, 2 * log_a))
+    # exp2 takes a fifth of exp's time; the logarithm's base is changed for the features, not for their steps
+    a = torch.exp2(log_a / math.log(2) * r)  # (3)
+    return along.scan(Diagonal(a), squared.sqrt() * (i * x), state)  # (4)

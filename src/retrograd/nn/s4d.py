@@ -15,15 +15,19 @@ which are three matrix products a feature, and one scan over T / L borders.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F  # noqa: N812 - the name everyone knows it by
 
+from retrograd.core.dispatch import batched_gradient_level, is_watched
 from retrograd.core.transition import Diagonal
 from retrograd.errors import require_choice, require_number
 from retrograd.nn.complex_maps import DISCRETISATIONS, as_complex, as_real, discretised
+from retrograd.nn.recompute import recomputed
 from retrograd.nn.recurrence import Along, Recurrence, wide
 from retrograd.nn.s5 import hippo_normal
 
@@ -145,23 +149,19 @@ class S4D(Recurrence):
         batch, time, features = x.shape
         L = min(CHUNK, time)
         count = (time + L - 1) // L
-        inputs = _by_feature(F.pad(x, (0, 0, 0, count * L - time)), L)
-        # P_0 ... P_L, (features, order / 2, L + 1), by the logarithm, whose phase is small
-        powers = torch.exp(torch.log(a).unsqueeze(-1) * torch.arange(L + 1, device=x.device))
-        C = 2 * as_complex(self.C)
-        kernel = torch.einsum("fn,fnl->fl", C * b, powers[..., :L]).real  # K_l
-        ago = torch.arange(L, device=x.device).unsqueeze(1) - torch.arange(L, device=x.device)  # i - j
-        y = inputs @ kernel[:, ago.clamp(min=0)].masked_fill(ago < 0, 0).mT
-        onward = as_real(b.unsqueeze(-1) * powers[..., :L].flip(-1)).permute(0, 2, 1, 3).flatten(2)
+        inputs = _by_feature(x if time % L == 0 else F.pad(x, (0, 0, 0, count * L - time)), L)
+        whole = Along(None, None, None, False, self.backend)
+        from_inputs, from_state = recomputed(partial(self._weights, L), whole, (), (a, b, 2 * as_complex(self.C)))
+        within, onward, outward = from_inputs[..., :L], from_inputs[..., L:], from_state[..., :L]
+        over = as_complex(from_state[..., L].unflatten(1, (-1, 2)))
         driven = self._states(inputs @ onward, batch)  # Σ_j P_{L-1-j} b̄ x_j of every chunk
         first = self.initial_state(x, batch) if state is None else state
-        whole = Along(None, None, None, False, self.backend)
-        borders, last = whole.scan(Diagonal(powers[..., L].flatten()), driven, first)
-        before = torch.cat((first.unsqueeze(1).to(borders.dtype), borders[:, :-1]), 1)
-        entering = as_real(before.view(batch * count, features, self.order // 2).transpose(0, 1)).flatten(2)
-        outward = C.unsqueeze(-1) * powers[..., 1:]  # 2 Re(C P_{i+1} h) = [Re, -Im] [Re h; Im h]
-        y = y + entering @ torch.stack((outward.real, -outward.imag), 2).flatten(1, 2)
-        y = y.permute(1, 2, 0).reshape(batch, count * L, features)[:, :time]
+        borders, last = whole.scan(Diagonal(over.flatten()), driven, first)
+        # What a border's state adds to the chunk after it, of the first state and of those that follow.
+        added = [self._parts(h) @ outward for h in (first.unsqueeze(1).to(borders.dtype), borders)]
+        of_first, of_borders = (y.unflatten(1, (batch, -1)) for y in added)
+        y = inputs @ within + torch.cat((of_first, of_borders[:, :, :-1]), 2).flatten(1, 2)
+        y = _turned(y.flatten(1)).view(batch, count * L, features)[:, :time]
         if lengths is None and time % L == 0:
             return y, last
         # A sequence that ends r steps into a chunk: P_r h + the inputs of those r steps, moved to the chunk's end
@@ -170,19 +170,62 @@ class S4D(Recurrence):
         rest, rows = ends - chunk * L, torch.arange(batch, device=x.device)
         at = ends.unsqueeze(1) + torch.arange(-L, 0, device=x.device)
         moved = x[rows.unsqueeze(1), at.clamp(min=0)].masked_fill((at < (chunk * L).unsqueeze(1)).unsqueeze(2), 0)
-        grown = torch.exp(torch.log(a).flatten() * rest.unsqueeze(1)) * before[rows, chunk]
+        before = torch.cat((first.unsqueeze(1).to(borders.dtype), borders[:, :-1]), 1)[rows, chunk]
+        grown = torch.exp(torch.log(a).flatten() * rest.unsqueeze(1)) * before
         return y, grown + self._states(_by_feature(moved, L) @ onward, batch)[:, 0]
+
+    def _weights(self, L: int, along: Along, a: Tensor, b: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+        """Return every feature's matrices, from a chunk's inputs and from the state before it.
+
+        The first, ``(features, L, L + order)``, lead to its outputs and, beside them, to the state at its end; the
+        second, ``(features, order, L + 1)``, to its outputs, and beside them stand P_L's parts in turn.
+        """
+        powers, next_power = a.new_ones(*a.shape, 1), a.unsqueeze(-1)  # P_0 ... P_{L-1}, by doubling
+        while powers.shape[-1] < L:
+            powers = torch.cat((powers, powers * next_power), -1)
+            next_power = next_power * next_power
+        powers = powers[..., :L]
+        kernel = torch.einsum("fn,fnl->fl", C * b, powers).real  # K_l
+        ago = torch.arange(L, device=a.device) - torch.arange(L, device=a.device).unsqueeze(1)  # i - j
+        within = kernel[:, ago.clamp(min=0)].masked_fill(ago < 0, 0)
+        onward = as_real(b.unsqueeze(-1) * powers.flip(-1)).permute(0, 2, 1, 3).flatten(2)
+        outward = (C * a).unsqueeze(-1) * powers  # 2 Re(C P_{i+1} h) = [Re, -Im] [Re h; Im h]
+        over = as_real(a * powers[..., -1]).unsqueeze(-1)  # P_L
+        from_state = torch.cat((torch.stack((outward.real, -outward.imag), 2), over), -1)
+        return torch.cat((within, onward), -1), from_state.flatten(1, 2)
 
     def _states(self, x: Tensor, batch: int) -> Tensor:
         """Return ``(features, batch * chunks, order)``, parts in turn, as ``(batch, chunks, state_size)`` complex."""
         states = as_complex(x.reshape(*x.shape[:2], self.order // 2, 2)).transpose(0, 1)
         return states.reshape(batch, x.shape[1] // max(batch, 1), self.state_size)
 
+    def _parts(self, h: Tensor) -> Tensor:
+        """Return states ``(batch, chunks, state_size)`` as :meth:`_states` is given them."""
+        return as_real(h.reshape(-1, self.input_size, self.order // 2)).flatten(2).transpose(0, 1)
+
 
 def _by_feature(x: Tensor, steps: int) -> Tensor:
     """Return x ``(batch, time, features)`` as ``(features, batch * chunks, steps)``."""
-    batch, time, features = x.shape
-    return x.reshape(batch * (time // steps), steps, features).permute(2, 0, 1)
+    return _turned(x.flatten(0, 1)).view(x.shape[2], -1, steps)
+
+
+class _Turned(torch.autograd.Function):
+    """The transpose, in order in memory both ways: products of many matrices are slow at other strides."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.mT.contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        return _turned(g)
+
+
+def _turned(x: Tensor) -> Tensor:
+    if is_watched(x) or forward_ad._current_level >= 0 or batched_gradient_level():
+        return x.mT.contiguous()
+    turned: Tensor = _Turned.apply(x)
+    return turned
 
 
 def initial_rate(initial: str, order: int) -> Tensor:

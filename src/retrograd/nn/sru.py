@@ -14,6 +14,7 @@ from torch import Tensor
 
 from retrograd.core.transition import Diagonal
 from retrograd.errors import require_number
+from retrograd.nn.recompute import recomputed
 from retrograd.nn.recurrence import Along, Projection, Recurrence, wide
 
 __all__ = ["SRU"]
@@ -70,7 +71,15 @@ class SRU(Recurrence):
     def run(self, x: Tensor, state: Tensor | None, along: Along) -> tuple[Tensor, Tensor]:
         """Return y_t and the last c_t."""
         keep = torch.sigmoid(wide(self.forget(x)))
-        candidate = wide(self.candidate(x))
+        read = torch.sigmoid(wide(self.highway(x)))
+        past = x if self.widen is None else self.widen(x)
+        arrays = keep, self.candidate(x), read, past, self.entering(x, state, along)
+        y, last = recomputed(self._states, along, arrays)
+        return y, last
+
+    def _states(
+        self, along: Along, keep: Tensor, candidate: Tensor, read: Tensor, past: Tensor, state: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        candidate = wide(candidate)
         c, last = along.scan(Diagonal(keep), torch.addcmul(candidate, keep, candidate, value=-1), state)
-        past = self.alpha * wide(x if self.widen is None else self.widen(x))
-        return torch.lerp(past, c, torch.sigmoid(wide(self.highway(x)))), last
+        return torch.lerp(self.alpha * wide(past), c, read), last
