@@ -46,6 +46,31 @@ def test_packed_sequences_do_not_see_each_other(bidirectional: bool) -> None:
     assert b[:2, 0].isnan().all()
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_borders_of_one_row_are_a_packed_sequence(batch_first: bool) -> None:
+    torch.manual_seed(5)
+    rnn = rg.nn.LinearRNN(INPUT, HIDDEN, 2, bidirectional=True, batch_first=batch_first, dtype=torch.float64)
+    x = [torch.randn(n, INPUT, dtype=torch.float64) for n in (2, 6, 4)]
+    hx = torch.randn(len(rnn.all_weights), 3, HIDDEN, dtype=torch.float64)
+    output, h_n = rnn(pack_sequence(x, enforce_sorted=False), hx)
+    padded, lengths = pad_packed_sequence(output, batch_first=True)
+    want = torch.cat([row[:n] for row, n in zip(padded, lengths, strict=True)])
+    row, borders = torch.cat(x), torch.tensor([0, 2, 8, 12])
+    for given in (row, row[None] if batch_first else row[:, None]):
+        states, last = rnn(given, hx, cu_seqlens=borders)
+        assert states.shape[:-1] == given.shape[:-1]
+        torch.testing.assert_close(states.flatten(0, -2), want)
+        torch.testing.assert_close(last, h_n)
+    # A new sequence after the second step of the last one, whose rest is then a sequence of its own.
+    reset = torch.arange(12) == 10
+    cut = [*x[:2], x[2][:2], x[2][2:]]
+    apart = pad_packed_sequence(rnn(pack_sequence(cut, enforce_sorted=False))[0], batch_first=True)[0]
+    states, _ = rnn(row, cu_seqlens=borders, reset=reset)
+    torch.testing.assert_close(states[10:], apart[3, :2])
+    with pytest.raises(ValueError, match="cu_seqlens was given with a PackedSequence"):
+        rnn(pack_sequence(x, enforce_sorted=False), cu_seqlens=borders)
+
+
 def test_equal_lengths_packed_are_the_padded_batch() -> None:
     torch.manual_seed(4)
     rnn = rg.nn.LinearRNN(INPUT, HIDDEN, 2, bidirectional=True)

@@ -96,6 +96,19 @@ def test_tokens_dropout_and_packed_sequences() -> None:
     torch.testing.assert_close(net.step(tokens[:, 0])[0], y[:, 0])
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("layer", ["MinGRU", "LinearRNN"])
+def test_packed_sequences_are_those_on_their_own(layer: str, bidirectional: bool) -> None:
+    net, x = model(layer, bidirectional=bidirectional), drawn(1, 9, 3)
+    for packed in (x, x[0]):
+        y, last = net(packed, cu_seqlens=torch.tensor([0, 4, 9]))
+        parts = [net(x[:, :4]), net(x[:, 4:])]
+        torch.testing.assert_close(y.view(1, 9, -1), torch.cat([part for part, _ in parts], 1))
+        on, _ = net(packed, last, cu_seqlens=torch.tensor([0, 4, 9]))
+        again = [net(piece, states)[0] for piece, (_, states) in zip((x[:, :4], x[:, 4:]), parts, strict=True)]
+        torch.testing.assert_close(on.view(1, 9, -1), torch.cat(again, 1))
+
+
 @pytest.mark.parametrize("layer", ["LRU", "HGRN", "LinearRNN"])
 def test_recomputed_blocks_keep_their_inputs_alone_and_give_the_same(layer: str) -> None:
     x, lengths = drawn(4, 50, 3), torch.tensor([50, 20, 0, 49])

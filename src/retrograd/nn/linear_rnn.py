@@ -149,7 +149,12 @@ class LinearRNN(nn.Module):
 
     @overload
     def forward(
-        self, input: Tensor, hx: Tensor | None = None, lengths: Tensor | None = None, reset: Tensor | None = None
+        self,
+        input: Tensor,
+        hx: Tensor | None = None,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+        cu_seqlens: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]: ...
     @overload
     def forward(self, input: PackedSequence, hx: Tensor | None = None) -> tuple[PackedSequence, Tensor]: ...
@@ -159,6 +164,7 @@ class LinearRNN(nn.Module):
         hx: Tensor | None = None,
         lengths: Tensor | None = None,
         reset: Tensor | None = None,
+        cu_seqlens: Tensor | None = None,
     ) -> tuple[Tensor | PackedSequence, Tensor]:
         """Return every state of the last layer, and the last state of every layer.
 
@@ -172,17 +178,22 @@ class LinearRNN(nn.Module):
                 zero.
             reset: bool, ``(batch, time)`` whatever ``batch_first`` is, ``(time,)`` without a batch: at a true step a
                 new sequence begins, in either direction.
+            cu_seqlens: borders of N sequences packed into one row, as :func:`retrograd.scan` takes them; ``hx`` and
+                ``h_n`` then have N in the batch's place.
 
         Returns:
             ``(output, h_n)``: the states, laid out as ``input`` with ``directions * H`` features, and the state with
             which each layer and direction ends, of ``hx``'s shape.
 
         Raises:
-            ValueError: shapes or dtypes do not fit, or a PackedSequence was given lengths or reset.
+            ValueError: shapes or dtypes do not fit, or a PackedSequence was given lengths, reset or
+                cu_seqlens.
         """
         if isinstance(input, PackedSequence):
-            if lengths is not None or reset is not None:
-                raise ValueError("lengths or reset was given with a PackedSequence, which has its own: pad it first")
+            if lengths is not None or reset is not None or cu_seqlens is not None:
+                raise ValueError(
+                    "lengths, reset or cu_seqlens was given with a PackedSequence, which has its own: pad it first"
+                )
             if self.time_mesh is not None:
                 raise ValueError(
                     "input is a PackedSequence, and time lies on ranks: give each rank's steps as a tensor"
@@ -200,14 +211,17 @@ class LinearRNN(nn.Module):
             got = f"has shape {tuple(input.shape)}" if isinstance(input, Tensor) else f"is {type(input).__name__}"
             axes = "batch, time" if self.batch_first else "time, batch"
             raise ValueError(f"input {got}, expected ({axes}, input_size), (time, input_size) or a PackedSequence")
+        count = None if cu_seqlens is None else len(cu_seqlens) - 1
         if input.ndim == 2:
             self._check_input(input, "input", ("time",))
             reset = reset if reset is None else reset.unsqueeze(0)
-            states, h_n = self._layers(input.unsqueeze(0), self._state(hx, input, None), None, lengths, reset)
-            return states.squeeze(0), h_n.squeeze(1)
+            h0 = self._state(hx, input, count)
+            states, h_n = self._layers(input.unsqueeze(0), h0, cu_seqlens, lengths, reset)
+            return states.squeeze(0), h_n.squeeze(1) if count is None else h_n
         self._check_input(input, "input", ("batch", "time") if self.batch_first else ("time", "batch"))
         x = input if self.batch_first else input.transpose(0, 1)
-        states, h_n = self._layers(x, self._state(hx, input, x.shape[0]), None, lengths, reset)
+        h0 = self._state(hx, input, x.shape[0] if count is None else count)
+        states, h_n = self._layers(x, h0, cu_seqlens, lengths, reset)
         return states if self.batch_first else states.transpose(0, 1), h_n
 
     def step(self, x_t: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
