@@ -1,12 +1,13 @@
 """What a training step of each deep layer costs on a CPU, beside the way the field usually writes it.
 
-`make bench-layers`. A step is forward and backward of a (16, 1024, 256) batch, projections and all. The contenders have
-the same projections, and run the recurrence as the authors' public code and the usual re-implementations do: a loop
-over time in Python (RG-LRU, HGRN, QRNN and SRU on a CPU), torch's generic associative scan (the algorithm of LRU and S5
-in JAX), the scan in log space of the minGRU paper, and the convolution by FFT of S4D.
+`make bench-layers`. A step is forward and backward of a (16, 1024, 256) batch, projections and all. The contenders
+compute the same, with torch's own products and autograd, and run the recurrence as the authors' public code and the
+usual re-implementations do: a loop over time in Python (RG-LRU, HGRN, QRNN and SRU on a CPU), torch's generic
+associative scan (the algorithm of LRU and S5 in JAX), the scan in log space of the minGRU paper, and the convolution by
+FFT of S4D.
 
-"Without the recurrence" is the same step with a product in its place: what projections and gates cost alone, which no
-recurrence can go under.
+"Its products" is what the matrix products of a step cost alone, forward and backward, on the library's own kernels: no
+way of running the recurrence goes under it.
 
 Memory is what autograd keeps between forward and backward beside the inputs and the parameters, in units of one
 activation (16, 1024, 256) float32.
@@ -16,9 +17,13 @@ from __future__ import annotations
 
 import gc
 import resource
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -27,6 +32,7 @@ from torch.nn import functional as F  # noqa: N812 - the name everyone knows it 
 import retrograd as rg
 from benchmarks import record
 from benchmarks.run import interleaved
+from retrograd.core.linear import linear
 from retrograd.core.transition import Transition
 from retrograd.nn.complex_maps import as_complex
 from retrograd.nn.recurrence import Along, Recurrence
@@ -73,15 +79,17 @@ class Instead(Along):
 
     def __init__(self, scan: Callable[..., tuple[Tensor, Tensor]]) -> None:
         super().__init__(None, None, None, False, "auto")
-        self._scan = scan
+        self._scan, self.keeps = scan, True
 
     def scan(self, A: Transition, u: Tensor, h0: Tensor | None) -> tuple[Tensor, Tensor]:
         return self._scan(A, u, h0)
 
 
-def none(A: Transition, u: Tensor, h0: Tensor | None) -> tuple[Tensor, Tensor]:
-    """No recurrence: what is left of a step is projections and gates."""
-    return u * A.normal(), u[:, -1]
+@contextmanager
+def torchs_products() -> Iterator[None]:
+    """Let layers multiply as torch.nn.Linear does."""
+    with patch.object(sys.modules["retrograd.core.linear"], "_by_torch", lambda *_: True):
+        yield
 
 
 def with_scan(scan: Callable[..., tuple[Tensor, Tensor]]) -> Callable[[Recurrence, Tensor], Tensor]:
@@ -124,7 +132,31 @@ def dense_loop(layer: rg.nn.LinearRNN, x: Tensor) -> Tensor:
     return torch.stack(states, 1)
 
 
-NONE = "without the recurrence"
+PRODUCTS = "its products"
+# Inputs and outputs of a layer's products, a number for each step, where they are of this kind.
+SHAPES = {
+    "LRU": [(1, 1), (1, 1)],
+    "S5": [(1, 1), (1, 1)],
+    "MinGRU": [(1, 1)] * 2,
+    "MinLSTM": [(1, 1)] * 3,
+    "RGLRU": [(1, 1)] * 2,
+    "HGRN": [(1, 1), (1, 2), (1, 2), (2, 1)],
+    "QRNN": [(2, 1)] * 3,
+    "SRU": [(1, 1)] * 3,
+}
+
+
+def products(name: str) -> Callable[[], Any]:
+    """Return a step of the layer's products alone, forward and backward."""
+    shapes = [(WIDTH * inputs, WIDTH * outputs) for inputs, outputs in SHAPES[name]]
+    arrays = [
+        [torch.randn(*shape, requires_grad=True) for shape in ((BATCH, TIME, i), (o, i))]
+        + [torch.randn(BATCH, TIME, o)]
+        for i, o in shapes
+    ]
+    return lambda: [torch.autograd.grad(linear(x, W, None, "auto"), [x, W], g) for x, W, g in arrays]
+
+
 # The first is the field's usual way.
 USUAL: dict[str, dict[str, Callable[[Any, Tensor], Tensor]]] = {
     "LinearRNN": {"torch loop": dense_loop},
@@ -166,18 +198,23 @@ def measure(name: str, budget: float) -> dict[str, Any]:
         return lambda: torch.autograd.grad(forward(), wanted, g, allow_unused=True)
 
     calls = {"retrograd": step(lambda: layer(x)[0])}
-    calls |= {way: step(lambda run=run: run(layer, x)) for way, run in USUAL[name].items()}
-    if name not in ("LinearRNN", "S4D"):
-        calls[NONE] = step(lambda: with_scan(none)(layer, x))
+
+    def usually(run: Callable[[Any, Tensor], Tensor]) -> Tensor:
+        with torchs_products():
+            return run(layer, x)
+
+    calls |= {way: step(partial(usually, run)) for way, run in USUAL[name].items()}
+    if name in SHAPES:
+        calls[PRODUCTS] = products(name)
     times, failures = interleaved(calls, budget, 120.0)
-    usual, left = next(iter(USUAL[name])), times.pop(NONE, None)
+    usual, alone = next(iter(USUAL[name])), times.pop(PRODUCTS, None)
     fastest = min((way for way in times if way != "retrograd"), key=lambda way: times[way]["median_ms"])
     return {
         "layer": name,
         "times": times,
         "failures": failures,
         "usual": usual,
-        "without_recurrence_ms": left["median_ms"] if left else None,
+        "products_ms": alone["median_ms"] if alone else None,
         "times_faster": times[usual]["median_ms"] / times["retrograd"]["median_ms"],
         "fastest_contender": fastest,
         "times_faster_than_it": times[fastest]["median_ms"] / times["retrograd"]["median_ms"],
