@@ -6,9 +6,11 @@ from the rolling origin, a forecast foresees
     z_h = √ mean_{k ≤ h} ((f_k − n_k) / σ_k)²         g_h = n_h + λ(z_h) (f_h − n_h)
 
 λ is 0 up to half a threshold τ, 1 from τ on, linear between. Small differences to the naive are wrong nearly as often
-as right, and gain little where they are right; large ones carry the gain. τ is the smallest for which only few
-forecasts of the rolling origin (:data:`_ALLOWED`) err more than the naive one by over a twentieth, unless that costs
-more than a twentieth of the RMSE there: then the largest that does not.
+as right, and gain little where they are right; large ones carry the gain. τ is where
+
+    RMSE(τ) / RMSE(0) + β P(τ)
+
+is least over the rolling origin: P is the part of the forecasts that err more than the naive one by over a twentieth.
 """
 
 from __future__ import annotations
@@ -18,15 +20,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Caution"]
+__all__ = ["Caution", "errors_of"]
 
 Array = np.ndarray[Any, Any]
 
 # Thresholds that are tried, and how much more than the naive a forecast may err, RMSE over the horizons.
 _THRESHOLDS, _MORE = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.25, 1.5, 2, 2.5, 3, 4, np.inf), 1.05
-# The part of the forecasts that may err more than that: where few horizons judge, and where many do; more of them where
-# a forecast has fewer steps than these, whose errors even out less. And what caution may cost.
-_ALLOWED, _STEPS, _COST = (0.06, 0.03), 12, 1.05
+# β: so that of a hundred forecasts four fewer err more than the naive, the RMSE may be one per cent higher.
+_BETA = 0.25
 
 
 @dataclass(frozen=True)
@@ -42,38 +43,34 @@ class Caution:
     missed: Array
 
     @classmethod
-    def of(cls, observed: Array, naive: Array, forecasts: Array, *, many: bool) -> Caution:
+    def of(cls, observed: Array, naive: Array, forecasts: Array) -> Caution:
         """Return it for what was to be forecast ``(n, K)``, NaN where missing, and what was said of it.
 
         Args:
             observed: the values.
             naive: forecasts of the baseline.
             forecasts: of the models.
-            many: whether many horizons judge.
 
         Examples:
             >>> observed = np.ones((8, 12))
-            >>> always_better = Caution.of(observed, np.zeros((8, 12)), np.full((8, 12), 0.9), many=True)
-            >>> always_worse = Caution.of(observed, np.full((8, 12), 0.9), np.zeros((8, 12)), many=True)
+            >>> always_better = Caution.of(observed, np.zeros((8, 12)), np.full((8, 12), 0.9))
+            >>> always_worse = Caution.of(observed, np.full((8, 12), 0.9), np.zeros((8, 12)))
             >>> always_better.threshold, always_worse.threshold
             (0.0, 2.0)
         """
         there = np.isfinite(observed)
         squares = np.where(there, (observed - forecasts) ** 2, 0.0)
         missed = np.sqrt(squares.sum(axis=0) / np.maximum(there.sum(axis=0), 1))
-        size = _error(observed, naive)
-        allowed = _ALLOWED[many] * max(1.0, _STEPS / observed.shape[1]) ** 2
-        most = _COST**2 * squares.sum()
-        best = cls(0.0, missed)
-        for threshold in _THRESHOLDS:
-            found = cls(float(threshold), missed)
-            tempered = found.temper(naive, forecasts)
-            if np.where(there, (observed - tempered) ** 2, 0.0).sum() > most:
-                continue
-            best = found
-            if float((_error(observed, tempered) > _MORE * size).mean()) <= allowed:
-                break
-        return best
+        too_much, whole = _MORE * errors_of(observed, naive), float(squares.sum())
+        if whole == 0:
+            return cls(0.0, missed)
+
+        def loss(caution: Caution) -> float:
+            tempered = caution.temper(naive, forecasts)
+            ratio = float(np.where(there, (observed - tempered) ** 2, 0.0).sum()) / whole
+            return float(np.sqrt(ratio)) + _BETA * float((errors_of(observed, tempered) > too_much).mean())
+
+        return min((cls(float(threshold), missed) for threshold in _THRESHOLDS), key=loss)
 
     def temper(self, naive: Array, forecasts: Array) -> Array:
         """Return ``(n, H)`` forecasts, drawn to the naive ones where they foresee little; H horizons from the first."""
@@ -89,7 +86,7 @@ class Caution:
         return np.asarray(naive + np.clip(2 * z / self.threshold - 1, 0.0, 1.0) * moves)
 
 
-def _error(observed: Array, forecasts: Array) -> Array:
+def errors_of(observed: Array, forecasts: Array) -> Array:
     """Return the RMSE of every forecast over its horizons, ``(n,)``; 0 where nothing was observed."""
     there = np.isfinite(observed)
     squares = np.where(there, (observed - forecasts) ** 2, 0.0)

@@ -80,8 +80,10 @@ def comparison(judgement: Judgement, choice: Choice) -> str:
     seasonal = [each for each in naive if each.contender.difference != 1] or naive
     if all(each.contender.is_naive for each in choice.chosen) or seasonal[0].error == 0:
         return f"{what}; nothing beats it"
-    error = float(np.sqrt(np.nanmean((judgement.observed - choice.forecasts) ** 2)))
-    ratio = error / seasonal[0].error
+    ratio = np.sqrt(
+        np.nanmean((judgement.observed - choice.forecasts) ** 2)
+        / np.nanmean((judgement.observed - seasonal[0].forecasts) ** 2)
+    )
     if choice.naive is not None:
         what += f"; the {choice.naive.name} where they foresee little"
     side = "below" if ratio <= 1 else "above"

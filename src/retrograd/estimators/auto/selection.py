@@ -10,7 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from retrograd.errors import InputError
-from retrograd.estimators.auto.caution import Caution
+from retrograd.estimators.auto.caution import Caution, errors_of
 from retrograd.estimators.auto.contenders import Contender, Fitted
 from retrograd.estimators.auto.series import Series
 
@@ -20,8 +20,6 @@ Array = np.ndarray[Any, Any]
 
 # Rows that judge: so many horizons or seasons, but no more than this part of the series.
 _HORIZONS, _PART = 26, 0.34
-# Caution is judged by so many of the last horizons.
-_RECENT = 10
 # How many of a kind are averaged, by which power of 1 / error they are weighted, and how many they are at most: where
 # fewer horizons than these judge, and where as many do.
 _BLOCKS, _FEW, _MANY_BLOCKS = 3, (1, 0, 7), (3, 4, 8)
@@ -38,7 +36,7 @@ class Judged:
     Attributes:
         fitted: to the rows before them.
         forecasts: ``(origins, K)``.
-        error: root mean squared, as the choice takes it.
+        error: as the choice takes it: the mean over the origins of each forecast's root mean squared error.
     """
 
     fitted: Fitted
@@ -66,7 +64,6 @@ class Judgement:
         steps: the horizons that could be judged, ``(K,)``: all that were asked for, if there are rows enough.
         first: row of the first value that was forecast.
         blocks: how many times the longest horizon the judging rows are.
-        recent: how many of the origins are the last ones that caution is judged by.
     """
 
     judged: list[Judged]
@@ -74,7 +71,6 @@ class Judgement:
     steps: Array
     first: int
     blocks: float
-    recent: int
 
 
 @dataclass(frozen=True)
@@ -105,9 +101,8 @@ class Choice:
         plain = [each for each in judgement.judged if each.contender.is_naive and not each.contender.lags]
         if not plain or [each.name for each in self.chosen] == [plain[0].name]:
             return self
-        naive, many = plain[0], judgement.blocks >= _BLOCKS
-        parts = judgement.observed, naive.forecasts, self.forecasts
-        caution = Caution.of(*(part[-judgement.recent :] for part in parts), many=many)
+        naive = plain[0]
+        caution = Caution.of(judgement.observed, naive.forecasts, self.forecasts)
         if caution.threshold == 0:
             return self
         if np.isinf(caution.threshold):
@@ -182,7 +177,7 @@ def judge(
             if np.isfinite(forecasts).all():
                 judged.append(Judged(fitted, forecasts, _error(observed, forecasts)))
     judged.sort(key=lambda found: found.error)
-    return Judgement(judged, observed, steps, first, (len(y) - first) / longest, -(-_RECENT * longest // stride))
+    return Judgement(judged, observed, steps, first, (len(y) - first) / longest)
 
 
 def choose(judgement: Judgement, *, inputs: bool = True) -> Choice:
@@ -198,9 +193,8 @@ def choose(judgement: Judgement, *, inputs: bool = True) -> Choice:
     """
     judged = [each for each in judgement.judged if inputs or not each.contender.inputs]
     best = judged[0]
-    alone = Choice.of([best], np.ones(1))
     if best.error == 0:
-        return alone
+        return Choice.of([best], np.ones(1))
     kin, power, most = _FEW if judgement.blocks < _BLOCKS else _MANY_BLOCKS
     chosen: list[Judged] = []
     for each in judged:
@@ -209,12 +203,10 @@ def choose(judgement: Judgement, *, inputs: bool = True) -> Choice:
         if alike < kin and len(chosen) < most and each.error <= _WORST * best.error and not plain:
             chosen.append(each)
     weights = np.array([(best.error / each.error) ** power for each in chosen])
-    together = Choice.of(chosen, weights / weights.sum())
-    if best.contender.is_naive and _error(judgement.observed, together.forecasts) >= best.error:
-        return alone.cautious(judgement)
-    return together.cautious(judgement)
+    return Choice.of(chosen, weights / weights.sum()).cautious(judgement)
 
 
 def _error(observed: Array, forecasts: Array) -> float:
-    squares = ((observed - forecasts) ** 2)[np.isfinite(observed)]
-    return float(np.sqrt(squares.mean())) if len(squares) else 0.0
+    """Return the mean RMSE of a forecast: a wild stretch of the series weighs by its error, not by its square."""
+    judging = np.isfinite(observed).any(axis=1)
+    return float(errors_of(observed, forecasts)[judging].mean()) if judging.any() else 0.0
