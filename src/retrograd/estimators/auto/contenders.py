@@ -14,6 +14,7 @@ import numpy as np
 from retrograd.errors import InputError
 from retrograd.estimators.auto.baselines import Naive
 from retrograd.estimators.auto.innovations import Innovations
+from retrograd.estimators.auto.pattern import Pattern
 from retrograd.estimators.auto.profile import Profile
 from retrograd.estimators.auto.trained import trained
 from retrograd.estimators.auto.windows import Windows
@@ -27,6 +28,8 @@ Array = np.ndarray[Any, Any]
 # Forecasts of a model stay within so many ranges of the series so far above its largest and below its smallest value;
 # those of a series that was never negative are not either.
 _ROOM = 1.0
+# Families of :class:`Pattern`: of the values, and of the changes.
+_PATTERNS = ("pattern", "pattern of changes")
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,11 @@ class Contender:
     Attributes:
         name: in words.
         family: ``"naive"``, ``"autoregression"``, ``"windows"``, ``"shared"`` (windows of many
-            series), ``"innovations"``, ``"recurrent"`` or
-            ``"profile"``, a mean season.
+            series), ``"innovations"``, ``"recurrent"``, ``"profile"``, a mean season, or ``"pattern"`` and
+            ``"pattern of changes"``, an autoregression about one.
         difference: what is subtracted: ``"last"``, a season, or None. Of the naive family, the season repeated;
-            of a recurrent model, the season that its states hold; of a profile, its season.
-        lags: the look-back; of a naive one, 1 with drift and 0 without.
+            of a recurrent model, the season that its states hold; of a profile or pattern, its season.
+        lags: the look-back; of a pattern, the order; of a naive one, 1 with drift and 0 without.
         recursive: one step ahead and again from there, or a map for every horizon.
         logs: of the logarithm.
         ridge: the penalty where it is known, as from an earlier fit.
@@ -80,6 +83,8 @@ class Contender:
             rule = trained(z, max(self.season, 1), int(steps[-1]))
         elif self.family == "profile":
             rule = Profile.fit(z, self.season)
+        elif self.family in _PATTERNS:
+            rule = Pattern.fit(z, self.season, self.lags, of_changes=self.family != _PATTERNS[0])
         elif self.family == "autoregression":
             rule = Windows.autoregression(z)
         else:
@@ -121,6 +126,8 @@ class Contender:
             return Innovations.from_arrays(arrays)
         if self.family == "profile":
             return Profile.from_arrays(arrays)
+        if self.family in _PATTERNS:
+            return Pattern.from_arrays(arrays)
         return Windows.from_arrays(arrays, self.difference, self.recursive)
 
     def shapes(self, arrays: dict[str, Array], steps: int) -> dict[str, tuple[int, ...]]:
@@ -131,6 +138,8 @@ class Contender:
             return Innovations.shapes(arrays)
         if self.family == "profile":
             return Profile.shapes(self.season)
+        if self.family in _PATTERNS:
+            return Pattern.shapes(arrays)
         return Windows.shapes(arrays, self.difference, self.recursive, steps)
 
 

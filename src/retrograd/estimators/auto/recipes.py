@@ -20,6 +20,8 @@ Array = np.ndarray[Any, Any]
 _LONGEST, _SHORT = 336, 300
 # Rows up to which the series and its logarithm both compete.
 _BOTH_SCALES = 5000
+# The highest order of an autoregression about a mean season.
+_LONGEST_ORDER = 25
 # The longest season that the states of a recurrent model hold.
 _LONGEST_STATES = 26
 
@@ -62,6 +64,8 @@ def recipes(
         for season in seasons if options.difference == "auto" else ():
             name = f"mean season ({season}){', logs' if logs else ''}"
             tried.add(Contender(name, "profile", season, 0, True, logs))
+        if seasons and options.difference == "auto":
+            tried.patterns(seasons[-1], min(seasons[0] + 1, _LONGEST_ORDER), logs)
     if inputs:
         known = [each for each in tried.found if each.family == "windows"]
         tried.found += [replace(each, name=f"{each.name}, inputs", inputs=True) for each in known]
@@ -124,6 +128,11 @@ class _Recipes:
             for lags in direct:
                 self.windows(difference, lags, False, logs)
             self.windows(difference, longest, True, logs)
+
+    def patterns(self, season: int, order: int, logs: bool) -> None:
+        for family, of in (("pattern", ""), ("pattern of changes", " of changes")):
+            name = f"AR about the mean season ({season}){of}{', logs' if logs else ''}"
+            self.add(Contender(name, family, season, order, True, logs))
 
     def recurrent(self, season: int | None, logs: bool) -> None:
         if season is None or season <= _LONGEST_STATES:
