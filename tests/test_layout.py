@@ -16,7 +16,6 @@ LONGER = {
     "src/retrograd/backends/triton/loops.py: dense_loop": KERNEL,
     "src/retrograd/backends/triton/tiles.py: tiles": KERNEL,
     "tests/conformance.py": "every law of a backend, in the one file that its author runs",
-    "tests/estimators/identification/test_state_space.py": "to be split",
     "tests/report/test_page_in_browser.py: test_the_legend_and_the_tools_do_what_they_say": "one page, opened once",
 }
 

@@ -224,60 +224,6 @@ def test_validation_keeps_a_model_that_serves_new_data(data) -> None:
     assert np.isfinite([held_out for _, held_out in model.history_]).all()
 
 
-# --- against a Kalman filter ---
-
-
-def kalman_log_likelihood(system, u, y, S, correlated: bool) -> float:
-    """The likelihood by statsmodels, x0 known; correlated: state and output share the noise (innovations form)."""
-    from statsmodels.tsa.statespace.kalman_filter import KalmanFilter
-
-    n, p = system.order, len(system.C)
-    known_u = (u @ system.B.T).T
-    known_y = (u @ system.D.T + system.offset).T
-    if correlated:
-        # The innovation is made part of the state: statsmodels wants noises that do not share.
-        kf = KalmanFilter(p, n + p, k_posdef=p)
-        kf.bind(np.asfortranarray(y.T))
-        kf["transition"] = np.block([[system.A, system.K], [np.zeros((p, n + p))]])
-        kf["design"] = np.concatenate([system.C, np.eye(p)], axis=1)
-        kf["selection"] = np.concatenate([np.zeros((n, p)), np.eye(p)])
-        kf["state_cov"] = S
-        kf.state_intercept = np.concatenate([known_u, np.zeros((p, len(u)))])
-        kf.initialize_known(
-            np.concatenate([system.x0[0], np.zeros(p)]),
-            np.block([[np.zeros((n, n + p))], [np.zeros((p, n)), S]]),
-        )
-    else:
-        kf = KalmanFilter(p, n, k_posdef=n)
-        kf.bind(np.asfortranarray(y.T))
-        kf["transition"], kf["design"], kf["selection"] = system.A, system.C, np.eye(n)
-        kf["obs_cov"], kf.state_intercept = S, known_u
-        kf.initialize_known(system.x0[0], np.zeros((n, n)))
-    kf.obs_intercept = known_y
-    return float(kf.loglike())
-
-
-@pytest.mark.parametrize(
-    ("noise", "missing"),
-    [("output-error", False), ("output-error", True), ("innovations", False), ("innovations", True)],
-)
-def test_the_likelihood_is_the_kalman_filter_s(data, noise: str, missing: bool) -> None:
-    _, u, y = data
-    U, Y = [u[:200], u[200:330]], [y[:200].copy(), y[200:330].copy()]
-    if missing:
-        random = np.random.default_rng(2)
-        for part in Y:
-            part[random.random(part.shape) < 0.2] = np.nan
-    model = StateSpace(order=3, noise=noise).fit(U, Y)
-    expected = sum(
-        kalman_log_likelihood(
-            replace(model.system_, x0=x0[None]), u, y, model.innovation_covariance_, noise == "innovations"
-        )
-        for u, y, x0 in zip(U, Y, model.x0_, strict=True)
-    )
-    assert model.log_likelihood() == pytest.approx(expected, rel=1e-9)
-
-
 # --- forecasts ---
 
 
