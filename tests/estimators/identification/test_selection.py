@@ -11,7 +11,7 @@ import pytest
 from estimators.systems import random_system, simulated
 from retrograd.estimators import StateSpace
 from retrograd.estimators.identification.experiments import read_experiments
-from retrograd.estimators.identification.search import colour_of
+from retrograd.estimators.identification.search import colour_of, drift_of
 from retrograd.estimators.identification.selection import _blocks
 
 Array = np.ndarray[Any, Any]
@@ -38,6 +38,14 @@ def test_missing_residuals_and_borders_of_experiments_do_not_count() -> None:
     parts[0][1000:1200] = np.nan
     found = colour_of(np.nan_to_num(np.concatenate(parts)), read_experiments(None, parts))
     assert found == pytest.approx((1 + 0.64) / (1 - 0.64), rel=0.25)
+
+
+@pytest.mark.parametrize(("rho", "least", "most"), [(0.0, 0.0, 0.1), (0.8, 0.0, 0.3), (0.999, 0.8, 1.0)])
+def test_drift_is_slow_power(rho: float, least: float, most: float) -> None:
+    parts = [slow(np.random.default_rng(seed), 1000, 1, rho) for seed in range(5)]
+    parts[0][400:500] = np.nan
+    # Where an experiment begins says nothing: a level that jumps there would be a drift.
+    assert least <= drift_of(np.nan_to_num(np.concatenate(parts)), read_experiments(None, parts)) <= most
 
 
 def test_blocks_hold_every_step_once_and_train_on_all_others() -> None:
@@ -86,7 +94,7 @@ def test_noise_is_chosen() -> None:
 
 
 def test_a_refinement_that_runs_worse_over_held_out_blocks_is_not_kept() -> None:
-    kept = []
+    kept, drifts = [], 0
     for seed in range(8):
         random = np.random.default_rng(seed)
         system = replace(random_system(seed, order=4, inputs=1), K=np.zeros((4, 2)))
@@ -96,4 +104,7 @@ def test_a_refinement_that_runs_worse_over_held_out_blocks_is_not_kept() -> None
         kept.append(model.stop_reason_ == "the subspace start is kept")
         assert kept[-1] == any("The subspace start is kept: over held-out" in reason for reason in model.reasons_)
         assert model.converged_
-    assert 0 < sum(kept) < 8
+        drifts += any(
+            "the residuals drift: a refinement has to run clearly better" in reason for reason in model.reasons_
+        )
+    assert 0 < drifts <= sum(kept) < 8

@@ -25,7 +25,7 @@ from retrograd.estimators.identification.prediction_error import Fit, Refinement
 from retrograd.estimators.identification.starts import Starts, extended
 from retrograd.estimators.identification.system import Layout, predict
 
-__all__ = ["Search", "Settings", "colour_of", "layout_of"]
+__all__ = ["Search", "Settings", "colour_of", "drift_of", "layout_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -101,6 +101,27 @@ def colour_of(residuals: Array, data: Experiments) -> float:
             colour = 1 + 2 * float(squared[squared > 4 * colour / count].sum())
         found.append(1 / colour)
     return 1 / float(np.mean(found)) if found else 1.0
+
+
+def drift_of(residuals: Array, data: Experiments) -> float:
+    """Return how much of the residuals' power, ``(N, p)``, has periods of a tenth of its experiment or more.
+
+    The mean over outputs; of white residuals it is next to nothing, of a walk nearly all.
+
+    >>> from retrograd.estimators.identification.experiments import read_experiments
+    >>> e = np.random.default_rng(0).standard_normal((1000, 1))
+    >>> walk = np.cumsum(e, axis=0)
+    >>> drift_of(e, read_experiments(None, e)) < 0.05, drift_of(walk, read_experiments(None, walk)) > 0.9
+    (True, True)
+    """
+    slow, total = np.zeros(residuals.shape[1]), np.zeros(residuals.shape[1])
+    e = np.where(data.observed, residuals - residuals.sum(axis=0) / np.maximum(data.observed.sum(axis=0), 1), 0.0)
+    for part in data.split(e):
+        power = np.abs(np.fft.rfft(part, axis=0)[1:]) ** 2
+        # A short experiment has few frequencies: white residuals have a tenth of their power in a tenth of those.
+        slow += power[: min(10, len(power) // 10)].sum(axis=0)
+        total += power.sum(axis=0)
+    return float(np.mean(slow / np.maximum(total, 1e-300)))
 
 
 class Search:
@@ -208,6 +229,11 @@ class Search:
                 "a lower order, or noise='output-error'"
             )
         return best
+
+    def drift(self, order: int) -> float:
+        """Return how much of the power of the start's residuals is slow."""
+        start = self.start(order)
+        return drift_of(Criterion(self.data).residuals(predict(start, self.data)[1]), self.data)
 
     def colour_of_start(self, order: int) -> float:
         """Return N / N_e of the start's residuals: a refinement may have bought what drifts."""

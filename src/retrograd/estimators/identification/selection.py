@@ -7,9 +7,10 @@ those of output error are coloured, Akaike's, which counts as many as are indepe
     white: 2 V + d log N        coloured: 2 V N_e / N + 2 d        d: parameters that the behaviour depends on
 
 Then held-out blocks decide. The data are cut into blocks; each is run freely, from its best initial state, by models
-that were fitted to all others. A refinement whose residuals are coloured has to run no worse there than the subspace
-start, else the start is kept; ``noise="auto"`` takes innovations where they run better than output error. Where the
-residuals of output error are white, as the criterion takes them to be, there is nothing to decide.
+that were fitted to all others. A refinement whose residuals are coloured has to run better there than the subspace
+start, and clearly better where these residuals drift, else the start is kept; ``noise="auto"`` takes innovations
+where they run better than output error. Where the residuals of output error are white, as the criterion takes them to
+be, there is nothing to decide.
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ NEARLY_WHITE = 1.5
 CLEARLY = 0.02
 # By how much less RMS over held-out blocks a refinement holds up.
 HOLDS_UP = 0.01
+# From this share of slow power on, residuals drift, ...
+DRIFTS = 0.4
+# ... and a refinement has to run better by so much: a block has another drift than what is to come.
+HOLDS_UP_AGAINST_DRIFT = 0.05
 # Why no blocks are asked.
 NOT_JUDGED = {
     "alone": "Innovations: there are no inputs.",
@@ -114,8 +119,10 @@ def select(data: Experiments, settings: Settings, held_out: Experiments | None =
             order = higher
     start, refinement = blocks.rms("output-error", order)
     # The user's own held-out part keeps the iterate that is best there.
-    refined = held_out is not None or not refinement > (1 - HOLDS_UP) * start
-    reasons = (*why, *_start_kept(start, refinement, refined))
+    drifts = search.drift(order) > DRIFTS
+    needed = HOLDS_UP_AGAINST_DRIFT if drifts else HOLDS_UP
+    refined = held_out is not None or not refinement > (1 - needed) * start
+    reasons = (*why, *_start_kept(start, refinement, refined, drifts))
     if settings.noise == "auto" and np.isfinite(refinement):
         other = Search(data, settings, "innovations", held_out)
         order_of_other, criteria_of_other, why_of_other = _order(other)
@@ -241,13 +248,14 @@ def _rms(system: System, data: Experiments) -> float:
     return float(np.mean(rms)) if np.isfinite(rms).all() else float("inf")
 
 
-def _start_kept(start: float, refinement: float, refined: bool) -> tuple[str, ...]:
+def _start_kept(start: float, refinement: float, refined: bool, drifts: bool) -> tuple[str, ...]:
     if np.isnan(start):
         return ("Output error, refined: there are too few steps for held-out blocks.",)
     if refined:
         return ()
     both = f"{_percent(start)}, its refinement {_percent(refinement)}"
-    return (f"The subspace start is kept: over held-out blocks it fits {both}.",)
+    why = ", and the residuals drift: a refinement has to run clearly better" if drifts else ""
+    return (f"The subspace start is kept: over held-out blocks it fits {both}{why}.",)
 
 
 def _at_most(search: Search, criteria: dict[int, tuple[float, float]], order: int) -> bool:
