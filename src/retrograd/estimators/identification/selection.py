@@ -127,8 +127,9 @@ def select(data: Experiments, settings: Settings, held_out: Experiments | None =
         other = Search(data, settings, "innovations", held_out)
         order_of_other, criteria_of_other, why_of_other = _order(other)
         _, of_other = blocks.rms("innovations", order_of_other)
-        both = f"{_percent(of_other)} with innovations, {_percent(refinement)} with output error"
-        if of_other < (refinement if refined else start):
+        kept = refinement if refined else start
+        both = f"{_percent(of_other)} with innovations, {_percent(kept)} with output error"
+        if of_other < kept:
             search, order, criteria, refined = other, order_of_other, criteria_of_other, True
             reasons = (*why_of_other, f"Innovations: free runs over held-out blocks fit {both}.")
         else:
