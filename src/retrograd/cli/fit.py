@@ -13,7 +13,7 @@ from retrograd.cli.run_folder import run_folder
 from retrograd.cli.torchrun import require_started, started
 from retrograd.errors import InputError, require_choice, require_whole
 from retrograd.tables import Table, read_series, read_table, split_index
-from retrograd.tables.source import columns_of
+from retrograd.tables.source import ReadOptions, columns_of
 
 __all__ = ["fit"]
 
@@ -28,8 +28,8 @@ OWN = {
     "forecaster": ("lags", "readout"),
 }  # fmt: skip
 
-# What a training on many series reads, beside the width.
-_OF_PANEL = ("optimizer", "epochs", "lr", "clip", "seed", "device")
+# What a training reads, beside the width.
+_OF_TRAINING = ("optimizer", "epochs", "lr", "clip", "seed", "device")
 
 LEVEL = "80,95"
 _AUTO, _RECURRENT, _STATE_SPACE, _FORECASTER = (
@@ -182,30 +182,15 @@ def fit(
             return _fit_recurrent_panel(context, tables, horizon, out, **named)
         with run_folder(out, overwrite=overwrite):
             return _fit_series(tables, horizon, out, **named, asked=asked, levels=levels)
-    table = read_table(file, inputs=names_of(inputs or [], columns), **read)
+    read["inputs"] = names_of(inputs or [], columns)
+    if time_parallel is not None:
+        return _fit_over_ranks(context, file, read, out, title)
+    table = read_table(file, **read)
     start = split_index(table, test)
     steps = _horizon(horizon, table, start if model == "auto" else None)
     said: dict[str, Any] = {"title": title, "test": test}
     if model == "recurrent":
-        from retrograd.cli.fit_recurrent import fit_recurrent
-        from retrograd.estimators import Recurrent
-
-        if closed_loop and not 2 <= steps < start:
-            raise InputError(
-                f"--closed-loop trains on free runs of --horizon {steps} steps: from 2 to {start - 1}, the training "
-                "steps"
-            )
-        network = Recurrent(
-            hidden, optimizer=optimizer, epochs=epochs, lr=lr, clip=clip, closed_loop=steps if closed_loop else None,
-            seed=seed, device=device,
-        )  # fmt: skip
-        said |= {"resume": resume, "overwrite": overwrite, "live": live, "log_dir": log_dir, "level": level}
-        if time_parallel is None:
-            return fit_recurrent(network, table, start, steps, out, **said)
-        from retrograd.cli.time_parallel import joined
-
-        with joined(require_started(require_whole("time_parallel", time_parallel))) as ranks:
-            return fit_recurrent(network, table, start, steps, out, **said, ranks=ranks)
+        return _fit_recurrent(context, table, start, steps, out, title)
     with run_folder(out, overwrite=overwrite):
         if model == "state-space":
             from retrograd.cli.fit_state_space import fit_state_space
@@ -220,6 +205,39 @@ def fit(
             from retrograd.cli.fit_auto import Asked, fit_auto
 
             fit_auto(table, start, steps, out, **said, asked=Asked(**asked), levels=levels)
+
+
+def _fit_over_ranks(context: typer.Context, file: str, read: dict[str, Any], out: Path, title: str) -> None:
+    """Train over time that lies on ranks: the first one has all of the table, the others their rows."""
+    from retrograd.cli.shared_rows import follow_the_first
+    from retrograd.cli.time_parallel import joined
+
+    given, options = context.params, read["file"] or ReadOptions()
+    with joined(require_started(require_whole("time_parallel", given["time_parallel"]))) as ranks:
+        if not ranks.first:
+            names, how = [*read["targets"], *read["inputs"]], {name: given[name] for name in ("resume", "overwrite")}
+            return follow_the_first(ranks, file, options, names, out, **how)
+        table = read_table(file, **read)
+        start, steps = split_index(table, given["test"]), _horizon(given["horizon"], table, None)
+        return _fit_recurrent(context, table, start, steps, out, title, ranks=ranks, options=options)
+
+
+def _fit_recurrent(
+    context: typer.Context, table: Table, start: int, steps: int, out: Path, title: str, **over: Any
+) -> None:
+    """Train a recurrent model on one series."""
+    from retrograd.cli.fit_recurrent import fit_recurrent
+    from retrograd.estimators import Recurrent
+
+    given = context.params
+    if given["closed_loop"] and not 2 <= steps < start:
+        raise InputError(
+            f"--closed-loop trains on free runs of --horizon {steps} steps: from 2 to {start - 1}, the training steps"
+        )
+    closed = steps if given["closed_loop"] else None
+    network = Recurrent(given["hidden"], **{name: given[name] for name in _OF_TRAINING}, closed_loop=closed)
+    said = {name: given[name] for name in ("test", "level", "resume", "overwrite", "live", "log_dir")}
+    fit_recurrent(network, table, start, steps, out, title=title, **said, **over)
 
 
 def _refuse_options_of_others(context: typer.Context, model: str) -> None:
@@ -291,7 +309,7 @@ def _fit_recurrent_panel(
     if _given(context, "level"):
         raise InputError("--level: one network over many series gives no intervals; leave it out, or take --model auto")
     given = context.params
-    model = RecurrentPanel(given["hidden"], **{name: given[name] for name in _OF_PANEL})
+    model = RecurrentPanel(given["hidden"], **{name: given[name] for name in _OF_TRAINING})
     steps = 10 if horizon is None else require_whole("--horizon", horizon, 1)
     said = named | {name: given[name] for name in ("resume", "overwrite")}
     if started() < 2:

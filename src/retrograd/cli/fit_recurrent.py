@@ -16,6 +16,7 @@ from retrograd.cli.coming import coming_of, levels_of
 from retrograd.cli.judged import goodness_of, understood
 from retrograd.cli.results import Results, gradient_note, write_results
 from retrograd.cli.run_folder import CHECKPOINT_FILE, LIVE_FILE, run_folder, saved_run
+from retrograd.cli.shared_rows import shared_by_the_first
 from retrograd.cli.time_parallel import Joined
 from retrograd.cli.training import Interruption, progress, resume_command
 from retrograd.errors import InputError
@@ -24,6 +25,7 @@ from retrograd.insight import Sweep, analyse
 from retrograd.norms import norm
 from retrograd.report.live import LiveView, Training, summary_writer
 from retrograd.tables.read import Table
+from retrograd.tables.source import ReadOptions
 from retrograd.tables.time_axis import drawn_times
 
 __all__ = ["fit_recurrent"]
@@ -44,8 +46,13 @@ def fit_recurrent(
     live: bool = False,
     log_dir: Path | None = None,
     ranks: Joined | None = None,
+    options: ReadOptions | None = None,
 ) -> None:
-    """Train, forecast, report; show the training as it goes. Over ranks, the first one writes."""
+    """Train, forecast, report; show the training as it goes.
+
+    Over ranks this is what the first one does; the others :func:`retrograd.cli.shared_rows.follow_the_first`, for which
+    it has ``options``, what is said of the file.
+    """
     targets, inputs = _frames(table, start)
     # Before any file is touched: what cannot be trained is refused here.
     network = model.untrained(targets, inputs)
@@ -55,9 +62,6 @@ def fit_recurrent(
         raise InputError("--resume continues the run in the folder, --overwrite replaces it: give one of them")
     if ranks is not None:
         resume, overwrite = ranks.plan(out, out / CHECKPOINT_FILE, resume, overwrite)
-        if not ranks.first:
-            model.fit(*_frames(table, start), checkpoint=out / CHECKPOINT_FILE, resume=resume, group=ranks.group)
-            return ranks.end(out)
     epochs = OPTIMIZERS[model.optimizer].epochs if model.epochs is None else model.epochs
     training = Training(network, table, start, model.closed_loop, epochs, title)
     hint = "--resume continues that run, --overwrite replaces it"
@@ -67,7 +71,7 @@ def fit_recurrent(
     ):
         if ranks is not None:
             ranks.begin(out)
-        seen, diverged = _train(model, training, view, out, resume=resume, log_dir=log_dir, ranks=ranks)
+        seen, diverged = _train(model, training, view, out, resume=resume, log_dir=log_dir, over=(ranks, options))
         write_results(out, replace(_results(model, table, start, horizon, title, test, level), live=live))
         if diverged is not None:
             raise InputError(f"{diverged}; the best model so far (loss {model.best_loss_:.4g}) is in {out}", "lr")
@@ -85,7 +89,7 @@ def _train(
     *,
     resume: bool,
     log_dir: Path | None,
-    ranks: Joined | None = None,
+    over: tuple[Joined | None, ReadOptions | None] = (None, None),
 ) -> tuple[list[Trainer], DivergenceError | None]:
     """Train, with a bar at the terminal; return the trainer, if it trained, and why it broke off."""
     table, start, epochs = training.table, training.start, training.epochs
@@ -98,12 +102,16 @@ def _train(
         view.observe(trainer)
 
     diverged: DivergenceError | None = None
+    (ranks, options), group, share = over, None, None
+    if ranks is not None:
+        group = ranks.group
+        share = shared_by_the_first(ranks, table, start, table.source, options or ReadOptions())
     label = f"{table.source}: {start - 1} steps, {model.hidden} states"
     with progress(label, epochs) as show, Interruption() as interrupted:
         try:
             model.fit(
                 *_frames(table, start), callbacks=(show, observe, interrupted), checkpoint=out / CHECKPOINT_FILE,
-                resume=resume, group=None if ranks is None else ranks.group,
+                resume=resume, group=group, share=share,
             )  # fmt: skip
         except DivergenceError as error:
             diverged = error

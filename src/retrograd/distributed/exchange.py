@@ -171,12 +171,8 @@ def tell_failure(ranks: Ranks, what: str, error: BaseException, backward: bool) 
 
 def prefix(ranks: Ranks, what: str, numbers: Sequence[float]) -> tuple[list[float], list[float]]:
     """Return the sums of numbers of the ranks before this one, and of all ranks."""
-
-    def read(x: Tensor) -> Tensor:
-        return x
-
     mine = torch.tensor(numbers, dtype=torch.float64)
-    before, total = Exchange[Tensor](ranks, what, read, read, torch.add).prefix(mine)
+    before, total = Exchange[Tensor](ranks, what, lambda x: x, lambda x: x.cpu(), torch.add).prefix(mine)
     return (torch.zeros_like(mine) if before is None else before).tolist(), total.tolist()
 
 

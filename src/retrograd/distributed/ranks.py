@@ -120,7 +120,7 @@ class GroupRanks(Ranks):
             self._post(to, out[1:], source, numbers, seconds)
         else:
             self._post(None, [], source, numbers, seconds)
-        return None if source is None else Message(text, numbers.cpu(), failed)
+        return None if source is None else Message(text, numbers, failed)
 
     def _post(self, to: int | None, out: list[Tensor], source: int | None, into: Tensor, seconds: float) -> None:
         """Start sending what is not empty, and wait for ``into``, if it is not."""

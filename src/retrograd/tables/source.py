@@ -23,7 +23,16 @@ from retrograd.errors import InputError, near_names
 from retrograd.tables.delimited import Layout, find_layout
 from retrograd.tables.packed import DAMAGED, PACKED, Counted, opened
 
-__all__ = ["SHIPPED", "Frame", "ReadOptions", "columns_of", "read_frame"]
+__all__ = [
+    "SHIPPED",
+    "Frame",
+    "ReadOptions",
+    "columns_of",
+    "header_of",
+    "read_frame",
+    "shape_of",
+    "table_file",
+]
 
 SHIPPED = {"airline": "airline.csv", "sunspots": "sunspots.csv", "hair_dryer": "hair_dryer.csv"}
 
@@ -101,7 +110,7 @@ def read_frame(
         (309, 2)
     """
     options = options or ReadOptions()
-    with _table_file(source) as (path, kind):
+    with table_file(source) as (path, kind):
         if kind == ".parquet":
             return _read_parquet(path, source, names)
         if kind == ".xlsx":
@@ -120,7 +129,7 @@ def columns_of(source: str, options: ReadOptions | None = None) -> list[str]:
         ['year', 'sunspots']
     """
     options = options or ReadOptions()
-    with _table_file(source) as (path, kind):
+    with table_file(source) as (path, kind):
         if kind == ".parquet":
             import pyarrow.parquet
 
@@ -128,11 +137,11 @@ def columns_of(source: str, options: ReadOptions | None = None) -> list[str]:
             return [str(name) for name in schema.empty_table().to_pandas().reset_index().columns]
         if kind == ".xlsx":
             return [str(name) for name in _read_workbook(path, source, options, None).columns.columns]
-        return _header(path, source, options)[1]
+        return header_of(path, source, options)[1]
 
 
 @contextmanager
-def _table_file(source: str) -> Iterator[tuple[Path, str]]:
+def table_file(source: str) -> Iterator[tuple[Path, str]]:
     """Yield a table's path and kind; whatever goes wrong with it is one line."""
     with ExitStack() as stack:
         path = Path(source)
@@ -224,8 +233,8 @@ def _read_text(
     names: Sequence[str] | None,
     progress: Callable[[float], None] | None,
 ) -> Frame:
-    layout, header = _header(path, source, options)
-    shape = _shape_of(layout)
+    layout, header = header_of(path, source, options)
+    shape = shape_of(layout)
     wanted = _places(header, source, names)
     # Fields beyond the header would be dropped: pandas warns of them, unless the columns are chosen as it reads.
     pieces = []
@@ -259,7 +268,7 @@ def _read_text(
     return Frame(frame, layout.skip_rows + 2, layout)
 
 
-def _header(path: Path, source: str, options: ReadOptions) -> tuple[Layout, list[str]]:
+def header_of(path: Path, source: str, options: ReadOptions) -> tuple[Layout, list[str]]:
     """Return how a text is written, and the names in its header."""
     with opened(path) as file:
         head = file.read(_HEAD)
@@ -279,12 +288,13 @@ def _header(path: Path, source: str, options: ReadOptions) -> tuple[Layout, list
         skiprows=layout.skip_rows,
         dtype=str,
         keep_default_na=False,
-        **_shape_of(layout),
+        **shape_of(layout),
     )
     return layout, [str(name).strip() for name in first.iloc[0]]
 
 
-def _shape_of(layout: Layout) -> dict[str, Any]:
+def shape_of(layout: Layout) -> dict[str, Any]:
+    """Return how pandas is told of a layout."""
     return {"sep": layout.sep, "encoding": layout.encoding, "skip_blank_lines": False}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from retrograd.estimators.recurrent.arrays import columns, like, read, require_w
 from retrograd.estimators.recurrent.innovations import forecast_variance, innovation_covariance
 from retrograd.estimators.recurrent.loop import Callback, Checkpoint, is_first, train
 from retrograd.estimators.recurrent.network import Network
+from retrograd.estimators.recurrent.sharing import Plan
 from retrograd.estimators.recurrent.start import epochs_that_hold, linear_start
 from retrograd.estimators.recurrent.training import OPTIMIZERS, DivergenceError, Trainer
 from retrograd.tables.align import by_name
@@ -147,6 +148,7 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         checkpoint: str | Path | None = None,
         resume: bool = False,
         group: Any = None,
+        share: Callable[[Plan], None] | None = None,
     ) -> Recurrent:
         """Train.
 
@@ -161,6 +163,8 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             group: the process group of ranks that all fit the same series, each running a stretch of its steps
                 (:func:`retrograd.distributed.bptt`); the first one writes the checkpoint, which all must be able to
                 read. In open loop, on series without missing targets.
+            share: where this is the first rank of a group whose others have their own rows alone: called with what
+                these must know before they :func:`retrograd.estimators.recurrent.sharing.follow`.
 
         Returns:
             The estimator itself.
@@ -193,6 +197,9 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         if checkpoint is not None:
             settings = {name: getattr(self, name) for name in ("hidden", "optimizer", "clip", "closed_loop", "seed")}
             kept = Checkpoint(Path(checkpoint), {**settings, "lr": lr}, (x, y))
+        if share is not None:
+            share(Plan.of(self, network, len(targets), lr, epochs, {} if kept is None else kept.belongs))
+        if kept is not None:
             if resume:
                 kept.resume(trainer, epochs)
         elif resume:

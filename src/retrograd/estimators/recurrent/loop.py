@@ -30,13 +30,19 @@ class Checkpoint:
     Args:
         path: the file.
         settings: what decides the result of the training, besides the data and the number of epochs.
-        data: what is trained on.
+        data: what is trained on; None: the settings have its digest.
+
+    Attributes:
+        belongs: the settings and the digest of the data.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], data: Iterable[Tensor]) -> None:
-        self.path = path
-        digest = hashlib.sha256(b"".join(part.cpu().numpy().tobytes() for part in data)).hexdigest()
-        self._belongs = {**settings, "data": digest}
+    def __init__(self, path: Path, settings: Mapping[str, Any], data: Iterable[Tensor] | None) -> None:
+        self.path, self.belongs = path, dict(settings)
+        if data is not None:
+            digest = hashlib.sha256()
+            for part in data:
+                digest.update(part.cpu().numpy().tobytes())
+            self.belongs["data"] = digest.hexdigest()
         # After the first epoch it is due: a training that cannot even do that leaves the file as it was.
         self._written = -math.inf
 
@@ -47,7 +53,7 @@ class Checkpoint:
             InputError: the file cannot be written.
         """
         try:
-            checkpoint.save(self.path, {"belongs": self._belongs, "training": trainer.state()})
+            checkpoint.save(self.path, {"belongs": self.belongs, "training": trainer.state()})
         except OSError as error:
             raise InputError(f"checkpoint {self.path} cannot be written: {error.strerror or error}") from None
         self._written = time.monotonic()
@@ -68,7 +74,7 @@ class Checkpoint:
         state = checkpoint.load(self.path)
         if not isinstance(state, dict) or set(state) != {"belongs", "training"}:
             raise InputError(f"resume: {self.path} holds no training", "resume")
-        for name, now in self._belongs.items():
+        for name, now in self.belongs.items():
             before = state["belongs"].get(name)
             if name == "data" and before != now:
                 raise InputError(f"resume: the training data are not those of {self.path}: give the same", "resume")

@@ -35,6 +35,7 @@ __all__ = [
     "over_ranks",
     "own_where_missing",
     "squared_error",
+    "stretch_of",
 ]
 
 # Tensors by the names of bptt's arguments.
@@ -110,7 +111,14 @@ def loss_and_gradients(
     return windows.loss, {name: gradients[name] for name in weights}, _present(series.delta)
 
 
-def over_ranks(weights: Weights, x: Tensor, target: Tensor, group: Any) -> tuple[Tensor, Weights, Tensor]:
+def stretch_of(steps: int, rank: int, size: int) -> slice:
+    """Return the steps of a rank."""
+    return slice(rank * steps // size, (rank + 1) * steps // size)
+
+
+def over_ranks(
+    weights: Weights, x: Tensor, target: Tensor, group: Any, values: int | None = None
+) -> tuple[Tensor, Weights, Tensor]:
     """Return what :func:`loss_and_gradients` does in open loop, δ of this rank's steps alone; each rank runs its own.
 
     Args:
@@ -118,14 +126,17 @@ def over_ranks(weights: Weights, x: Tensor, target: Tensor, group: Any) -> tuple
         x: all steps, without missing values.
         target: all steps.
         group: the ranks, as :func:`retrograd.distributed.bptt` takes them.
+        values: how many targets all ranks have together, where x and target are this rank's own steps alone.
     """
-    ranks = ranks_of(group)
-    at = slice(ranks.rank * len(x) // ranks.size, (ranks.rank + 1) * len(x) // ranks.size)
+    if values is None:
+        ranks, values = ranks_of(group), target.numel()
+        at = stretch_of(len(x), ranks.rank, ranks.size)
+        x, target = x[at], target[at]
 
     def loss(outputs: Tensor) -> Tensor:
-        return (outputs - target[at]).square().sum() / target.numel()
+        return (outputs - target).square().sum() / values
 
-    g = distributed_bptt(x[at], **weights, loss=loss, group=group)
+    g = distributed_bptt(x, **weights, loss=loss, group=group)
     assert g.loss is not None
     return g.loss, {name: _present(getattr(g, name)) for name in weights}, _present(g.delta)
 
@@ -194,6 +205,7 @@ class Trainer:
         clip: the gradient's norm is cut to this; None leaves it.
         horizon: train in closed loop over this many steps; None trains one step ahead.
         group: ranks that each run a stretch of the series, in open loop; None: one process runs all of it.
+        values: how many targets all ranks have together, where x and target are this rank's stretch alone.
 
     Examples:
         >>> import numpy as np
@@ -217,6 +229,7 @@ class Trainer:
         clip: float | None = None,
         horizon: int | None = None,
         group: Any = None,
+        values: int | None = None,
     ) -> None:
         # Contiguous: L-BFGS reads each gradient as one vector.
         self.weights: Weights = {
@@ -229,7 +242,8 @@ class Trainer:
         choice = OPTIMIZERS[optimizer]
         self._optimizer = choice.make(list(self.weights.values()), choice.lr if lr is None else lr)
         self._line_search = isinstance(self._optimizer, torch.optim.LBFGS)
-        self._x, self._target, self._clip, self._horizon, self._group = x, target, clip, horizon, group
+        self._x, self._target, self._clip, self._horizon = x, target, clip, horizon
+        self._group, self._values = group, values
 
     def step(self) -> Epoch:
         """Run one epoch: initialise, propagate, accumulate, update.
@@ -267,7 +281,7 @@ class Trainer:
         """Return the loss, and ∂L/∂weight of every weight."""
         if self._group is None:
             return loss_and_gradients(weights, self._x, self._target, self._horizon)[:2]
-        return over_ranks(weights, self._x, self._target, self._group)[:2]
+        return over_ranks(weights, self._x, self._target, self._group, self._values)[:2]
 
     def finish(self) -> Tensor:
         """Judge the weights after the last update too, and return δ_t = ∂L/∂h_t ``(T, H)`` at the best ones."""

@@ -1,0 +1,114 @@
+"""`--time-parallel N`: the first rank reads and checks all of the file, every other one its own rows.
+
+The first rank tells the others where their rows stand, with a digest of each one's. Who cannot read its rows alone (a
+workbook, a packed text), or reads others (rows were put in order, filled, or put in), is handed them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retrograd.cli.run_folder import CHECKPOINT_FILE
+from retrograd.cli.time_parallel import Joined
+from retrograd.distributed.exchange import prefix
+from retrograd.distributed.handing import handed, told
+from retrograd.distributed.ranks import ranks_of
+from retrograd.estimators.recurrent.sharing import Plan, digest_of_rows, follow, rows_of
+from retrograd.tables.read import Table
+from retrograd.tables.source import ReadOptions
+from retrograd.tables.stretch import places_of_rows, read_rows
+
+__all__ = ["follow_the_first", "shared_by_the_first"]
+
+# For so many time limits the others wait for the first rank, which reads, checks and starts the model: an hour or two.
+_PATIENCE = 12.0
+_PLAN, _OWN, _HANDED = "fit, its plan", "fit, whether each rank has read its rows", "fit, rows handed to a rank"
+
+
+def shared_by_the_first(
+    ranks: Joined, table: Table, start: int, source: str, options: ReadOptions
+) -> Callable[[Plan], None]:
+    """Return what the first rank does when its training is planned: tell the others, and hand them what they lack.
+
+    Args:
+        ranks: the ranks.
+        table: the whole table.
+        start: how many of its rows are trained on.
+        source: its file.
+        options: what is said of the file.
+    """
+    group = ranks_of(ranks.group)
+
+    def values(rank: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+        at = rows_of(start, rank, group.size)
+        return np.concatenate([table.targets[at], table.inputs[at]], axis=1)
+
+    def part(rank: int) -> Tensor:
+        return torch.from_numpy(values(rank)).flatten()
+
+    def share(plan: Plan) -> None:
+        rows = [rows_of(start, rank, group.size) for rank in range(group.size)]
+        borders = sorted({border for at in rows for border in (at.start, at.stop)})
+        places = places_of_rows(source, borders, options)
+        found = None if places is None else dict(zip(borders, places, strict=True))
+        each = [
+            {
+                "rows": [at.start, at.stop],
+                "places": None if found is None else [found[at.start], found[at.stop]],
+                "digest": digest_of_rows(values(rank)),
+            }
+            for rank, at in enumerate(rows)
+        ]
+        told(group, _PLAN, json.dumps({"plan": plan.text(), "ranks": each}), _PATIENCE)
+        handed(group, _HANDED, part, _who_lacks(ranks, False), _PATIENCE)
+
+    return share
+
+
+def follow_the_first(
+    ranks: Joined,
+    source: str,
+    options: ReadOptions,
+    names: Sequence[str],
+    out: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """Train on this rank's rows, in step with the first rank.
+
+    Args:
+        ranks: the ranks.
+        source: the file.
+        options: what is said of it.
+        names: the targets, then the inputs.
+        out: the run folder.
+        resume: as this rank was asked.
+        overwrite: as this rank was asked.
+    """
+    group, checkpoint = ranks_of(ranks.group), out / CHECKPOINT_FILE
+    resume, _ = ranks.plan(out, checkpoint, resume, overwrite)
+    given = json.loads(told(group, _PLAN, None, _PATIENCE))
+    plan, mine = Plan.of_text(given["plan"]), given["ranks"][group.rank]
+    rows = slice(*mine["rows"])
+    values = read_rows(source, names, rows, mine["places"] and tuple(mine["places"]), options)
+    lacks = values is None or digest_of_rows(values) != mine["digest"]
+    found = handed(group, _HANDED, None, _who_lacks(ranks, lacks), _PATIENCE)
+    if found is not None:
+        values = found.view(rows.stop - rows.start, len(names)).numpy()
+    assert values is not None
+    follow(plan, values, group=ranks.group, checkpoint=checkpoint, resume=resume)
+    ranks.end(out)
+
+
+def _who_lacks(ranks: Joined, mine: bool) -> list[int]:
+    """Return the ranks that must be handed their rows."""
+    group = ranks_of(ranks.group)
+    own = [float(mine and rank == group.rank) for rank in range(group.size)]
+    return [rank for rank, lacks in enumerate(prefix(group, _OWN, own)[1]) if lacks]
