@@ -134,7 +134,7 @@ def test_a_diagonal_is_the_loop(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tile", ["a group", "groups", "chunks", "chunks of a group", "chunks that fold"])
+@pytest.mark.parametrize("tile", ["a group", "groups", "chunks", "chunks of a group"])
 @pytest.mark.parametrize(
     "dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64], ids=str
 )
@@ -144,6 +144,15 @@ def test_every_diagonal_is_the_loop(tile: str, dtype: torch.dtype, steps: str, g
     for reverse in (False, True):
         check_diagonal(tile, dtype, steps, groups, reverse, kind)
         check_diagonal(tile, dtype, steps, groups, reverse, kind, time=16, width=16)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64], ids=str)
+@pytest.mark.parametrize("kind", ["whole", "sequences"])
+def test_chunks_that_fold_are_the_loop(dtype: torch.dtype, kind: str) -> None:
+    for reverse in (False, True):
+        check_diagonal("chunks that fold", dtype, "varying", 1, reverse, kind)
+        check_diagonal("chunks that fold", dtype, "invariant", 2, reverse, kind, time=16, width=16)
 
 
 def extremes() -> dict[str, tuple[Tensor, Tensor, Tensor]]:
@@ -306,23 +315,29 @@ def test_it_says_why_it_does_not_serve() -> None:
     )
 
 
+GRAPHS: dict[str, tuple[int, dict[str, Tensor]]] = {
+    "whole": (2, {}),
+    "lengths": (2, {"lengths": torch.tensor([96, 50])}),
+    "cu_seqlens": (1, {"cu_seqlens": torch.tensor([0, 40, 40, 96])}),
+    "reset": (2, {"reset": (torch.arange(96) % 40 == 7).expand(2, 96).contiguous()}),
+    "lengths, reset": (2, {"lengths": torch.tensor([96, 50]), "reset": torch.arange(192).view(2, 96) % 40 == 7}),
+}
+
+
 @on_a_gpu
 @pytest.mark.parametrize("structure", ["diagonal", "dense"])
-@pytest.mark.parametrize("kind", ["whole", "lengths", "reset"])
-def test_a_cuda_graph_replays_with_new_values(structure: str, kind: str) -> None:
-    width, time = 32, 96
+@pytest.mark.parametrize("kind", list(GRAPHS))
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_cuda_graph_replays_with_new_values(structure: str, kind: str, reverse: bool) -> None:
+    width, (batch, on_host) = 32, GRAPHS[kind]
     A = drawn(width, *([width] if structure == "dense" else []), dtype=torch.float32, seed=1).cuda() * 0.1
-    given: dict[str, Tensor] = {}
-    if kind == "lengths":
-        given["lengths"] = torch.tensor([time, 50], device="cuda")
-    if kind == "reset":
-        given["reset"] = (torch.arange(time) % 40 == 7).expand(2, time).contiguous().cuda()
-    x = torch.zeros(2, time, width, device="cuda")
+    given = {name: x.cuda() for name, x in on_host.items()}
+    x = torch.zeros(batch, 96, width, device="cuda")
 
     def step() -> tuple[Tensor, ...]:
         leaves = [leaf.detach().requires_grad_() for leaf in (A, x)]
         transition = rg.Dense(leaves[0]) if structure == "dense" else rg.Diagonal(leaves[0])
-        states, final = rg.scan(transition, leaves[1], **given)
+        states, final = rg.scan(transition, leaves[1], reverse=reverse, **given)
         return states.detach(), *torch.autograd.grad((states**2).sum() + final.sum(), leaves)
 
     stream = torch.cuda.Stream()
@@ -334,7 +349,7 @@ def test_a_cuda_graph_replays_with_new_values(structure: str, kind: str) -> None
     with torch.cuda.graph(graph):
         captured = step()
     for seed in (2, 3):
-        x.copy_(drawn(2, time, width, dtype=torch.float32, seed=seed))
+        x.copy_(drawn(batch, 96, width, dtype=torch.float32, seed=seed))
         graph.replay()
         for got, want in zip(captured, step(), strict=True):
             assert torch.equal(got, want)

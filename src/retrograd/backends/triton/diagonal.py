@@ -166,13 +166,14 @@ def _launch(
         )  # fmt: skip
     few = use.carry_lanes
     if count > 1 and few:
-        chunks = (*chunks[:4], _real(workspace(sums_dtype)))
+        carry = _real(workspace(sums_dtype))
         few_flat, few_across, _ = _across(batch, width, few)
         carries[few_across](
-            *arrays, codes, *chunks, *sizes, *strides,
+            *arrays, codes, *chunks[:4], carry, *sizes, *strides,
             CHUNKS=min(use.carry_chunks, triton.next_power_of_2(count)), LANES=few, FLAT=few_flat,
             num_warps=use.carry_warps, **flags,
         )  # fmt: skip
+        chunks = (None, None, None, None, carry)
     tiles[grid](
         *arrays, codes, written[0], *kept, before, *written[1:], None if sums is None else _real(sums), *chunks,
         *sizes, *strides, *s_strides, PHASE="chunks" if count > 1 else "rows", GRADIENT=gradient,

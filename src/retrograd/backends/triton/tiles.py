@@ -120,18 +120,20 @@ def tiles(
     carry, carry_i = nothing, nothing
     if PHASE == "chunks" and CARRY is not None:
         carry, carry_i = load(CARRY, at_chunk, here, True, COMPLEX, STATE)
-    elif PHASE != "ends":
+    elif PHASE == "rows" and not CODED:
+        at = tl.broadcast_to((b * start_b + d)[None, :], [GROUPS, LANES])
+        carry, carry_i = load(START, at, here, True, COMPLEX, STATE)
+    elif PHASE == "chunks":
         enters = tl.zeros([1, LANES], STATE)
         enters_i = enters
         if not CODED:
             start_at = tl.broadcast_to((b * start_b + d)[None, :], [1, LANES])
             enters, enters_i = load(START, start_at, there[None, :], True, COMPLEX, STATE)
-        if PHASE == "chunks":
-            enters, enters_i = after_chunks(
-                A, U, START, CODES, P, X, V, Q, None, enters, enters_i, chunk, a0, b0, b, d, there,
-                T, D, N, C, base_a, base_u, a_t, u_t, start_b,
-                CHUNKS, FLAT, INVARIANT, CODED, UP, BACK, COMPLEX, STATE, SMALLEST, SMALL,
-            )  # fmt: skip
+        enters, enters_i = after_chunks(
+            A, U, START, CODES, P, X, V, Q, None, enters, enters_i, chunk, a0, b0, b, d, there,
+            T, D, N, C, base_a, base_u, a_t, u_t, start_b,
+            CHUNKS, FLAT, INVARIANT, CODED, UP, BACK, COMPLEX, STATE, SMALLEST, SMALL,
+        )  # fmt: skip
         carry, carry_i = tl.broadcast_to(enters, [GROUPS, LANES]), tl.broadcast_to(enters_i, [GROUPS, LANES])
     whole, whole_i = nothing + 1.0, nothing
     shrink, grow = nothing + 1.0, nothing + 1.0
