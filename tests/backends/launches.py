@@ -83,3 +83,29 @@ def on_meta() -> Iterator[None]:
 
 def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.empty(shape, dtype=dtype, device="meta")
+
+
+@contextmanager
+def host_reads() -> Iterator[list[str]]:
+    """What reads values on the host: a GPU's host would wait there."""
+    found: list[str] = []
+
+    class Reads(_Operations):
+        def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if operator.overloadpacket.__name__ in ("_local_scalar_dense", "nonzero", "equal", "masked_select"):
+                found.append(operator.overloadpacket.__name__)
+            return operator(*args, **kwargs or {})
+
+    def told(name: str) -> Callable[..., Any]:
+        method = getattr(Tensor, name)
+
+        def call(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+            found.append(name)
+            return method(self, *args, **kwargs)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch, Reads([]):
+        for name in ("cpu", "numpy", "tolist"):
+            patch.setattr(Tensor, name, told(name))
+        yield found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,10 +83,114 @@ def test_a_scan_does_not_wait(no_waiting: None) -> None:
         torch.autograd.grad(states.sum() + final.sum(), (a, u))
 
 
+@pytest.mark.parametrize("loss", [False, True])
+def test_bptt_does_not_wait(no_waiting: None, loss: bool) -> None:
+    x, W, V = (torch.ones(*shape, device="cuda") * 0.1 for shape in ((2, 300, 3), (4, 4), (4, 3)))
+    rg.bptt(x, weight_hh=W, weight_ih=V, loss=(lambda h: h.square().sum()) if loss else None).update(lr=0.1)
+
+
+@pytest.mark.parametrize("given", [{"online": True}, {"truncate": 20, "stride": 10}], ids=["online", "truncated"])
+@pytest.mark.parametrize("shape", [(4,), (4, 4)], ids=["diagonal", "dense"])
+def test_a_stream_does_not_wait(no_waiting: None, given: dict[str, Any], shape: tuple[int, ...]) -> None:
+    W, V = torch.full(shape, 0.1, device="cuda"), torch.ones(4, 3, device="cuda")
+    stream = rg.Stream(weight_hh=W, weight_ih=V, **given)
+    for _ in range(3):
+        stream.feed(torch.ones(2, 30, 3, device="cuda"), loss=lambda h: h.square().sum())
+    stream.update(lr=0.1)
+
+
+@pytest.mark.parametrize("given", [{"online": True}, {"truncate": 8, "stride": 4}], ids=["online", "truncated"])
+def test_a_stream_has_the_cpus_numbers(given: dict[str, Any]) -> None:
+    W, V, x = drawn(4, seed=1) * 0.5, drawn(4, 3, seed=2), drawn(2, 24, 3)
+
+    def run(device: str) -> rg.Stream:
+        stream = rg.Stream(weight_hh=W.to(device), weight_ih=V.to(device), **given)
+        for chunk in x.to(device).split(12, 1):
+            stream.feed(chunk, loss=lambda h: h.sin().sum())
+        return stream
+
+    here, there = run("cpu"), run("cuda")
+    for name, gradient in here.gradients.items():
+        near(there.gradients[name], gradient)
+
+
+LAYERS = ["LRU", "S4D", "S5", "MinGRU", "MinLSTM", "RGLRU", "HGRN", "QRNN", "SRU"]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_and_its_gradients(name: str) -> None:
+    torch.manual_seed(0)
+    layer = getattr(rg.nn, name)(*(6,) * (1 if name in ("HGRN", "RGLRU", "S4D") else 2)).double()
+    x = drawn(3, 40, 6)
+
+    def run(x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        out, _ = layer(x)
+        return out.detach(), list(torch.autograd.grad(out.sin().sum(), list(layer.parameters())))
+
+    out, gradients = run(x)
+    layer.cuda()
+    found, found_gradients = run(x.cuda())
+    torch.testing.assert_close(found.cpu(), out, rtol=1e-9, atol=1e-9)
+    for got, want in zip(found_gradients, gradients, strict=True):
+        torch.testing.assert_close(got.cpu(), want, rtol=1e-9, atol=1e-9)
+
+
 def test_compiled_whole() -> None:
     a, u = drawn(6).sigmoid().cuda(), drawn(2, 300, 6, seed=1).cuda()
     compiled = torch.compile(lambda a, u: rg.scan(rg.Diagonal(a), u)[0] * 2, fullgraph=True, backend="aot_eager")
     near(compiled(a, u), 2 * rg.scan(rg.Diagonal(a.cpu()), u.cpu())[0])
+
+
+def test_compiled_with_its_gradient() -> None:
+    a, u = drawn(6).sigmoid().cuda().requires_grad_(), drawn(2, 300, 6, seed=1).cuda()
+    compiled = torch.compile(lambda a, u: rg.scan(rg.Diagonal(a), u)[0].sin() * 2, fullgraph=True)
+    (got,) = torch.autograd.grad(compiled(a, u).sum(), a)
+    (want,) = torch.autograd.grad((rg.scan(rg.Diagonal(a), u)[0].sin() * 2).sum(), a)
+    torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-11)
+
+
+def test_data_parallel(tmp_path: Path) -> None:
+    torch.distributed.init_process_group("nccl", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        layer = rg.nn.LinearRNN(4, 8, batch_first=True).cuda()
+        x = torch.randn(3, 100, 4, device="cuda")
+        layer(x)[0].square().mean().backward()
+        want = [p.grad for p in layer.parameters()]
+        layer.zero_grad()
+        whole = torch.nn.parallel.DistributedDataParallel(layer)
+        whole(x)[0].square().mean().backward()
+        for parameter, gradient in zip(layer.parameters(), want, strict=True):
+            torch.testing.assert_close(parameter.grad, gradient)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_a_recorder_watches_a_training() -> None:
+    model = rg.nn.LinearRNN(3, 4).cuda()
+    with rg.insight.Recorder(model) as recorder:
+        for _ in range(2):
+            model(torch.ones(50, 2, 3, device="cuda"))[0].square().mean().backward()
+    assert len(recorder.records) == 2
+    assert recorder.records[-1].delta_norm is not None
+    assert np.isfinite(recorder.records[-1].delta_norm).all()
+
+
+def test_insight() -> None:
+    W, u = drawn(4, 4, seed=1) * 0.3, drawn(2, 60, 4)
+    here, there = (rg.insight.Sweep.of_scan(rg.Dense(W.to(d)), u.to(d)) for d in ("cpu", "cuda"))
+    near(there.delta, here.delta)
+    near(rg.insight.lag_parts(there), rg.insight.lag_parts(here))
+    assert str(rg.insight.analyse(there)).splitlines()[0] == str(rg.insight.analyse(here)).splitlines()[0]
+
+
+def test_autocast_in_bfloat16() -> None:
+    layer = rg.nn.LinearRNN(4, 8, batch_first=True).cuda()
+    x = torch.randn(3, 100, 4, device="cuda")
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        out = layer(x)[0]
+        out.square().mean().backward()
+    torch.testing.assert_close(out.float(), layer(x)[0], rtol=0.1, atol=0.1)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
 
 
 def test_mixed_precision_trains() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from launches import launches, meta, on_meta
+from launches import host_reads, launches, meta, on_meta
 from torch import Tensor
 
 import retrograd as rg
@@ -116,6 +117,11 @@ def square(y: Tensor) -> Tensor:
     return y.square().sum()
 
 
+def sweep() -> None:
+    made = rg.insight.Sweep.of_scan(rg.Diagonal(meta(4)), meta(2, 50, 4))
+    assert made.gradient.is_meta
+
+
 ON_DEVICE: dict[str, Callable[[], None]] = {
     **{f"scan, {kind}": lambda kind=kind: scan(kind) for kind in GIVEN},
     "bptt": lambda: bptt(loss=square),
@@ -126,6 +132,7 @@ ON_DEVICE: dict[str, Callable[[], None]] = {
     "Stream, online, dense": lambda: stream(meta(4, 4), online=True),
     "Stream, truncated": lambda: stream(meta(4), truncate=5, stride=2),
     "Stream, truncated, dense": lambda: stream(meta(4, 4), truncate=8),
+    "insight, sweep": sweep,
     **{
         name: lambda name=name: layer(name)
         for name in (
@@ -149,3 +156,38 @@ ON_DEVICE: dict[str, Callable[[], None]] = {
 def test_nothing_reads_a_tensor_on_the_host(what: str) -> None:
     with on_meta(), launches():
         ON_DEVICE[what]()
+
+
+def recorded(time: int) -> list[str]:
+    """What a Recorder reads of one step of training."""
+    layer = rg.nn.LinearRNN(3, 4)
+    with rg.insight.Recorder(layer), host_reads() as found:
+        layer(torch.ones(time, 2, 3))[0].square().mean().backward()
+    return found
+
+
+def trained(time: int) -> list[int]:
+    """How many numbers each epoch of a Recurrent reads."""
+    after: list[int] = []
+    with host_reads() as found:
+        model = rg.estimators.Recurrent(hidden=4, epochs=4, seed=0, start="random")
+        model.fit(np.sin(np.arange(time) / 5.0)[:, None], callbacks=[lambda _trainer: after.append(len(found))])
+    return np.diff(after).tolist()
+
+
+def looked_at(time: int) -> list[str]:
+    """What two analyses read."""
+    made = rg.insight.Sweep.of_scan(rg.Dense(torch.eye(4) * 0.5), torch.ones(2, time, 4))
+    with host_reads() as found:
+        rg.insight.flow(made)
+        rg.insight.lag_map(made)
+    return found
+
+
+def test_what_the_host_reads_does_not_grow_with_time() -> None:
+    assert recorded(50) == recorded(400)
+    assert 0 < len(recorded(50)) < 20
+    assert looked_at(50) == looked_at(400)
+    assert 0 < len(looked_at(50)) < 30
+    assert trained(60) == trained(240)
+    assert max(trained(60)) < 20

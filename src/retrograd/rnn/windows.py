@@ -64,7 +64,10 @@ class Windows:
 
     def _run(self, A: Transition, length: int, fresh: int, ends: Sequence[int], backend: Backend, add: Add) -> None:
         """Let the losses of the last ``fresh`` steps of every window go back through all of it."""
-        steps = torch.tensor(ends)[:, None] - self._begin + torch.arange(-length, 0)
+        # Windows of one length follow each other every ``fresh`` steps: their steps are made where the arrays are.
+        device = self._past[0].device
+        last = torch.arange(ends[0], ends[-1] + 1, fresh, device=device)
+        steps = last[:, None] - self._begin + torch.arange(-length, 0, device=device)
         x, previous, direct = (array[:, steps].flatten(0, 1) for array in self._past)
         direct[:, : length - fresh] = 0
         delta, d_h0, _ = backend.adjoint(A, direct, torch.zeros_like(direct[:, 0]))
