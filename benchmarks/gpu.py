@@ -1,6 +1,6 @@
 """Measure the scan on a GPU: ours, peers and the physical limit in one run; print the table and write the results.
 
-python -m benchmarks.gpu [--only TEXT] [--out FILE] [--dry-run | --table]
+python -m benchmarks.gpu [--only TEXT] [--no-peers] [--out FILE] [--dry-run | --table]
 
 Times are device events' medians of forward + backward at the seam (no autograd), replayed from a CUDA graph; "eager" is
 the same, launched from Python, on the clock. A share is the time that the limit allows over the time taken. The limit
@@ -15,12 +15,9 @@ from __future__ import annotations
 import json
 import os
 import platform
-import statistics
-import time
-from collections.abc import Callable
-from importlib.util import find_spec
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -28,19 +25,77 @@ from rich.table import Table
 from torch import Tensor
 
 import retrograd as rg
-from benchmarks import record
+from benchmarks import gpu_peers, record
+from benchmarks.gpu_peers import Call, launched, on_the_clock
 from retrograd.core.backend import BACKENDS
+from retrograd.core.sequences import FORWARD, Sequences, View
 from retrograd.files import write_whole
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
-DIAGONAL = [(8, 4096, 2048), (8, 4096, 512), (64, 256, 128), (1, 65536, 64), (1, 1048576, 64)]
-DENSE = [(32, 8192, 256), (32, 1024, 256), (8, 65536, 64), (1, 16384, 256)]
 PAGE = Path(__file__).parent.parent / "docs" / "gpu.md"
 BEGIN, END = "<!-- bench: made by `python -m benchmarks.gpu --table` -->", "<!-- bench end -->"
-# Steps of the loop that are timed; a longer one takes proportionally longer.
+# Steps of the reference loop that are timed; a longer one takes proportionally longer.
 LOOP_STEPS = 256
 
-Call = Callable[[], Any]
+
+class Case(NamedTuple):
+    """A shape (batch, time, width) that is measured, and what it must reach: text, and whether (or how) it does."""
+
+    structure: str
+    shape: tuple[int, int, int]
+    dtype: torch.dtype = torch.float32
+    sequences: int = 0  # the steps of each, where rows hold several
+    folded: bool = False  # each chunk's program folds the chunks before its own
+    target: str = ""
+    reached: Callable[[dict[str, Any], dict[str, Any]], bool | str] | None = None
+
+    @property
+    def name(self) -> str:
+        """What the case is called in the result file."""
+        how = " bf16" if self.dtype == torch.bfloat16 else ""
+        of = f", sequences of {self.sequences}" if self.sequences else ", folded" if self.folded else ""
+        return f"{self.structure}{how} {self.shape}{of}"
+
+
+def at_least(share: float) -> dict[str, Any]:
+    return {"target": f"share ≥ {share}", "reached": lambda case, _all: case["share"] >= share}
+
+
+def times_the_loop(times: float, share: float = 0) -> dict[str, Any]:
+    def reached(case: dict[str, Any], _all: dict[str, Any]) -> bool:
+        return bool(case["reference loop"] >= times * case["retrograd"] and case["share"] >= share)
+
+    return {"target": f"≥ {times:g}x the loop" + (f", share ≥ {share}" if share else ""), "reached": reached}
+
+
+def faster_than_cudnn(case: dict[str, Any], _all: dict[str, Any]) -> str:
+    limit = case["peers"]["cuDNN tanh RNN"]
+    met = ["met" if case[how] < limit else "not met" for how in ("retrograd", "retrograd, eager")]
+    return f"{met[0]} in a CUDA graph, {met[1]} from Python"
+
+
+LARGE = (8, 4096, 2048)
+CASES = [
+    Case("diagonal", LARGE, **at_least(0.92)),
+    Case(
+        "diagonal",
+        LARGE,
+        torch.bfloat16,
+        target="≥ 1.5x its float32",
+        reached=lambda case, found: found[f"diagonal {LARGE}"]["retrograd"] >= 1.5 * case["retrograd"],
+    ),
+    Case("diagonal", (8, 4096, 512), **at_least(0.78)),
+    Case("diagonal", (64, 256, 128), **at_least(0.5)),
+    Case("diagonal", (1, 65536, 64), **at_least(0.5)),
+    Case("diagonal", (1, 65536, 64), folded=True, **at_least(0.5)),
+    Case("diagonal", (1, 1048576, 64), **at_least(0.58)),
+    Case("diagonal", LARGE, sequences=512),
+    Case("diagonal", (8, 4096, 512), sequences=512),
+    Case("dense", (32, 8192, 256), **times_the_loop(60, 0.4)),
+    Case("dense", (32, 1024, 256), target="faster than cuDNN's tanh RNN", reached=faster_than_cudnn),
+    Case("dense", (8, 65536, 64), **times_the_loop(200)),
+    Case("dense", (1, 16384, 256)),
+]
 
 
 def replayed(call: Call, times: int = 15) -> float:
@@ -53,35 +108,6 @@ def replayed(call: Call, times: int = 15) -> float:
     return launched(graph.replay, times)
 
 
-def launched(call: Call, times: int = 15) -> float:
-    """Return the milliseconds between device events before and after a call."""
-    call()
-    call()
-    found = []
-    for _ in range(times):
-        torch.cuda.synchronize()
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        call()
-        end.record()
-        torch.cuda.synchronize()
-        found.append(start.elapsed_time(end))
-    return statistics.median(found)
-
-
-def on_the_clock(call: Call, times: int = 8) -> float:
-    """Return the milliseconds that a caller waits for a call and its results."""
-    call()
-    found = []
-    for _ in range(times):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        call()
-        torch.cuda.synchronize()
-        found.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(found)
-
-
 def limits() -> dict[str, float]:
     x = torch.randn(1 << 28, device="cuda")
     y = torch.empty_like(x)
@@ -91,128 +117,63 @@ def limits() -> dict[str, float]:
     return {"copy TB/s": copy, "gemm TFLOP/s": gemm}
 
 
-def scan_and_adjoint(name: str, A: rg.Dense | rg.Diagonal, u: Tensor, g: Tensor) -> Call:
+def scan_and_adjoint(name: str, A: rg.Dense | rg.Diagonal, u: Tensor, g: Tensor, view: View = FORWARD) -> Call:
     backend, h0 = BACKENDS[name], torch.zeros_like(u[:, 0])
 
     def call() -> Any:
-        states = backend.scan(A, u, h0)
-        return backend.adjoint(A, g, h0, states=states, h0=h0)
+        states = backend.scan(A, u, h0, view)
+        return backend.adjoint(A, g, h0, view, states, h0)
 
     return call
 
 
-def reference_loop(make: Callable[[int], tuple[Any, Tensor, Tensor]], steps: int) -> float:
-    """Return the milliseconds of the reference loop: of its first steps, times how many there are."""
+def folded(A: rg.Diagonal, u: Tensor, g: Tensor) -> Call:
+    """Return the call with the configuration of few chunks whose programs fold what enters them."""
+    from retrograd.backends.triton import diagonal
+    from retrograd.backends.triton.configurations import Tiles
+
+    (a,), h0 = A.arrays, torch.zeros_like(u[:, 0])
+    use = Tiles(8, 16, 16, 4, 1, 512, 128, 0)
+
+    def call() -> Any:
+        states = diagonal.scan(a, u, h0, use=use)
+        return diagonal.adjoint(a, g, h0, None, False, states, h0, use=use)
+
+    return call
+
+
+def drawn(case: Case, steps: int) -> tuple[Any, Tensor, Tensor]:
+    """Return A, u and g of a case, of so many steps."""
+    batch, _, width = case.shape
+    u, g = (torch.randn(batch, steps, width, device="cuda").to(case.dtype) for _ in range(2))
+    if case.structure == "dense":
+        return rg.Dense(torch.linalg.qr(torch.randn(width, width, device="cuda"))[0].to(case.dtype) * 0.99), u, g
+    return rg.Diagonal(torch.sigmoid(torch.randn(batch, steps, width, device="cuda") + 2).to(case.dtype)), u, g
+
+
+def measure(case: Case, limit: dict[str, float], with_peers: bool) -> dict[str, Any]:
+    """Return the milliseconds of a case, its share of the limit, and its peers' milliseconds."""
+    batch, steps, width = case.shape
+    A, u, g = drawn(case, steps)
+    if case.structure == "dense":
+        bound = 6 * batch * steps * width**2 / limit["gemm TFLOP/s"] / 1e9
+    else:
+        bound = 8 * u.numel() * case.dtype.itemsize / limit["copy TB/s"] / 1e9
+    view: View = FORWARD
+    if case.sequences:
+        starts = torch.arange(steps, device="cuda") % case.sequences == 0
+        view = Sequences(batch, steps, reset=starts.expand(batch, steps).contiguous()).view("steps", u.device)
+    ours = folded(A, u, g) if case.folded else scan_and_adjoint("triton", A, u, g, view)
+    result: dict[str, Any] = {"limit": bound, "retrograd": replayed(ours), "retrograd, eager": on_the_clock(ours)}
+    result["share"] = bound / result["retrograd"]
+    if case.dtype != torch.float32 or case.sequences or case.folded:
+        return result
     some = min(steps, LOOP_STEPS)
-    return on_the_clock(scan_and_adjoint("reference", *make(some)), 3) * steps / some
-
-
-def peers(a: Tensor, u: Tensor, g: Tensor) -> dict[str, float | str]:
-    """Return the milliseconds, or why there are none, of peers on the same diagonal problem, from (B, T, D)."""
-    found: dict[str, float | str] = {}
-    for name, package, measure in (
-        ("accelerated-scan, Triton", "accelerated_scan", accelerated("scalar")),
-        ("accelerated-scan, CUDA", "accelerated_scan", accelerated("warp")),
-        ("fla chunk_hgrn", "fla", hgrn),
-        ("jax associative_scan", "jax", jax_scan),
-    ):
-        if find_spec(package) is None:
-            found[name] = f"{package} is not installed"
-            continue
-        try:
-            found[name] = measure(a, u, g)
-        except Exception as error:  # a peer's own failure is its result
-            found[name] = f"{type(error).__name__}: {str(error)[:120]}"
-    return found
-
-
-def accelerated(kernel: str) -> Callable[[Tensor, Tensor, Tensor], float]:
-    def measure(a: Tensor, u: Tensor, g: Tensor) -> float:
-        scan = __import__(f"accelerated_scan.{kernel}", fromlist=["scan"]).scan
-        given = [x.detach().requires_grad_() for x in (a, u)]
-
-        def call() -> Any:
-            turned = [x.transpose(1, 2).contiguous() for x in given]
-            return torch.autograd.grad(scan(*turned).transpose(1, 2).contiguous(), given, g)
-
-        return launched(call)
-
-    return measure
-
-
-def hgrn(a: Tensor, u: Tensor, g: Tensor) -> float:
-    from fla.ops.hgrn import chunk_hgrn
-
-    log_a, x = a.log().detach().requires_grad_(), u.detach().requires_grad_()
-    return launched(lambda: torch.autograd.grad(chunk_hgrn(x, log_a)[0], (x, log_a), g))
-
-
-def jax_scan(a: Tensor, u: Tensor, g: Tensor) -> float:
-    import jax
-
-    def states(gates: Any, drive: Any) -> Any:
-        def compose(first: Any, second: Any) -> Any:
-            return second[0] * first[0], second[0] * first[1] + second[1]
-
-        return jax.lax.associative_scan(compose, (gates, drive), axis=1)[1]
-
-    given, seed = [jax.dlpack.from_dlpack(x) for x in (a, u)], jax.dlpack.from_dlpack(g)
-    both = jax.jit(lambda gates, drive, dh: jax.vjp(states, gates, drive)[1](dh))
-    jax.block_until_ready(both(*given, seed))
-    found = []
-    for _ in range(8):
-        start = time.perf_counter()
-        jax.block_until_ready(both(*given, seed))
-        found.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(found)
-
-
-def tanh_rnn(batch: int, steps: int, width: int) -> float:
-    rnn = torch.nn.RNN(width, width, batch_first=True, device="cuda")
-    x = torch.randn(batch, steps, width, device="cuda", requires_grad=True)
-
-    def call() -> None:
-        out, _ = rnn(x)
-        out.backward(out.detach())
-
-    return on_the_clock(call)
-
-
-def diagonal(shape: tuple[int, int, int], dtype: torch.dtype, limit: dict[str, float], with_peers: bool) -> Any:
-    batch, steps, width = shape
-
-    def make(length: int) -> tuple[Any, Tensor, Tensor]:
-        a = torch.sigmoid(torch.randn(batch, length, width, device="cuda") + 2).to(dtype)
-        u, g = (torch.randn(batch, length, width, device="cuda").to(dtype) for _ in range(2))
-        return rg.Diagonal(a), u, g
-
-    A, u, g = make(steps)
-    bound = 8 * u.numel() * dtype.itemsize / limit["copy TB/s"] / 1e9
-    ours = scan_and_adjoint("triton", A, u, g)
-    result: dict[str, Any] = {"limit": bound, "retrograd": replayed(ours), "retrograd, eager": on_the_clock(ours)}
-    result["share"] = bound / result["retrograd"]
+    loop = scan_and_adjoint("reference", *drawn(case, some))
+    result["reference loop"] = on_the_clock(loop, 3) * steps / some
     if with_peers:
-        result["peers"] = peers(A.normal(), u, g)
-        del A, u, g, ours
-        result["reference loop"] = reference_loop(make, steps)
-    return result
-
-
-def dense(shape: tuple[int, int, int], limit: dict[str, float]) -> Any:
-    batch, steps, width = shape
-    W = torch.linalg.qr(torch.randn(width, width, device="cuda"))[0] * 0.99
-
-    def make(length: int) -> tuple[Any, Tensor, Tensor]:
-        u, g = (torch.randn(batch, length, width, device="cuda") for _ in range(2))
-        return rg.Dense(W), u, g
-
-    bound = 6 * batch * steps * width**2 / limit["gemm TFLOP/s"] / 1e9
-    ours = scan_and_adjoint("triton", *make(steps))
-    result: dict[str, Any] = {"limit": bound, "retrograd": replayed(ours), "retrograd, eager": on_the_clock(ours)}
-    result["share"] = bound / result["retrograd"]
-    result["reference loop"] = reference_loop(make, steps)
-    if steps <= 1024:
-        result["peers"] = {"cuDNN tanh RNN": tanh_rnn(batch, steps, width)}
+        peers = gpu_peers.DENSE if case.structure == "dense" else gpu_peers.DIAGONAL
+        result["peers"] = gpu_peers.measured(peers, A.normal() if case.structure == "diagonal" else A.W, u, g)
     return result
 
 
@@ -222,27 +183,61 @@ def commit() -> str:
     return said or record.git("rev-parse", "--short", "HEAD") + ("-dirty" if record.changes() else "")
 
 
-def markdown(results: dict[str, Any]) -> str:
-    """Return the table of docs/gpu.md."""
+def number(x: Any) -> str:
+    return f"{x:,.3g}" if isinstance(x, float) and x < 1000 else f"{x:,.0f}" if isinstance(x, float) else "not measured"
+
+
+def verdict(case: Case, found: dict[str, Any]) -> str:
+    """Return what a case must reach, and whether it does."""
+    if case.reached is None:
+        return "–"
+    try:
+        reached = case.reached(found[case.name], found)
+    except (KeyError, TypeError):  # it, or what it is compared with, was not measured
+        return f"{case.target}: not measured"
+    return f"{case.target}: {reached if isinstance(reached, str) else 'met' if reached else 'not met'}"
+
+
+def peers_table(cases: Sequence[Case], peers: list[gpu_peers.Peer], found: dict[str, Any]) -> list[str]:
+    """Return a table of the peers' milliseconds, and why some were not measured."""
     rows = [
-        "| forward + backward | ms | from Python, ms | share of the limit | reference loop, ms | jax, ms |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| forward + backward, ms | " + " | ".join(str(case.shape) for case in cases) + " | why not measured |",
+        "|---|" + "--:|" * len(cases) + "---|",
     ]
+    for key, name in (("retrograd", "retrograd, in a CUDA graph"), ("retrograd, eager", "retrograd, from Python")):
+        figures = (number(found.get(case.name, {}).get(key)) for case in cases)
+        rows.append(f"| {name} | {' | '.join(figures)} | |")
+    for peer in peers:
+        given = [found.get(case.name, {}).get("peers", {}).get(peer.name) for case in cases]
+        reasons = dict.fromkeys("not in this run" if x is None else x for x in given if not isinstance(x, float))
+        rows.append(f"| {peer.name} | {' | '.join(map(number, given))} | {'; '.join(reasons)} |")
+    return rows
 
-    def number(x: Any) -> str:
-        return f"{x:,.3g}" if isinstance(x, float) and x < 1000 else f"{x:,.0f}" if isinstance(x, float) else "–"
 
-    for name, case in results["cases"].items():
-        jax = case.get("peers", {}).get("jax associative_scan")
-        given = (case["retrograd"], case["retrograd, eager"], case["share"], case.get("reference loop"), jax)
-        rows.append(f"| {name} | " + " | ".join(map(number, given)) + " |")
+def markdown(results: dict[str, Any]) -> str:
+    """Return the tables of docs/gpu.md."""
+    found = results["cases"]
+    rows = [
+        "| forward + backward | ms | from Python, ms | share of the limit | reference loop, ms | target |",
+        "|---|--:|--:|--:|--:|---|",
+    ]
+    for case in CASES:
+        one = found.get(case.name, {})
+        figures = [number(one.get(key)) for key in ("retrograd", "retrograd, eager", "share")]
+        loop = "–" if one and "reference loop" not in one else number(one.get("reference loop"))
+        rows.append(f"| {case.name} | {' | '.join(figures)} | {loop} | {verdict(case, found)} |")
+    alone = [case for case in CASES if case.dtype == torch.float32 and not case.sequences and not case.folded]
+    diagonal, dense = ([case for case in alone if case.structure == one] for one in ("diagonal", "dense"))
     machine, limit = results["machine"], results["machine"]["limits"]
     note = (
         f"{machine['gpu']}, torch {machine['torch']}, Triton {machine['triton']}, commit {machine['commit']}; medians. "
         f"Limits of the same run: copy {limit['copy TB/s']:.2f} TB/s, float32 product {limit['gemm TFLOP/s']:.1f} "
         "TFLOP/s."
     )
-    return "\n".join([*rows, "", note])
+    tables = [rows, peers_table(diagonal, gpu_peers.DIAGONAL, found), peers_table(dense, gpu_peers.DENSE, found)]
+    titles = ["", "Peers of the diagonal, each call launched from Python:", "Peers of the dense:"]
+    parts = ["\n".join([title, "", *table] if title else table) for title, table in zip(titles, tables, strict=True)]
+    return "\n\n".join([*parts, note])
 
 
 def write_table(results: dict[str, Any]) -> None:
@@ -253,8 +248,9 @@ def write_table(results: dict[str, Any]) -> None:
 
 def main() -> None:
     options = record.parser(__doc__)
-    options.add_argument("--table", action="store_true", help="write docs/gpu.md's table from the result file alone")
+    options.add_argument("--table", action="store_true", help="write docs/gpu.md's tables from the result file alone")
     options.add_argument("--only", default="", help="cases whose name holds this text")
+    options.add_argument("--no-peers", action="store_true", help="ours, the loop and the limits alone")
     options.add_argument("--out", type=Path, default=RESULTS)
     chosen = options.parse_args()
     if chosen.table:
@@ -265,41 +261,29 @@ def main() -> None:
     if not chosen.dry_run and not os.environ.get("RETROGRAD_COMMIT"):
         record.require_clean()
     limit = limits()
-    triton = __import__("triton")
     results: dict[str, Any] = {
         "machine": {
             "gpu": torch.cuda.get_device_name(),
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "triton": triton.__version__,
+            "triton": __import__("triton").__version__,
             "commit": commit(),
             "limits": limit,
         },
         "cases": {},
     }
-    table = Table("forward + backward", "ms", "eager, ms", "share of the limit", "reference loop, ms", "peers, ms")
-    cases: list[tuple[str, Callable[[], Any]]] = [
-        (f"diagonal {s}", lambda s=s: diagonal(s, torch.float32, limit, True)) for s in DIAGONAL
-    ]
-    cases.insert(1, (f"diagonal bf16 {DIAGONAL[0]}", lambda: diagonal(DIAGONAL[0], torch.bfloat16, limit, False)))
-    cases += [(f"dense {s}", lambda s=s: dense(s, limit)) for s in DENSE]
-    for name, measure in cases:
-        if chosen.only not in name:
+    table = Table("forward + backward", "ms", "eager, ms", "share", "loop, ms", "peers, ms", "target")
+    for case in CASES:
+        if chosen.only not in case.name:
             continue
         torch.cuda.empty_cache()
-        found = results["cases"][name] = measure()
-        said = [f"{key}: {x:.3g}" if isinstance(x, float) else f"{key}: –" for key, x in found.get("peers", {}).items()]
-        loop = found.get("reference loop")
-        table.add_row(
-            name,
-            f"{found['retrograd']:.3g}",
-            f"{found['retrograd, eager']:.3g}",
-            f"{found['share']:.2f}",
-            "–" if loop is None else f"{loop:.4g}",
-            "; ".join(said),
-        )
-        print(name, json.dumps(found), flush=True)
-    Console(width=160).print(table)
+        found = results["cases"][case.name] = measure(case, limit, not chosen.no_peers)
+        peers = "\n".join(f"{key}: {number(x)}" for key, x in found.get("peers", {}).items())
+        figures = (found[key] for key in ("retrograd", "retrograd, eager", "share"))
+        loop = number(found["reference loop"]) if "reference loop" in found else "–"
+        table.add_row(case.name, *map(number, figures), loop, peers, verdict(case, results["cases"]))
+        print(case.name, json.dumps(found), flush=True)
+    Console(width=180).print(table)
     print(json.dumps(results["machine"]))
     if not chosen.dry_run:
         if not os.environ.get("RETROGRAD_COMMIT"):
