@@ -6,7 +6,7 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard native/*.?pp)
 
-.PHONY: demo test test-rest fuzz lint stub sanitize bench bench-table bench-estimators bench-forecast bench-insight bench-layers bench-tasks bench-gpu scaling test-gpu accuracy contract gallery docs clean
+.PHONY: demo test test-rest fuzz lint stub sanitize bench bench-table bench-estimators bench-forecast bench-insight bench-layers bench-tasks bench-gpu scaling test-gpu test-gpu-sanitize accuracy contract gallery docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/retrograd fit sunspots --target sunspots --time year --model recurrent --test 1921 --horizon 22 --out runs/sunspots --overwrite
@@ -75,6 +75,16 @@ bench-gpu:
 # The laws of every backend, and what only a GPU can show.
 test-gpu:
 	RETROGRAD_TEST_DEVICE=cuda PYTHONPATH=src $(GPU_PYTHON) -m pytest -k triton tests/conformance.py tests/backends
+
+# Memory errors, races in shared memory and barriers that not all threads meet, in every kernel: minutes each.
+SANITIZER ?= compute-sanitizer
+TOOLS := memcheck racecheck synccheck
+test-gpu-sanitize:
+	set -e; for tool in $(TOOLS); do \
+	  RETROGRAD_TEST_DEVICE=cuda PYTHONPATH=src PYTORCH_NO_CUDA_MEMORY_CACHING=1 \
+	    $(SANITIZER) --tool $$tool --error-exitcode 1 --target-processes application-only \
+	    $(GPU_PYTHON) -m pytest -m "not slow" tests/backends/test_triton.py -k "loop or leave_the_range or lost"; \
+	done
 
 # Time over 1, 2 and 4 ranks of one thread, and the model of more.
 scaling: $(VENV)/.installed
