@@ -1,9 +1,12 @@
 """How far from the forecast the values may lie: by the errors of a rolling origin, or by the model's own deviation.
 
-Split conformal: of n forecasts h steps ahead of rows that no fit had seen, the interval of level c reaches as far as
-the ⌈(n + 1) c⌉-th smallest error did. Origins next to each other share most of their errors, so this holds where the
-judging rows are many horizons long. With fewer, the interval is Gaussian with the model's deviation, scaled by what the
-errors were like: by the more, the more of them there are.
+Split conformal, with weights that fade (Barber, Candès, Ramdas and Tibshirani, "Conformal prediction beyond
+exchangeability", 2023): series are calm and wild by turns, so the newest errors tell most. Of forecasts h steps ahead
+of rows that no fit had seen, an error of a origins ago weighs w = 2^(−a / H), with H two longest horizons but no fewer
+than 25 origins. The interval of level c reaches as far as the smallest error such that those up to it have the part c
+of Σ w + 1. Origins next to each other share most of their errors, so this holds where the judging rows are many
+horizons long. With fewer, the interval is Gaussian with the model's deviation, scaled by what the errors were like: by
+the more, the more of them there are.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ Array = np.ndarray[Any, Any]
 
 # So many horizons of judging rows are enough for each horizon's own errors; the model's deviation is worth so many.
 _ENOUGH, _WORTH = 8, 2
+# Longest horizons, and origins at least, after which an error weighs half as much.
+_HALF, _LEAST = 2, 25
 
 
 @dataclass(frozen=True)
@@ -27,15 +32,17 @@ class Spread:
     """The errors of the forecasts of one series.
 
     Attributes:
-        errors: of the rolling origin, ``(n, K)``, sorted by size along n, NaN last; of logarithms if ``logs``. None
-            (n = 0) where they are too few to go by.
+        errors: their sizes over the rolling origin, ``(n, K)``, NaN where nothing was observed; of logarithms if
+            ``logs``. None (n = 0) where they are too few to go by.
         deviation: the model's own, ``(K,)``, scaled.
         logs: whether both are of the logarithm.
+        half: origins after which an error weighs half as much.
     """
 
     errors: Array
     deviation: Array
     logs: bool
+    half: float
 
     @classmethod
     def of(
@@ -59,8 +66,8 @@ class Spread:
         elif len(squares):  # a perfect fit does not say what comes of it
             deviation = np.full(len(deviation), np.sqrt(squares.mean()))
         every = errors.shape[1] == len(deviation) and bool(np.isfinite(errors).any(axis=0).all())
-        kept = np.sort(errors, axis=0) if every and blocks >= _ENOUGH else np.empty((0, len(deviation)))
-        return cls(kept, deviation, logs)
+        kept = errors if every and blocks >= _ENOUGH else np.empty((0, len(deviation)))
+        return cls(kept, deviation, logs, max(_HALF * len(errors) / blocks, float(_LEAST)))
 
     @property
     def conformal(self) -> bool:
@@ -72,9 +79,11 @@ class Spread:
         if not self.conformal:
             return np.asarray(self.deviation[places] * norm.ppf(0.5 + level / 2))
         errors = self.errors[:, places]
-        count = np.isfinite(errors).sum(axis=0)
-        rank = np.clip(np.ceil((count + 1) * level).astype(np.int64), 1, count)
-        return np.asarray(errors[rank - 1, np.arange(len(places))])
+        order, there = np.argsort(errors, axis=0), np.isfinite(errors)
+        weights = 0.5 ** (np.arange(len(errors))[::-1] / self.half)
+        each = np.take_along_axis(weights[:, None] * there, order, axis=0).cumsum(axis=0)
+        rank = np.minimum((each < level * (each[-1] + 1)).sum(axis=0), there.sum(axis=0) - 1)
+        return np.asarray(np.take_along_axis(errors, order, axis=0)[rank, np.arange(len(places))])
 
     def bound(self, center: Array, alpha: float, places: Array) -> Array:
         """Return the quantile ``alpha`` of the values at some horizons, around forecasts ``center``."""
