@@ -163,8 +163,8 @@ def _known(source: int | None, to: int | None) -> int:
 
 
 def _reason(error: RuntimeError) -> str:
-    """Return torch's first line without the place in its source."""
-    line = str(error).partition("\n")[0]
+    """Return torch's first line without the place in its source, and without advice."""
+    line = str(error).partition("\n")[0].partition(". This is typically")[0]
     return line.rpartition("] ")[2] if line.startswith("[") else line
 
 
