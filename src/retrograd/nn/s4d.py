@@ -160,7 +160,7 @@ class S4D(Recurrence):
         # What a border's state adds to the chunk after it, of the first state and of those that follow.
         added = [self._parts(h) @ outward for h in (first.unsqueeze(1).to(borders.dtype), borders)]
         of_first, of_borders = (y.unflatten(1, (batch, -1)) for y in added)
-        y = inputs @ within + torch.cat((of_first, of_borders[:, :, :-1]), 2).flatten(1, 2)
+        y = torch.baddbmm(torch.cat((of_first, of_borders[:, :, :-1]), 2).flatten(1, 2), inputs, within)
         y = _turned(y.flatten(1)).view(batch, count * L, features)[:, :time]
         if lengths is None and time % L == 0:
             return y, last
@@ -186,8 +186,7 @@ class S4D(Recurrence):
             next_power = next_power * next_power
         powers = powers[..., :L]
         kernel = torch.einsum("fn,fnl->fl", C * b, powers).real  # K_l
-        ago = torch.arange(L, device=a.device) - torch.arange(L, device=a.device).unsqueeze(1)  # i - j
-        within = kernel[:, ago.clamp(min=0)].masked_fill(ago < 0, 0)
+        within = F.pad(kernel, (L - 1, 0)).unfold(-1, L, 1).flip(1)  # K_{i-j}
         onward = as_real(b.unsqueeze(-1) * powers.flip(-1)).permute(0, 2, 1, 3).flatten(2)
         outward = (C * a).unsqueeze(-1) * powers  # 2 Re(C P_{i+1} h) = [Re, -Im] [Re h; Im h]
         over = as_real(a * powers[..., -1]).unsqueeze(-1)  # P_L
