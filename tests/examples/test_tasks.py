@@ -170,7 +170,8 @@ def test_a_gate_goes_under_the_linear_floor(task: Callable[[str], Any]) -> None:
 def test_each_step_towards_lru_helps_copying(task: Callable[[str], Any]) -> None:
     """A dense matrix, a complex diagonal, eigenvalues near the unit circle: as the paper's ablation orders them.
 
-    Its last step, γ, keeps the states' variance (test_layers_start.py); 41 steps are too few for that to count.
+    The exponential, which keeps them there, and γ, which keeps the states' variance, count on longer sequences than
+    these of 41 steps: test_layers_start.py.
     """
     module = task("copy_memory")
     train = module.task.train

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from retrograd.nn import HGRN, LRU, RGLRU, S4D, S5, LinearRNN, LowerBounds, SequenceModel
+from retrograd.nn import HGRN, LRU, RGLRU, S4D, S5, LinearRNN, LowerBounds, SequenceBlock, SequenceModel
 from retrograd.nn.s4d import initial_rate
 from retrograd.nn.s5 import hippo_normal
 
@@ -156,3 +157,36 @@ def test_s4d_in_chunks_is_s4d_by_steps(method: str) -> None:
     back = S4D(3, 8, method=method, reverse=True, dtype=torch.float64)
     for got, want in zip(back(x, state), back(x, state, reset=never), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-11)
+
+
+class Unbounded(LRU):
+    """LRU whose λ is trained itself."""
+
+    def __init__(self, features: int, state_size: int, **options: Any) -> None:
+        super().__init__(features, state_size, **options)
+        self.free = torch.nn.Parameter(torch.view_as_real(super().eigenvalues().detach()).clone())
+
+    def eigenvalues(self) -> Tensor:
+        return torch.view_as_complex(self.free)
+
+
+@pytest.mark.slow
+def test_an_exponential_stays_on_the_unit_disc_where_eigenvalues_trained_themselves_overflow() -> None:
+    """The step of the paper's ablation between a complex diagonal and its place near the unit circle (section 3.3)."""
+    finite = []
+    for kind in (Unbounded, LRU):
+        torch.manual_seed(0)
+        block = SequenceBlock(kind(5, 32, r_min=0.99, normalise=False))
+        optimizer = torch.optim.AdamW(block.parameters(), lr=0.05)
+        for _ in range(30):
+            x = torch.randn(16, 1000, 5)
+            loss = (block(x)[0][:, -1] - x[:, 0]).square().mean()  # what came 1,000 steps before
+            if not loss.isfinite():
+                break
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(block.parameters(), 1.0)
+            optimizer.step()
+        finite.append(bool(loss.isfinite()))
+        assert bool((block.layer.eigenvalues().abs() < 1).all()) == (kind is LRU)
+    assert finite == [False, True]

@@ -5,8 +5,8 @@ time, and most of what autograd would keep of it. ``recomputed`` keeps the array
 it again when the gradient is asked for. Products behind it are not run again: their gradients need what they multiply
 alone.
 
-The part runs in pieces of the batch, so that what it makes on the way stays small: memory that is new to a process
-costs more than the arithmetic on it.
+On a CPU the part runs in pieces of the batch, so that what it makes on the way stays small: memory that is new to a
+process costs more than the arithmetic on it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class _Given(NamedTuple):
     def pieces(self, tensors: Sequence[Tensor]) -> list[slice]:
         """Return rows of the batch that are run together: by shapes alone."""
         arrays = tensors[: self.with_rows]
-        if not arrays or arrays[0].ndim == 2 or self.along.cu_seqlens is not None or batched_gradient_level():
+        # A GPU's memory comes from torch's own pool, and its kernels want it all at once.
+        cut = arrays and arrays[0].device.type == "cpu" and arrays[0].ndim > 2 and self.along.cu_seqlens is None
+        if not cut or batched_gradient_level():
             return [slice(None)]
         rows = arrays[0].shape[0]
         count = max(1, min(rows, -(-max(x.nbytes for x in arrays) // PIECE)))
