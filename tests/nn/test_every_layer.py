@@ -133,6 +133,18 @@ def test_what_stands_in_padding_reaches_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_no_sequences_and_no_steps(name: str) -> None:
+    layer = made(name)
+    for batch, time in ((0, 5), (2, 0)):
+        x, h0, *_ = drawn(layer, batch, time, batch)
+        y, last = layer(x, h0)
+        assert y.shape == (batch, time, layer.output_size)
+        assert torch.equal(last, h0)
+        for gradient in torch.autograd.grad(y.sum(), [x, *layer.parameters()]):
+            assert not gradient.any()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_half_precision_keeps_its_state_in_float32(name: str) -> None:
     layer = made(name).float()
     x, *_ = drawn(layer, 2, 5, 2, torch.float32)

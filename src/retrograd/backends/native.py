@@ -187,8 +187,8 @@ class NativeBackend:
         if _is_torchs(min(gradient.shape[2], factor.shape[2])):
             return _large_outer_sum(gradient, factor, before, False)
         result = torch.empty(gradient.shape[2], factor.shape[2], dtype=dtype)
-        if not result.numel():
-            return result
+        if not (result.numel() and gradient.numel()):
+            return result.zero_()
         _native.outer_sum(
             to_dlpack(_row(gradient)),
             to_dlpack(_row(factor)),

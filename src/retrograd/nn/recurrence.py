@@ -74,6 +74,8 @@ class Along:
         if self.time_mesh is not None:
             across: dict[str, Any] = {"cu_seqlens": self.cu_seqlens, "reset": self.reset, "reverse": self.reverse}
             return previous(x, first, **_named(self.time_mesh), **across)
+        if x.shape[1] == 0:
+            return x, first
         given = self.lengths, self.cu_seqlens, self.reset
         view = Sequences(x.shape[0], x.shape[1], *given, self.reverse).view("steps", x.device)
         return view.previous(x, first), view.last(x, first)

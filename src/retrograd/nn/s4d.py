@@ -128,7 +128,7 @@ class S4D(Recurrence):
         a, b = self.discrete()
         wider = wide(x)
         uncut = along.reset is None and along.cu_seqlens is None and (along.lengths is None or not self.reverse)
-        if x.ndim == 2 or x.shape[1] <= 1 or not uncut or along.time_mesh is not None:
+        if x.ndim == 2 or x.shape[0] == 0 or x.shape[1] <= 1 or not uncut or along.time_mesh is not None:
             y, last = self._by_steps(wider, a, b, state, along)
         elif self.reverse:
             y, last = self._by_chunks(wider.flip(1), a, b, state, None)
@@ -196,7 +196,7 @@ class S4D(Recurrence):
     def _states(self, x: Tensor, batch: int) -> Tensor:
         """Return ``(features, batch * chunks, order)``, parts in turn, as ``(batch, chunks, state_size)`` complex."""
         states = as_complex(x.reshape(*x.shape[:2], self.order // 2, 2)).transpose(0, 1)
-        return states.reshape(batch, x.shape[1] // max(batch, 1), self.state_size)
+        return states.reshape(batch, x.shape[1] // batch, self.state_size)
 
     def _parts(self, h: Tensor) -> Tensor:
         """Return states ``(batch, chunks, state_size)`` as :meth:`_states` is given them."""
