@@ -86,6 +86,7 @@ def recomputed(
     """
     tensors = *arrays, *shared
     device = tensors[0].device.type
+    device = "cpu" if device == "meta" else device  # which has no autocast
     autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
     if (
         is_watched(*tensors)
