@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from retrograd.backends.triton.backend import TritonBackend
+from retrograd.core import backend as seam
 from retrograd.core.backend import BACKENDS
 
 # Operations of torch that launch nothing.
@@ -79,6 +80,7 @@ def on_meta() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BACKENDS, "triton", backend)
         yield
+    seam._chosen.cache_clear()  # it keeps what was chosen
 
 
 def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

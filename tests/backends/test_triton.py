@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ import retrograd as rg
 from kinds import Kind, on_its_own
 from oracle import Running, assert_close, loop_adjoint, loop_scan
 from retrograd.backends import reference
+from retrograd.backends.triton import backend
 from retrograd.backends.triton.backend import TritonBackend
 from retrograd.core.backend import Spec
 from retrograd.core.sequences import BACKWARD, FORWARD, Sequences
@@ -32,10 +34,9 @@ pytestmark = [
     # The interpreter is NumPy, which warns where a GPU gives inf or NaN.
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
 ]
-on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
 
 if REASON is None:
-    from retrograd.backends.triton import diagonal
+    from retrograd.backends.triton import diagonal, products
     from retrograd.backends.triton.configurations import Tiles, configuration
 
     TILES = {
@@ -276,6 +277,21 @@ def test_every_dense_is_the_loop(
     check_dense(dtype, steps, groups, reverse, time, width)
 
 
+@pytest.mark.parametrize(("switch", "value"), [("allow_tf32", True), ("fp32_precision", "tf32")])
+def test_tf32_is_taken_where_torch_takes_it(switch: str, value: object) -> None:
+    switches = torch.backends.cuda.matmul
+    if not hasattr(switches, switch):
+        pytest.skip(f"this torch has no {switch}")
+    before = getattr(switches, switch)
+    assert not products.tf32_allowed()
+    try:
+        setattr(switches, switch, value)
+        assert products.tf32_allowed()
+    finally:
+        setattr(switches, switch, before)
+    assert not products.tf32_allowed()
+
+
 @pytest.mark.parametrize("fault", [torch.nan, torch.inf])
 def test_in_a_row_of_a_dense_only_what_follows_is_lost(fault: float) -> None:
     W = drawn(16, 16, dtype=torch.float32, seed=1) * 0.2
@@ -313,58 +329,30 @@ def test_it_says_why_it_does_not_serve() -> None:
     assert BACKEND.why_not(whole._replace(device=torch.device(DEVICE), structure="cyclic")) == (
         "it has no kernel for cyclic transitions"
     )
+    assert BACKEND.why_not(whole._replace(device=torch.device(DEVICE), dtype=torch.int64)) == (
+        "it has no kernel for int64"
+    )
 
 
-GRAPHS: dict[str, tuple[int, dict[str, Tensor]]] = {
-    "whole": (2, {}),
-    "lengths": (2, {"lengths": torch.tensor([96, 50])}),
-    "cu_seqlens": (1, {"cu_seqlens": torch.tensor([0, 40, 40, 96])}),
-    "reset": (2, {"reset": (torch.arange(96) % 40 == 7).expand(2, 96).contiguous()}),
-    "lengths, reset": (2, {"lengths": torch.tensor([96, 50]), "reset": torch.arange(192).view(2, 96) % 40 == 7}),
-}
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (None, "Triton is not installed; pip install 'triton>=3.6'"),
+        ("3.2.0+git1", "its kernels want Triton 3.6, 3.2.0+git1 is installed"),
+        ("3.10.0", None),
+    ],
+)
+def test_it_says_why_this_triton_does_not_serve(
+    monkeypatch: pytest.MonkeyPatch, found: str | None, reason: str | None
+) -> None:
+    def version(name: str) -> str:
+        if found is None:
+            raise PackageNotFoundError(name)
+        return found
 
-
-@on_a_gpu
-@pytest.mark.parametrize("structure", ["diagonal", "dense"])
-@pytest.mark.parametrize("kind", list(GRAPHS))
-@pytest.mark.parametrize("reverse", [False, True])
-def test_a_cuda_graph_replays_with_new_values(structure: str, kind: str, reverse: bool) -> None:
-    width, (batch, on_host) = 32, GRAPHS[kind]
-    A = drawn(width, *([width] if structure == "dense" else []), dtype=torch.float32, seed=1).cuda() * 0.1
-    given = {name: x.cuda() for name, x in on_host.items()}
-    x = torch.zeros(batch, 96, width, device="cuda")
-
-    def step() -> tuple[Tensor, ...]:
-        leaves = [leaf.detach().requires_grad_() for leaf in (A, x)]
-        transition = rg.Dense(leaves[0]) if structure == "dense" else rg.Diagonal(leaves[0])
-        states, final = rg.scan(transition, leaves[1], reverse=reverse, **given)
-        return states.detach(), *torch.autograd.grad((states**2).sum() + final.sum(), leaves)
-
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        for _ in range(2):
-            step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
-    for seed in (2, 3):
-        x.copy_(drawn(batch, 96, width, dtype=torch.float32, seed=seed))
-        graph.replay()
-        for got, want in zip(captured, step(), strict=True):
-            assert torch.equal(got, want)
-
-
-@on_a_gpu
-def test_the_same_bits_on_every_run() -> None:
-    a = drawn(8, 512, 96, dtype=torch.float32, seed=1).sigmoid().cuda()
-    u, h0 = drawn(8, 512, 96, dtype=torch.float32, seed=2).cuda(), torch.zeros(8, 96, device="cuda")
-    for A in (rg.Diagonal(a), rg.Diagonal(a[0, 0]), rg.Dense(a[0, :96] / 40)):
-        first, *rest = (
-            (states := BACKEND.scan(A, u, h0), *BACKEND.adjoint(A, u, h0, FORWARD, states, h0)[:2]) for _ in range(3)
-        )
-        for other in rest:
-            assert all(torch.equal(x, y) for x, y in zip(first, other, strict=True))
+    monkeypatch.setattr(backend, "version", version)
+    monkeypatch.setattr(backend, "_why_no_triton", backend._why_no_triton.__wrapped__)  # it is asked once, and kept
+    assert BACKEND.why_not(Spec(torch.device(DEVICE), torch.float32, "diagonal")) == reason
 
 
 def test_a_long_loop_on_a_gpu_says_once_why() -> None:

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 import retrograd as rg
+from retrograd.backends.triton.backend import TritonBackend
 from retrograd.core.observe import observe
+from retrograd.core.sequences import FORWARD
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
 
@@ -36,6 +38,57 @@ def no_waiting() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode("error")
     yield
     torch.cuda.set_sync_debug_mode("default")
+
+
+GRAPHS: dict[str, tuple[int, dict[str, Tensor]]] = {
+    "whole": (2, {}),
+    "lengths": (2, {"lengths": torch.tensor([96, 50])}),
+    "cu_seqlens": (1, {"cu_seqlens": torch.tensor([0, 40, 40, 96])}),
+    "reset": (2, {"reset": (torch.arange(96) % 40 == 7).expand(2, 96).contiguous()}),
+    "lengths, reset": (2, {"lengths": torch.tensor([96, 50]), "reset": torch.arange(192).view(2, 96) % 40 == 7}),
+}
+
+
+@pytest.mark.parametrize("structure", ["diagonal", "dense"])
+@pytest.mark.parametrize("kind", list(GRAPHS))
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_cuda_graph_replays_with_new_values(structure: str, kind: str, reverse: bool) -> None:
+    width, (batch, on_host) = 32, GRAPHS[kind]
+    A = drawn(width, *([width] if structure == "dense" else []), seed=1).float().cuda() * 0.1
+    given = {name: x.cuda() for name, x in on_host.items()}
+    x = torch.zeros(batch, 96, width, device="cuda")
+
+    def step() -> tuple[Tensor, ...]:
+        leaves = [leaf.detach().requires_grad_() for leaf in (A, x)]
+        transition = rg.Dense(leaves[0]) if structure == "dense" else rg.Diagonal(leaves[0])
+        states, final = rg.scan(transition, leaves[1], reverse=reverse, **given)
+        return states.detach(), *torch.autograd.grad((states**2).sum() + final.sum(), leaves)
+
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    for seed in (2, 3):
+        x.copy_(drawn(batch, 96, width, seed=seed))
+        graph.replay()
+        for got, want in zip(captured, step(), strict=True):
+            assert torch.equal(got, want)
+
+
+def test_the_same_bits_on_every_run() -> None:
+    backend = TritonBackend()
+    a = drawn(8, 512, 96, seed=1).float().sigmoid().cuda()
+    u, h0 = drawn(8, 512, 96, seed=2).float().cuda(), torch.zeros(8, 96, device="cuda")
+    for A in (rg.Diagonal(a), rg.Diagonal(a[0, 0]), rg.Dense(a[0, :96] / 40)):
+        first, *rest = (
+            (states := backend.scan(A, u, h0), *backend.adjoint(A, u, h0, FORWARD, states, h0)[:2]) for _ in range(3)
+        )
+        for other in rest:
+            assert all(torch.equal(x, y) for x, y in zip(first, other, strict=True))
 
 
 def test_a_layer_and_its_gradients() -> None:

@@ -20,8 +20,9 @@ import triton.language as tl
 from torch import Tensor
 
 from retrograd.backends.triton.loops import dense_loop, summaries
-from retrograd.backends.triton.products import add_products, sum_of_outer_products
-from retrograd.core.steps import EMPTY, Steps
+from retrograd.backends.triton.products import add_products, sum_of_outer_products, tf32_allowed
+from retrograd.backends.triton.results import for_adjoint
+from retrograd.core.steps import Steps
 
 __all__ = ["adjoint", "scan"]
 
@@ -76,14 +77,10 @@ def adjoint(
     out: tuple[Tensor | None, Tensor | None] = (None, None),
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return (δ, ∂L/∂h0, ∂L/∂A or None): the last where states and h0 are given, shaped as A."""
-    delta = torch.empty(g.shape, dtype=g.dtype, device=g.device) if out[0] is None else out[0]
+    delta, d_h0 = for_adjoint(g, g_final, codes, out[0])
     wanted = states is not None and h0 is not None
     if not delta.numel():
         return delta, g_final.clone(), torch.zeros_like(A) if wanted else None
-    if codes is None:
-        d_h0 = torch.empty(g_final.shape, dtype=g.dtype, device=g.device)
-    else:
-        d_h0 = torch.where((codes.ends == EMPTY)[:, None], g_final, torch.zeros_like(g_final))
     if A.shape[1] > 1:
         _loop(A, g, g_final, codes, delta, reverse, True, d_h0, None)
     else:
@@ -206,8 +203,7 @@ def _combine(
     if down:  # positions count from the last step; in memory's order the last of them comes first
         first, back = time - 1 - first - (count - 1) * step, -back
     if _by_three(x):
-        tf32 = x.is_cuda and torch.backends.cuda.matmul.allow_tf32
-        add_products(x, M, seen, count, first, step, back, "tf32" if tf32 else "tf32x3", square)
+        add_products(x, M, seen, count, first, step, back, "tf32" if tf32_allowed() else "tf32x3", square)
         return
     into, source = (x[:, t : t + (count - 1) * step + 1 : step] for t in (first, first - back))
     groups = M.shape[0]

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from retrograd.backends.triton.carries import carries
 from retrograd.backends.triton.configurations import GRID, Tiles, configuration
+from retrograd.backends.triton.results import for_adjoint
 from retrograd.backends.triton.tiles import tiles
-from retrograd.core.steps import EMPTY, Steps
+from retrograd.core.steps import Steps
 
 __all__ = ["adjoint", "scan"]
 
@@ -56,11 +57,7 @@ def adjoint(
     use: Tiles | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return (δ, ∂L/∂h0, ∂L/∂a or None): the last where states and h0 are given, shaped as a."""
-    delta = torch.empty(g.shape, dtype=g.dtype, device=g.device) if out[0] is None else out[0]
-    if codes is None:
-        d_h0 = torch.empty(g_final.shape, dtype=g.dtype, device=g.device)
-    else:  # an empty sequence hands its gradient on; the kernel writes the rows that enter
-        d_h0 = torch.where((codes.ends == EMPTY)[:, None], g_final, torch.zeros_like(g_final))
+    delta, d_h0 = for_adjoint(g, g_final, codes, out[0])
     wanted = states is not None and h0 is not None
     if not delta.numel():
         return delta, g_final.clone(), torch.zeros_like(a) if wanted else None

@@ -14,10 +14,21 @@ from torch import Tensor
 
 from retrograd.backends.triton.configurations import GRID
 
-__all__ = ["add_products", "add_products_kernel", "outer_sum_kernel", "sum_of_outer_products"]
+__all__ = ["add_products", "add_products_kernel", "outer_sum_kernel", "sum_of_outer_products", "tf32_allowed"]
 
 # Rows and columns of a tile of a square.
 _SIDE = 32
+
+
+def tf32_allowed() -> bool:
+    """Return whether torch's own products of float32 may take TF32.
+
+    From torch 2.9 on there is a second switch, and after its use the first one raises when it is read.
+    """
+    switch = torch.backends.cuda.matmul
+    if hasattr(switch, "fp32_precision"):
+        return switch.fp32_precision == "tf32"
+    return switch.allow_tf32
 
 
 @triton.jit
