@@ -45,6 +45,7 @@ class Sharded:
         self.ranks, self.shard, self.backend, self.what, self.known = ranks, shard, backend, what, known
         self.first = ranks.rank == (ranks.size - 1 if shard.reverse else 0)
         self._product: tuple[Scaled | None, Scaled | None] | None = None
+        self._forgets: int | None = None
 
     def scan(self, A: Transition, u: Tensor, h0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return (states, h_T, what entered this rank)."""
@@ -187,7 +188,9 @@ class Sharded:
         time = self.shard.time
         if self._product is None:
             self._product = self._products_of(A, rows, start)
-        near = self.shard.reached(backward, forgetting(A, time, backward)) if start.numel() else 0
+        if self._forgets is None or not A.invariant:  # else the same from either end
+            self._forgets = forgetting(A, time, backward) if start.numel() else 0
+        near = self.shard.reached(backward, self._forgets) if start.numel() else 0
         near = min(time, max(near, 1))
         return near if 2 * near <= time else time, self._product[0]
 

@@ -151,15 +151,17 @@ def forgetting(A: Transition, time: int, backward: bool) -> int:
 def _power(base: Scaled, steps: Tensor, nothing: float) -> Scaled | None:
     """Return base^steps, each row with its own steps; None where it grows on the way."""
     result = Scaled.of(_ones(base.mantissa))
-    left = steps.clone()
+    left = steps.cpu()
     while bool((left > 0).any()):
         size = base.log2()
         if not size <= GROWTH:
             return None
-        if size < -nothing:  # no state of this dtype is left
-            return Scaled(torch.zeros_like(result.mantissa), result.exponent).where(left > 0, result)
+        fewest = int(left[left > 0].min())
+        if size < 0 and size * fewest < -nothing - GROWTH:  # no state of this dtype is left, as |A^n| <= |A|^n
+            return Scaled(torch.zeros_like(result.mantissa), result.exponent).where((left > 0).to(steps.device), result)
         odd = left % 2 == 1
-        result = base.after(result).where(odd, result)
+        if bool(odd.any()):
+            result = base.after(result).where(odd.to(steps.device), result)
         left = left // 2
         base = base.after(base)
     return result if result.log2() <= GROWTH else None
