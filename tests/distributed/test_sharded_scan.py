@@ -250,13 +250,8 @@ def test_one_exchange_a_direction_in_log_ranks_rounds(ranks: int, rounds: int) -
     ) or ranks & (ranks - 1)
 
 
-@each_structure
-@each_direction
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_of_a_stretch_that_forgets_its_start_few_steps_run_twice(
-    structure: str, reverse: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two runs of a dense scan never agree in every bit: what rounds in one step must count as agreement."""
+def steps_that_run(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list to which every call of the native kernels adds its steps."""
     ran: list[int] = []
     backend = BACKENDS["native"]
     for name in ("scan", "adjoint"):
@@ -267,6 +262,28 @@ def test_of_a_stretch_that_forgets_its_start_few_steps_run_twice(
             return kernel(A, x, *args, **given)
 
         monkeypatch.setattr(backend, name, counted)
+    return ran
+
+
+@each_structure
+@each_direction
+def test_the_first_rank_runs_its_steps_once(structure: str, reverse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It knows what enters it; the other one, which remembers its start, runs them for their end before."""
+    ran = steps_that_run(monkeypatch)
+    p = Problem.random(structure, False, (1, 800, 3), reverse=reverse)
+    A = torch.ones_like(p.A) if structure == "diagonal" else torch.eye(3, dtype=torch.float64).view(p.A.shape)
+    sharded(p._replace(A=A, g_final=torch.zeros_like(p.g_final)), [400], backend="native")
+    assert sum(ran) == 2 * (400 + 2 * 400)
+
+
+@each_structure
+@each_direction
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_of_a_stretch_that_forgets_its_start_few_steps_run_twice(
+    structure: str, reverse: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs of a dense scan never agree in every bit: what rounds in one step must count as agreement."""
+    ran = steps_that_run(monkeypatch)
     p = Problem.random(structure, False, (1, 6000, 16), size=0.5, reverse=reverse)
     if structure == "dense":
         p = p._replace(A=p.A / torch.linalg.matrix_norm(p.A, 2) * 0.9)

@@ -5,8 +5,9 @@ P · entering + e. The pairs (P, e) combine, (P', e') after (P, e) being (P' P, 
 (:mod:`retrograd.distributed.exchange`) tells every rank what enters. For the adjoint scan it is the same: the ranks the
 other way round, P^H for P, ∂L/∂h_T for h_0.
 
-The steps near the border, which what enters may reach, are run for their end alone at first, all others as they are to
-be. After the exchange the near ones run again, and then others for as long as their start differs from what it was.
+The first rank runs its steps from what enters it. Of every other the steps near the border, which what enters may
+reach, are run for their end alone at first, all others as they are to be. After the exchange the near ones run again,
+and then others for as long as their start differs from what it was.
 Where the product cannot be had or trusted, every rank waits for the state of the one before it.
 
 What else the ranks must know of each other goes along. Of lengths and borders that count the steps of all ranks: where
@@ -104,7 +105,8 @@ class Border(NamedTuple):
         product: of its transitions.
         passes: ``(batch, 1)``: 1 where a state that enters has a part in the one that leaves, else 0.
         end: the state that it ends with from zero, ``(batch, width)``.
-        start: its part in what enters the first rank: the sum over all ranks does.
+        start: its part in what enters the first rank: the sum over all ranks does; of the first one 0, as its end is
+            that of a run from its own part.
         trusted: 1 where all of these can be used, else 0.
         place: where its steps begin and end in the direction of the scan, and 1 where all are in order.
         packed: of packed sequences.
@@ -201,12 +203,15 @@ def sweep(ranks: Ranks, shard: Shard, p: Pass, start: Tensor, rows: int, structu
     if ranks.size == 1:
         final = _run(p, parts, start)
         return Swept(start, final, None if p.packed is None else p.packed().rows.to(start.dtype))
+    # What enters the first rank is known at once, but for what others send into it, which mostly is nothing.
+    is_first = ranks.rank == (ranks.size - 1 if p.backward else 0)
     try:
-        ends = [torch.zeros_like(start)]
+        ends = [start if is_first else torch.zeros_like(start)]
         if p.product is not None:
             for i, at in enumerate(parts):
-                ends.append((p.run if i else p.end)(at, ends[-1]))
+                ends.append((p.run if i or is_first else p.end)(at, ends[-1]))
         mine = _border(p, shard, ends[-1], start, rows, structure)
+        mine = mine._replace(start=torch.zeros_like(mine.start)) if is_first else mine
     except Exception as error:
         tell_failure(ranks, p.what, error, p.backward)
         raise
@@ -214,14 +219,16 @@ def sweep(ranks: Ranks, shard: Shard, p: Pass, start: Tensor, rows: int, structu
     before, total = Exchange[Border](ranks, p.what, Border.write, mine.read, combine, p.backward).prefix(mine)
     if not bool((total.place[2] > 0) & (total.place[0] == 0)):
         return None
-    first, told = total.start, None if total.packed is None else total.packed.rows
+    others, told = total.start, None if total.packed is None else total.packed.rows
     sent = None if p.take is None else told
     again = p.take is not None and sent is not None and p.take(sent.to(start.dtype))
+    first = (others + start if is_first else others).to(start.dtype)
     if not bool(total.trusted > 0):
-        return Swept(*_from_rank_to_rank(ranks, p, parts, first.to(start.dtype)))
-    entering = (first if before is None else before.leaving(first, sent)).to(start.dtype)
-    _run(p, parts, entering, None if again else ends)
-    return Swept(entering, total.leaving(first, sent).to(start.dtype), None if told is None else told.to(start.dtype))
+        return Swept(*_from_rank_to_rank(ranks, p, parts, first))
+    entering = first if is_first or before is None else before.leaving(others, sent).to(start.dtype)
+    if not is_first or again or bool((others != 0).any()):
+        _run(p, parts, entering, None if again else ends)
+    return Swept(entering, total.leaving(others, sent).to(start.dtype), None if told is None else told.to(start.dtype))
 
 
 def _parts(time: int, near: int, backward: bool) -> list[slice]:
