@@ -13,8 +13,13 @@ import torch
 
 import retrograd as rg
 from retrograd.cli import shared_rows
-from retrograd.cli.shared_rows import follow_the_first, shared_by_the_first
-from retrograd.estimators import Recurrent
+from retrograd.cli.shared_rows import (
+    follow_the_first,
+    follow_the_first_on_series,
+    panel_shared_by_the_first,
+    shared_by_the_first,
+)
+from retrograd.estimators import Recurrent, RecurrentPanel
 from retrograd.tables import TimeOptions, read_table
 from retrograd.tables.source import ReadOptions
 
@@ -85,3 +90,23 @@ def test_each_rank_has_its_rows(kind: str, tmp_path: Path, monkeypatch: pytest.M
         assert torch.equal(weight, want.network_.weights[name])
     rows = [None, None] if kind == "packed" else [17, 17]
     assert sorted(read, key=str) == rows
+
+
+def test_each_rank_is_handed_its_series(tmp_path: Path) -> None:
+    """One of four has none; the model is that of ranks that all have all series, bit for bit."""
+    series = {name: np.sin(np.arange(float(n)) / 3 + n)[:, None] for name, n in (("a", 40), ("b", 25), ("c", 33))}
+    series["b"][[5, 6]] = np.nan
+    model = {"hidden": 3, "epochs": 3}
+
+    def work(ranks: rg.distributed.Ranks) -> RecurrentPanel | None:
+        joined: Any = Threads(ranks)
+        if ranks.rank:
+            return follow_the_first_on_series(joined, tmp_path, resume=False, overwrite=False)
+        return RecurrentPanel(**model).fit(series, group=ranks, share=panel_shared_by_the_first(joined))
+
+    found = rg.distributed.simulate(4, work)[0]
+    want = rg.distributed.simulate(4, lambda ranks: RecurrentPanel(**model).fit(series, group=ranks))[0]
+    assert found is not None
+    for name, weight in found.networks_["a"].weights.items():
+        assert torch.equal(weight, want.networks_["a"].weights[name])
+    assert found.best_loss_ == want.best_loss_

@@ -176,10 +176,10 @@ def fit(
     }  # fmt: skip
     if series is not None:
         _require_alone(model, inputs, closed_loop, live, log_dir, time_parallel)
-        tables = read_series(file, series=series, **read)
         named: dict[str, Any] = {"series": series, "title": title, "test": test if _given(context, "test") else None}
         if model == "recurrent":
-            return _fit_recurrent_panel(context, tables, horizon, out, **named)
+            return _fit_recurrent_panel(context, file, read, out, **named)
+        tables = read_series(file, series=series, **read)
         with run_folder(out, overwrite=overwrite):
             return _fit_series(tables, horizon, out, **named, asked=asked, levels=levels)
     read["inputs"] = names_of(inputs or [], columns)
@@ -299,9 +299,7 @@ def _require_alone(
             raise InputError(f"{option} is of one series, and --series has many: leave one of them out")
 
 
-def _fit_recurrent_panel(
-    context: typer.Context, tables: dict[str, Table], horizon: int | None, out: Path, **named: Any
-) -> None:
+def _fit_recurrent_panel(context: typer.Context, file: str, read: dict[str, Any], out: Path, **named: Any) -> None:
     """Train one network on every series of a long table, over the ranks of torchrun if there are several."""
     from retrograd.cli.fit_recurrent_panel import fit_recurrent_panel
     from retrograd.estimators import RecurrentPanel
@@ -310,14 +308,19 @@ def _fit_recurrent_panel(
         raise InputError("--level: one network over many series gives no intervals; leave it out, or take --model auto")
     given = context.params
     model = RecurrentPanel(given["hidden"], **{name: given[name] for name in _OF_TRAINING})
-    steps = 10 if horizon is None else require_whole("--horizon", horizon, 1)
-    said = named | {name: given[name] for name in ("resume", "overwrite")}
+    steps = 10 if given["horizon"] is None else require_whole("--horizon", given["horizon"], 1)
+    how = {name: given[name] for name in ("resume", "overwrite")}
     if started() < 2:
-        return fit_recurrent_panel(model, tables, steps, out, **said)
+        tables = read_series(file, series=named["series"], **read)
+        return fit_recurrent_panel(model, tables, steps, out, **named, **how)
+    from retrograd.cli.shared_rows import follow_the_first_on_series
     from retrograd.cli.time_parallel import joined
 
     with joined(started()) as ranks:
-        return fit_recurrent_panel(model, tables, steps, out, **said, ranks=ranks)
+        if not ranks.first:
+            return follow_the_first_on_series(ranks, out, **how)
+        tables = read_series(file, series=named["series"], **read)
+        return fit_recurrent_panel(model, tables, steps, out, **named, **how, ranks=ranks)
 
 
 def _fit_series(

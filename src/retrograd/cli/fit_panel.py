@@ -94,11 +94,10 @@ def fit_panel(
     write_run(out, saved, judged, series, title, settings, model.understood_.splitlines(), model.chosen_.splitlines())
 
 
-def starts_of(tables: Mapping[str, Table], horizon: int, test: str | None, say: bool = True) -> dict[str, int]:
-    """Return by series where its held-out end begins; ``say`` how many series of how many rows there are."""
+def starts_of(tables: Mapping[str, Table], horizon: int, test: str | None) -> dict[str, int]:
+    """Return by series where its held-out end begins, and say how many series of how many rows there are."""
     rows = [table.steps for table in tables.values()]
-    if say:
-        print(f"{len(tables)} series of {min(rows)} to {max(rows)} rows, {sum(rows)} in all", flush=True)
+    print(f"{len(tables)} series of {min(rows)} to {max(rows)} rows, {sum(rows)} in all", flush=True)
     return {
         name: split_index(table, test) if test is not None else table.steps - min(horizon, table.steps // 3)
         for name, table in tables.items()

@@ -13,6 +13,7 @@ from retrograd.cli.coming import Coming
 from retrograd.cli.fit_panel import judge, starts_of, write_run
 from retrograd.cli.judged import understood
 from retrograd.cli.run_folder import CHECKPOINT_FILE, run_folder, saved_panel
+from retrograd.cli.shared_rows import panel_shared_by_the_first
 from retrograd.cli.time_parallel import Joined
 from retrograd.cli.training import Interruption, progress, resume_command
 from retrograd.errors import InputError
@@ -47,12 +48,12 @@ def fit_recurrent_panel(
         test: the held-out end, as of one series; None: the last ``horizon`` rows of each, or a third of it if less.
         resume: continue the training in the run folder.
         overwrite: replace the run in it.
-        ranks: who shares the training; the first one writes.
+        ranks: who shares the training: this is the first of them, and the others
+            :func:`retrograd.cli.shared_rows.follow_the_first_on_series`.
     """
     if resume and overwrite:
         raise InputError("--resume continues the run in the folder, --overwrite replaces it: give one of them")
-    first = ranks is None or ranks.first
-    starts = starts_of(tables, horizon, test, say=first)
+    starts = starts_of(tables, horizon, test)
     past = {
         name: pd.DataFrame(table.targets[: starts[name]], columns=table.target_names) for name, table in tables.items()
     }
@@ -60,9 +61,6 @@ def fit_recurrent_panel(
     checkpoint = out / CHECKPOINT_FILE
     if ranks is not None:
         resume, overwrite = ranks.plan(out, checkpoint, resume, overwrite)
-        if not ranks.first:
-            model.fit(past, checkpoint=checkpoint, resume=resume, group=ranks.group)
-            return ranks.end(out)
     hint = "--resume continues that run, --overwrite replaces it"
     with run_folder(out, overwrite=overwrite, resume=resume, hint=hint):
         if ranks is not None:
@@ -103,8 +101,10 @@ def _train(
     with progress(f"{len(past)} series, {model.hidden} states", epochs) as show, Interruption() as interrupted:
         callbacks: list[Any] = [show, interrupted]
         try:
-            group = None if ranks is None else ranks.group
-            model.fit(past, callbacks=callbacks, checkpoint=checkpoint, resume=resume, group=group)
+            over: dict[str, Any] = (
+                {} if ranks is None else {"group": ranks.group, "share": panel_shared_by_the_first(ranks)}
+            )
+            model.fit(past, callbacks=callbacks, checkpoint=checkpoint, resume=resume, **over)
         except DivergenceError as error:
             raise InputError(f"{error}; nothing was written", "lr") from None
     if model.stop_reason_ == "callback":

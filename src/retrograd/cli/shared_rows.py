@@ -1,7 +1,8 @@
-"""`--time-parallel N`: the first rank reads and checks all of the file, every other one its own rows.
+"""Over ranks the first one reads and checks all of the file; every other one has its own rows, or its own series.
 
-The first rank tells the others where their rows stand, with a digest of each one's. Who cannot read its rows alone (a
-workbook, a packed text), or reads others (rows were put in order, filled, or put in), is handed them.
+Of one series (`--time-parallel N`) the first rank tells the others where their rows stand, with a digest of each one's.
+Who cannot read its rows alone (a workbook, a packed text), or reads others (rows were put in order, filled, or put in),
+is handed them. Of many series (`--series`), whose rows stand anywhere, each is handed its share.
 """
 
 from __future__ import annotations
@@ -19,12 +20,18 @@ from retrograd.cli.time_parallel import Joined
 from retrograd.distributed.exchange import prefix
 from retrograd.distributed.handing import handed, told
 from retrograd.distributed.ranks import ranks_of
-from retrograd.estimators.recurrent.sharing import Plan, digest_of_rows, follow, rows_of
+from retrograd.estimators.recurrent.panel_training import shared_out
+from retrograd.estimators.recurrent.sharing import Plan, digest_of_rows, follow, follow_panel, rows_of
 from retrograd.tables.read import Table
 from retrograd.tables.source import ReadOptions
 from retrograd.tables.stretch import places_of_rows, read_rows
 
-__all__ = ["follow_the_first", "shared_by_the_first"]
+__all__ = [
+    "follow_the_first",
+    "follow_the_first_on_series",
+    "panel_shared_by_the_first",
+    "shared_by_the_first",
+]
 
 # For so many time limits the others wait for the first rank, which reads, checks and starts the model: an hour or two.
 _PATIENCE = 12.0
@@ -104,6 +111,40 @@ def follow_the_first(
         values = found.view(rows.stop - rows.start, len(names)).numpy()
     assert values is not None
     follow(plan, values, group=ranks.group, checkpoint=checkpoint, resume=resume)
+    ranks.end(out)
+
+
+def panel_shared_by_the_first(ranks: Joined) -> Callable[[Plan, list[Tensor]], None]:
+    """Return what the first rank does when its training on many series is planned: hand each rank its share."""
+    group = ranks_of(ranks.group)
+
+    def share(plan: Plan, series: list[Tensor]) -> None:
+        def part(rank: int) -> Tensor:
+            own = shared_out([len(one) - 1 for one in series], rank, group.size)
+            return torch.cat([series[place].flatten().cpu() for place in own] or [torch.empty(0, dtype=torch.float64)])
+
+        told(group, _PLAN, plan.text(), _PATIENCE)
+        handed(group, _HANDED, part, range(1, group.size), _PATIENCE)
+
+    return share
+
+
+def follow_the_first_on_series(ranks: Joined, out: Path, *, resume: bool, overwrite: bool) -> None:
+    """Train on this rank's share of many series, in step with the first rank, which has read them.
+
+    Args:
+        ranks: the ranks.
+        out: the run folder.
+        resume: as this rank was asked.
+        overwrite: as this rank was asked.
+    """
+    group, checkpoint = ranks_of(ranks.group), out / CHECKPOINT_FILE
+    resume, _ = ranks.plan(out, checkpoint, resume, overwrite)
+    plan = Plan.of_text(told(group, _PLAN, None, _PATIENCE))
+    found = handed(group, _HANDED, None, range(1, group.size), _PATIENCE)
+    assert found is not None
+    values = found.view(-1, plan.outputs)
+    follow_panel(plan, values, group=ranks.group, checkpoint=checkpoint, resume=resume)
     ranks.end(out)
 
 

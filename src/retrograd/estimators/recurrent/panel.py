@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
+from torch import Tensor
 
 from retrograd.distributed.ranks import ranks_of
 from retrograd.errors import InputError, require_choice, require_device, require_number, require_whole
@@ -19,6 +20,7 @@ from retrograd.estimators.recurrent.arrays import read, require_width
 from retrograd.estimators.recurrent.loop import Callback, Checkpoint, train
 from retrograd.estimators.recurrent.network import WEIGHTS, Network
 from retrograd.estimators.recurrent.panel_training import PanelTrainer
+from retrograd.estimators.recurrent.sharing import Plan
 from retrograd.estimators.recurrent.start import linear_start
 from retrograd.estimators.recurrent.training import OPTIMIZERS, DivergenceError, Epoch
 from retrograd.tables.scale import Scaling, mean_and_deviation
@@ -88,6 +90,7 @@ class RecurrentPanel(BaseEstimator):  # type: ignore[misc]  # scikit-learn is un
         checkpoint: str | Path | None = None,
         resume: bool = False,
         group: Any = None,
+        share: Callable[[Plan, list[Tensor]], None] | None = None,
     ) -> RecurrentPanel:
         """Train.
 
@@ -98,6 +101,9 @@ class RecurrentPanel(BaseEstimator):  # type: ignore[misc]  # scikit-learn is un
             resume: continue the training in ``checkpoint``.
             group: the process group of ranks that share out the series: each gives all of them, and trains on its own.
                 The weights are those of one process to rounding, and the same bits on every rank and in every run.
+            share: where this is the first rank of a group whose others have no series yet: called with what these must
+                know before they :func:`retrograd.estimators.recurrent.sharing.follow_panel`, and every series' rows,
+                scaled.
 
         Raises:
             InputError: a parameter, the data or the checkpoint cannot be used.
@@ -116,10 +122,17 @@ class RecurrentPanel(BaseEstimator):  # type: ignore[misc]  # scikit-learn is un
         if checkpoint is not None:
             settings = {name: getattr(self, name) for name in ("hidden", "optimizer", "clip", "seed")}
             kept = Checkpoint(Path(checkpoint), {**settings, "lr": lr}, [part for one in series for part in one])
-            if resume:
-                kept.resume(trainer, epochs)
         elif resume:
             raise InputError("resume is True, but there is no checkpoint: name the file")
+        if share is not None:
+            rows, names = [len(y) for y in arrays.values()], next(iter(untrained.values())).target_names
+            numbers = {name: weight.tolist() for name, weight in weights.items()}
+            how = self.optimizer, lr, self.clip, epochs, None
+            belongs = {} if kept is None else kept.belongs
+            plan = Plan(numbers, len(names), [], [], rows, *how, belongs, self.device)
+            share(plan, [torch.cat([x[:1], y]) for x, y in series])
+        if kept is not None and resume:
+            kept.resume(trainer, epochs)
         written = kept if group is None or ranks_of(group).rank == 0 else None
         try:
             self.stop_reason_ = train(trainer, epochs, callbacks=list(callbacks), checkpoint=written)

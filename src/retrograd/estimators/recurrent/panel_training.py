@@ -89,6 +89,7 @@ class PanelTrainer(Trainer):
         lr: its learning rate.
         clip: the gradient's norm is cut to this; None leaves it.
         group: ranks that each train on their share of the series; None: one process has all of them.
+        own: whether ``series`` are this rank's share, of which there may be none, instead of all.
     """
 
     def __init__(
@@ -100,11 +101,15 @@ class PanelTrainer(Trainer):
         lr: float | None = None,
         clip: float | None = None,
         group: Any = None,
+        own: bool = False,
     ) -> None:
-        super().__init__(weights, *series[0], optimizer=optimizer, lr=lr, clip=clip)
+        nothing = weights["h0"].detach()  # what one series would be
+        super().__init__(weights, nothing, nothing, optimizer=optimizer, lr=lr, clip=clip)
         self._ranks = None if group is None else ranks_of(group)
-        rank, size = (0, 1) if self._ranks is None else (self._ranks.rank, self._ranks.size)
-        self._batches = batches([series[place] for place in shared_out([len(x) for x, _ in series], rank, size)])
+        if self._ranks is not None and not own:
+            places = shared_out([len(x) for x, _ in series], self._ranks.rank, self._ranks.size)
+            series = [series[place] for place in places]
+        self._batches = batches(series)
 
     def loss_and_gradients(self, weights: Weights) -> tuple[Tensor, Weights]:
         """Return the mean squared error over all targets of all series, and ∂L/∂weight of every weight."""

@@ -1,27 +1,30 @@
-"""A training of one long series whose ranks each hold their own rows of it, and the first one all.
+"""A training whose ranks each hold their own rows of one long series, or their own of many series; the first one all.
 
-The first rank has the series, checks it, and makes the weights to start from. The others are told a :class:`Plan`; each
-then needs its own rows alone, wherever they come from, and runs the same epochs (:func:`follow`).
+The first rank has the data, checks them, and makes the weights to start from. The others are told a :class:`Plan`; each
+then needs its own rows or series alone, wherever they come from, and runs the same epochs (:func:`follow`,
+:func:`follow_panel`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from retrograd.distributed.ranks import ranks_of
 from retrograd.estimators.recurrent.loop import Checkpoint, train
 from retrograd.estimators.recurrent.network import Network
+from retrograd.estimators.recurrent.panel_training import PanelTrainer, shared_out
 from retrograd.estimators.recurrent.training import DivergenceError, Trainer, stretch_of
 from retrograd.tables.scale import Scaling
 
-__all__ = ["Plan", "digest_of_rows", "follow", "rows_of"]
+__all__ = ["Plan", "digest_of_rows", "follow", "follow_panel", "rows_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -35,7 +38,7 @@ class Plan:
         outputs: how many columns are targets; the rest are inputs.
         mean: of the columns.
         scale: of the columns.
-        rows: of the training part.
+        rows: of the training part; of many series, of each one's.
         optimizer: its name.
         lr: its learning rate.
         clip: of the gradient's norm.
@@ -49,7 +52,7 @@ class Plan:
     outputs: int
     mean: list[float]
     scale: list[float]
-    rows: int
+    rows: int | list[int]
     optimizer: str
     lr: float
     clip: float | None
@@ -67,6 +70,10 @@ class Plan:
         outputs = len(network.target_names)
         how = model.optimizer, lr, model.clip, epochs, model.patience
         return cls(weights, outputs, mean.tolist(), scale.tolist(), rows, *how, settings, model.device)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the weights."""
+        return {name: torch.tensor(x, dtype=torch.float64, device=self.device) for name, x in self.weights.items()}
 
     def text(self) -> str:
         """Return the plan as text, which keeps every bit."""
@@ -110,13 +117,11 @@ def follow(plan: Plan, values: Array, *, group: Any, checkpoint: Path | None = N
     Raises:
         InputError: the checkpoint cannot be used.
     """
+    assert isinstance(plan.rows, int)
     scaled = torch.from_numpy(Scaling(np.array(plan.mean), np.array(plan.scale)).apply(values)).to(plan.device)
     y, z = scaled[:, : plan.outputs], scaled[:, plan.outputs :]
-    weights = {
-        name: torch.tensor(weight, dtype=torch.float64, device=plan.device) for name, weight in plan.weights.items()
-    }
     trainer = Trainer(
-        weights,
+        plan.tensors(),
         torch.cat([y[:-1], z[1:]], dim=1),
         y[1:],
         optimizer=plan.optimizer,
@@ -125,7 +130,41 @@ def follow(plan: Plan, values: Array, *, group: Any, checkpoint: Path | None = N
         group=group,
         values=(plan.rows - 1) * plan.outputs,
     )
+    _run(plan, trainer, checkpoint, resume)
+
+
+def follow_panel(
+    plan: Plan, values: Tensor, *, group: Any, checkpoint: Path | None = None, resume: bool = False
+) -> None:
+    """Train on this rank's series, in step with the first rank, which fits a ``RecurrentPanel``.
+
+    Args:
+        plan: of the first rank.
+        values: the rows of this rank's series (:func:`retrograd.estimators.recurrent.panel_training.shared_out`), below
+            each other and scaled, ``(rows, O)``.
+        group: the ranks.
+        checkpoint: where the first rank keeps the training's state.
+        resume: whether the training goes on from it.
+
+    Raises:
+        InputError: the checkpoint cannot be used.
+    """
+    assert isinstance(plan.rows, list)
+    ranks, lengths = ranks_of(group), [rows - 1 for rows in plan.rows]
+    own = [plan.rows[place] for place in shared_out(lengths, ranks.rank, ranks.size)]
+    series = [(one[:-1], one[1:]) for one in torch.split(values.to(plan.device), own)] if own else []
+    how: dict[str, Any] = {"optimizer": plan.optimizer, "lr": plan.lr, "clip": plan.clip}
+    trainer = PanelTrainer(plan.tensors(), series, **how, group=group, own=True)
+    if _run(plan, trainer, checkpoint, resume):
+        trainer.finish()
+
+
+def _run(plan: Plan, trainer: Trainer, checkpoint: Path | None, resume: bool) -> bool:
+    """Run the epochs, and return whether they came to an end."""
     if resume and checkpoint is not None:
         Checkpoint(checkpoint, plan.settings, None).resume(trainer, plan.epochs)
-    with suppress(DivergenceError):  # the first rank says so
+    try:
         train(trainer, plan.epochs, patience=plan.patience)
+    except DivergenceError:  # the first rank says so
+        return False
+    return True
