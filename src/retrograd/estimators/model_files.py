@@ -198,13 +198,16 @@ def restored(folder: Path, kinds: Collection[str], restore: Callable[[Saved], Re
         raise unreadable(folder, error) from None
 
 
-def require_arrays(arrays: dict[str, Array], shapes: dict[str, tuple[int, ...]], *whole: str) -> None:
+def require_arrays(
+    arrays: dict[str, Array], shapes: dict[str, tuple[int, ...]], *whole: str, gaps: Collection[str] = ()
+) -> None:
     """Raise unless there are exactly these arrays, float64 and finite; those named in ``whole`` hold whole numbers.
 
     Args:
         arrays: as they were read.
         shapes: of each; a size of -1 may be anything.
         whole: names of arrays of int64.
+        gaps: names of arrays that hold NaN where nothing is known.
 
     >>> require_arrays({"bias": np.zeros(3)}, {"bias": (2,)})
     Traceback (most recent call last):
@@ -224,7 +227,7 @@ def require_arrays(arrays: dict[str, Array], shapes: dict[str, tuple[int, ...]],
             raise InputError(
                 f"array {name!r} is {array.dtype} of shape {array.shape}, expected {dtype} of shape {shape}"
             )
-        if not np.isfinite(array).all():
+        if not (np.isfinite(array) | (np.isnan(array) if name in gaps else False)).all():
             raise InputError(f"array {name!r} has a value that is not finite")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,3 +132,21 @@ def test_a_column_without_a_value_is_named() -> None:
     table = pd.DataFrame({"sales": np.nan, "cost": np.arange(9.0)})
     with pytest.raises(InputError, match=r"column 'sales' of y is missing throughout: leave it out"):
         AutoForecaster().fit(table, fh=[1])
+
+
+SERIES = {
+    "with gaps": np.where(np.isin(np.arange(90), [70, 80]), np.nan, np.random.default_rng(0).standard_normal(90)),
+    "of four rows": np.array([1.0, 2.0, 2.5, 3.0]),
+    "that stands still": np.ones(12),
+    "that repeats": np.resize([1.0, 2.0, 3.0], 24),
+}
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_a_forecaster_of_any_series_comes_back_from_its_files(tmp_path: Path, name: str) -> None:
+    model = AutoForecaster(season=None, difference="last").fit(SERIES[name], fh=[1, 2])
+    model.save(tmp_path / "model")
+    again = AutoForecaster.load(tmp_path / "model")
+    np.testing.assert_array_equal(again.predict_interval(), model.predict_interval())
+    pd.testing.assert_frame_equal(again.leaderboard_, model.leaderboard_)
+    pd.testing.assert_frame_equal(again.leaderboard_by_step_, model.leaderboard_by_step_)

@@ -114,6 +114,8 @@ def _require(saved: Saved) -> None:
     rows = len(config["leaderboard"])
     shapes: dict[str, tuple[int, ...]] = {"leaderboard": (rows, len(SCORES)), "leaderboard.by_step": (rows, steps)}
     whole: list[str] = []
+    # Where values were missing, or a series was too short or too alike to be judged, there is no error.
+    gaps = ["leaderboard", "leaderboard.by_step"]
     asked: list[str] = []
     for number, record in enumerate(config["members"]):
         at = f"series.{number}"
@@ -121,6 +123,7 @@ def _require(saved: Saved) -> None:
         shapes |= {f"{at}.y": (length,), f"{at}.x": (length, inputs)}
         parts = [(at, record)] + ([(f"{at}.blind", record["blind"])] if "blind" in record else [])
         for where, part in parts:
+            gaps.append(f"{where}.errors")
             shapes |= {f"{where}.weights": (len(part["contenders"]),)}
             shapes |= {f"{where}.errors": (-1, steps), f"{where}.deviation": (steps,)}
             shapes |= {} if part["caution"] is None else {f"{where}.missed": (steps,)}
@@ -130,7 +133,7 @@ def _require(saved: Saved) -> None:
                 shapes |= {f"{fit}.{name}": shape for name, shape in known.items()}
                 whole += [f"{fit}.{name}" for name in ("lags", "horizons") if name in known]
                 asked += [] if recipe["recursive"] or "horizons" not in known else [f"{fit}.horizons"]
-    require_arrays(saved.arrays, shapes, *whole)
+    require_arrays(saved.arrays, shapes, *whole, gaps=gaps)
     for name in asked:
         if saved.arrays[name].tolist() != config["fh"]:
             raise InputError(f"its {name} are {saved.arrays[name].tolist()[:9]}, expected those of fh")
