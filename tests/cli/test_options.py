@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from cli.command import retrograd
 from retrograd.cli.options import in_options
 from retrograd.errors import InputError
+
+__all__ = ["retrograd"]  # a fixture
 
 OPTIONS = ("--lr", "--clip", "--horizon", "--target", "--inputs", "--test", "--fill", "--closed-loop", "--stable")
 
@@ -32,3 +38,23 @@ OPTIONS = ("--lr", "--clip", "--horizon", "--target", "--inputs", "--test", "--f
 )
 def test_arguments_become_options(message: str, arguments: tuple[str, ...], said: str) -> None:
     assert in_options(InputError(message, *arguments), OPTIONS) == said
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("fit", "d.csv"), "retrograd fit d.csv --target 'the value' --time day (or other)"),
+        (("fit", "d.csv", "--series", "shop"), "--target 'the value' --time day --series shop (or other)"),
+        (("fit", "d.csv", "--inputs", "the value", "--time", "n"), "retrograd fit d.csv --target other --time n"),
+        (("backtest", "sunspots"), "retrograd backtest sunspots --target sunspots --time year"),
+    ],
+)
+def test_a_command_without_a_target_is_told_the_one_for_its_table(
+    retrograd: Any, tmp_path: Path, command: tuple[str, ...], said: str
+) -> None:
+    rows = [f"2024-01-{k:02},{k},{'ab'[k % 2]},{k * k % 7},{k % 3}" for k in range(1, 20)]
+    (tmp_path / "d.csv").write_text("\n".join(["day,n,shop,the value,other", *rows]) + "\n")
+    ran = retrograd(*command)
+    assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
+    assert "--target is missing: name the column to predict, as in: retrograd " in ran.err
+    assert ran.err.rstrip().endswith(said)

@@ -16,6 +16,7 @@ from retrograd.cli.bar import bar
 from retrograd.cli.coming import levels_of
 from retrograd.cli.options import Reading, names_of, reads_tables
 from retrograd.cli.outputs import require_new_file, write_new
+from retrograd.cli.target import targets_of
 from retrograd.errors import InputError, require_choice, require_whole
 from retrograd.tables import Table, read_table, split_index
 from retrograd.tables.source import columns_of
@@ -31,7 +32,9 @@ def backtest(
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="A .csv, .parquet or .xlsx table, or airline, sunspots, hair_dryer.")
     ],
-    target: Annotated[list[str], typer.Option("--target", help="Column to predict; several: repeat, or a,b.")],
+    target: Annotated[
+        list[str] | None, typer.Option("--target", help="Column to predict (needed); several: repeat, or a,b.")
+    ] = None,
     models: Annotated[
         str, typer.Option("--models", help="Of auto, forecaster, state-space, recurrent: a,b. None: baselines alone.")
     ] = "auto,forecaster,state-space",
@@ -66,11 +69,11 @@ def backtest(
         require_new_file(out, overwrite=overwrite)
         if out.suffix.lower() not in FORMATS:
             raise InputError(f"--out {out} is no page, picture or table: expected {', '.join(FORMATS)}")
-    columns = columns_of(file, reading.file)
+    others = names_of(inputs or [], columns_of(file, reading.file))
     table = read_table(
         file,
-        targets=names_of(target, columns),
-        inputs=names_of(inputs or [], columns),
+        targets=targets_of(target, "backtest", file, reading, time, others),
+        inputs=others,
         time=time,
         fill=fill,
         missing_targets="forecaster" not in chosen,

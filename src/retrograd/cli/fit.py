@@ -10,6 +10,7 @@ import typer
 from retrograd.cli.coming import levels_of
 from retrograd.cli.options import Reading, names_of, reads_tables
 from retrograd.cli.run_folder import run_folder
+from retrograd.cli.target import targets_of
 from retrograd.cli.torchrun import require_started, started
 from retrograd.errors import InputError, require_choice, require_whole
 from retrograd.tables import Table, read_series, read_table, split_index
@@ -48,7 +49,9 @@ def fit(
         str,
         typer.Argument(metavar="FILE", help="A .csv, .parquet or .xlsx table, or airline, sunspots, hair_dryer."),
     ],
-    target: Annotated[list[str], typer.Option("--target", help="Column to predict; several: repeat, or a,b.")],
+    target: Annotated[
+        list[str] | None, typer.Option("--target", help="Column to predict (needed); several: repeat, or a,b.")
+    ] = None,
     inputs: Annotated[
         list[str] | None, typer.Option("--inputs", help="Exogenous columns, known ahead; several: repeat, or a,b.")
     ] = None,
@@ -168,9 +171,10 @@ def fit(
     levels, title = levels_of(level), Path(file).stem
     out = Path("runs") / title if out is None else out
     asked: dict[str, Any] = {name: context.params[name] for name in (*OWN["auto"], "level")}
-    columns = columns_of(file, reading.file)
+    others = names_of(inputs or [], columns_of(file, reading.file))
     read: dict[str, Any] = {
-        "targets": names_of(target, columns), "time": time, "fill": fill,
+        "targets": targets_of(target, "fit", file, reading, time, others, series),
+        "time": time, "fill": fill,
         "missing_targets": model in ("auto", "state-space") or (model == "recurrent" and not closed_loop),
         "axis": reading.axis, "file": reading.file,
     }  # fmt: skip
@@ -182,7 +186,7 @@ def fit(
         tables = read_series(file, series=series, **read)
         with run_folder(out, overwrite=overwrite):
             return _fit_series(tables, horizon, out, **named, asked=asked, levels=levels)
-    read["inputs"] = names_of(inputs or [], columns)
+    read["inputs"] = others
     if time_parallel is not None:
         return _fit_over_ranks(context, file, read, out, title)
     table = read_table(file, **read)
@@ -245,7 +249,7 @@ def _refuse_options_of_others(context: typer.Context, model: str) -> None:
     for other, options in OWN.items():
         for name in options:
             if other != model and _given(context, name):
-                option = "--" + name.replace("_", "-")
+                option = "--no-refit" if name == "refit" else "--" + name.replace("_", "-")
                 if name in ("live", "log_dir"):
                     raise InputError(
                         f"{option} shows training by backpropagation through time, epoch by epoch; --model {model} "
