@@ -157,13 +157,17 @@ def test_a_series_that_grows_exactly_goes_on(retrograd: Any) -> None:
         (("--season", "24,0"), "--season is 0, expected a whole number of at least 2"),
         (("--difference", "soon"), "--difference is 'soon', expected auto, last, none or a season, a number of steps"),
         (("--transform", "boxcox"), "--transform is 'boxcox'"),
+        (("--transform", "sqrt"), "--transform is 'sqrt': there are: auto, log, none"),
+        (("--difference", "0"), "--difference is 0, expected a whole number of at least 1"),
+        (("--difference", "96"), "--difference is 96, but there are 96 rows to learn from"),
+        (("--season", "12,200"), "--season is 200, but there are 96 rows to learn from"),
         (("--level", "120"), "--level is '120', expected levels in per cent"),
         (
             ("--hidden", "4"),
             "--hidden belongs to --model recurrent, not to auto: leave it out, or take --model recurrent",
         ),
         (("--model", "recurrent", "--season", "12"), "--season belongs to --model auto, not to recurrent"),
-        (("--model", "forecaster", "--no-refit"), "--refit belongs to --model auto, not to forecaster"),
+        (("--model", "forecaster", "--no-refit"), "--no-refit belongs to --model auto, not to forecaster"),
     ],
 )
 def test_fit_refuses(retrograd: Any, tmp_path: Path, options: tuple[str, ...], message: str) -> None:

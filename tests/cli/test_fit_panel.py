@@ -37,6 +37,7 @@ def test_every_series_is_forecast_and_judged(retrograd: Any, tmp_path: Path) -> 
     ran = retrograd(*FIT, "--horizon", "4", "--out", "run")
     assert ran.code == 0, ran.err
     assert "3 series of 14 to 72 rows, 146 in all" in ran.out
+    assert "north: 72 monthly rows, 2018-01 to 2023-12; season 12;" in ran.out  # of all rows, the held-out ones too
     assert "as good as the seasonal naive or better for" in ran.out
     assert {path.name for path in Path("run").iterdir()} == FILES
     forecast = pd.read_csv("run/forecast.csv")

@@ -16,12 +16,12 @@ from retrograd.cli.contenders import by_step, contenders
 from retrograd.cli.judged import Frames, goodness_of, understood
 from retrograd.cli.results import Results, write_results
 from retrograd.cli.run_folder import saved_run
-from retrograd.errors import InputError, require_whole
+from retrograd.errors import InputError, require_choice, require_whole
 from retrograd.estimators.auto.estimator import AutoForecaster
 from retrograd.estimators.auto.understanding import Understanding
 from retrograd.tables.read import Table
 
-__all__ = ["Asked", "few", "fit_auto"]
+__all__ = ["Asked", "few", "fit_auto", "require_room", "understood_as"]
 
 Array = np.ndarray[Any, Any]
 
@@ -54,13 +54,25 @@ class Asked:
         {'season': [24, 168], 'transform': None, 'difference': 24}
         """
         none: dict[str, Any] = {"none": None}
+        require_choice("--transform", self.transform, ("auto", "log", "none"))
         season: Any = none.get(self.season, self.season)
         if isinstance(season, str) and season != "auto":
             season = [require_whole("--season", _whole("--season", part, self.season), 2) for part in season.split(",")]
         difference: Any = none.get(self.difference, self.difference)
         if isinstance(difference, str) and difference not in ("auto", "last"):
-            difference = _whole("--difference", difference, self.difference)
+            difference = require_whole("--difference", _whole("--difference", difference, self.difference), 1)
         return {"season": season, "transform": none.get(self.transform, self.transform), "difference": difference}
+
+
+def require_room(given: dict[str, Any], rows: int) -> None:
+    """Raise InputError where a season that was asked for is longer than the rows that are learnt from."""
+    seasons = given["season"] if isinstance(given["season"], list) else []
+    for option, steps in (*(("--season", season) for season in seasons), ("--difference", given["difference"])):
+        if isinstance(steps, int) and steps >= rows:
+            raise InputError(
+                f"{option} is {steps}, but there are {rows} rows to learn from, the held-out end left out: take fewer "
+                "steps, or give more rows"
+            )
 
 
 def _whole(option: str, part: str, given: str) -> int:
@@ -78,7 +90,8 @@ def fit_auto(
 ) -> None:
     """Choose on the training part and judge that; then choose on all, forecast, report."""
     steps, frames, given = np.arange(1, max(horizon, 1) + 1), Frames.of(table), asked.arguments()
-    found = _understood(table, given)
+    require_room(given, start)
+    found = understood_as(table, given)
     for line in _said(table, found):
         print(line, flush=True)
     nearest = len(steps) > 1
@@ -127,7 +140,7 @@ def fit_auto(
         understood=found,
         shown=[contenders(model, MOST_SHOWN), *([] if goodness is None else goodness.tables())],
         notes=(
-            *_chosen(model, "With the inputs, f" if untold and model.takes_inputs else "F"),
+            *_chosen(model, table.target_names, "With the inputs, f" if untold and model.takes_inputs else "F"),
             *(_without_inputs(model, table, horizon, out) if untold else ()),
             *([] if goodness is None else goodness.sentences()),
         ),
@@ -135,7 +148,8 @@ def fit_auto(
     write_results(out, results)
 
 
-def _understood(table: Table, given: dict[str, Any]) -> list[Understanding]:
+def understood_as(table: Table, given: dict[str, Any]) -> list[Understanding]:
+    """Return what every target is like, by the arguments of the estimator where they say."""
     seasons, transform = given["season"], given["transform"]
     known = None if seasons == "auto" else seasons or []
     return understood(table, known, None if transform == "auto" else transform is not None)
@@ -148,8 +162,17 @@ def _said(table: Table, found: Sequence[Understanding]) -> list[str]:
     return few(lines)
 
 
-def _chosen(model: AutoForecaster, begun: str) -> list[str]:
-    return few([f"{begun}orecast by: {line}." for line in model.chosen_.splitlines()])
+def _chosen(model: AutoForecaster, names: Sequence[str], begun: str) -> list[str]:
+    lines = model.chosen_.splitlines()
+    if len(lines) == 1:
+        return [f"{begun}orecast by: {lines[0]}."]
+    begun = begun[0].lower() + begun[1:]
+    return few(
+        [
+            f"{name}: {begun}orecast by: {line.removeprefix(f'{name}: ')}."
+            for name, line in zip(names, lines, strict=True)
+        ]
+    )
 
 
 def _without_inputs(model: AutoForecaster, table: Table, horizon: int, out: Path) -> list[str]:

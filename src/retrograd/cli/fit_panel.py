@@ -14,7 +14,7 @@ import pandas as pd
 
 from retrograd.cli.bar import bar
 from retrograd.cli.coming import Coming, comings_of
-from retrograd.cli.fit_auto import Asked, few
+from retrograd.cli.fit_auto import Asked, few, require_room, understood_as
 from retrograd.cli.judged import Frames, understood
 from retrograd.cli.results import forecast_columns, grid, long_csv, without_nan
 from retrograd.cli.run_folder import CHECKPOINT_FILE, LIVE_FILE, saved_panel
@@ -69,6 +69,7 @@ def fit_panel(
     steps, given = np.arange(1, horizon + 1), asked.arguments()
     outputs = len(next(iter(tables.values())).target_names)
     starts = starts_of(tables, horizon, test)
+    require_room(given, max(starts.values()))
     y = {name: _frame(table) for name, table in tables.items()}
     with bar("series", 1) as part:
         began = clock.perf_counter()
@@ -83,7 +84,13 @@ def fit_panel(
     judged = {
         name: judge(table, starts[name], before[name], after[name], given["season"]) for name, table in tables.items()
     }
-    for line in few(model.understood_.splitlines()):
+    # Of all rows: the model's own lines are of those before the held-out ends.
+    seen = [
+        f"{name}{f' {target}' if outputs > 1 else ''}: {each}"
+        for name, table in tables.items()
+        for target, each in zip(table.target_names, understood_as(table, given), strict=True)
+    ]
+    for line in few(seen):
         print(line, flush=True)
     settings = {
         "model": "auto", "series": series, "target": next(iter(tables.values())).target_names, "season": asked.season,
@@ -91,7 +98,7 @@ def fit_panel(
         "test": "last rows" if test is None else test, "horizon": horizon, "seconds": f"{seconds:.3g}",
     }  # fmt: skip
     saved = saved_panel(model, tables, series, horizon, settings)
-    write_run(out, saved, judged, series, title, settings, model.understood_.splitlines(), model.chosen_.splitlines())
+    write_run(out, saved, judged, series, title, settings, seen, model.chosen_.splitlines())
 
 
 def starts_of(tables: Mapping[str, Table], horizon: int, test: str | None) -> dict[str, int]:
@@ -237,6 +244,7 @@ def _summary(judged: Mapping[str, Judged]) -> tuple[list[TextTable], list[str]]:
         for each in there:
             scores = {_plain(one.name): one.scores(column) for one in each.baselines[::-1]}
             scores.setdefault("seasonal naive", scores["last value"])
+            scores.setdefault("seasonal naive with drift", scores["drift"])
             own = each.models[0].scores(column)
             better.append(own["RMSE"] <= scores["seasonal naive"]["RMSE"])
             covered = each.models[0].covered(column)
@@ -244,7 +252,11 @@ def _summary(judged: Mapping[str, Judged]) -> tuple[list[TextTable], list[str]]:
                 inside = [covered[level] if name == "forecast" else np.nan for level in levels]
                 rows.setdefault(name, []).append([found["MASE"], found["sMAPE"], *inside])
         order = ["forecast", "seasonal naive", *(name for name in rows if name not in ("forecast", "seasonal naive"))]
-        cells = [(name, *(_mean(values) for values in np.array(rows[name]).T)) for name in order if name in rows]
+        cells = [
+            (_counted(name, len(rows[name]), len(there)), *(_mean(values) for values in np.array(rows[name]).T))
+            for name in order
+            if name in rows
+        ]
         of = f" of {target}" if len(names) > 1 else ""
         header = ("forecast by", "MASE", "sMAPE", *(f"in {level:g} %" for level in levels))
         tables.append(TextTable(f"Held-out ends{of}: means over {len(there)} series", header, cells))
@@ -258,6 +270,11 @@ def _summary(judged: Mapping[str, Judged]) -> tuple[list[TextTable], list[str]]:
 def _plain(name: str) -> str:
     """Return a baseline's name without its season: the shortest one is the last that is met."""
     return "seasonal naive with drift" if name.endswith(") with drift") else name.partition(" (")[0]
+
+
+def _counted(name: str, series: int, of: int) -> str:
+    """Return the name of a forecast, with how many series it is of where some are too short for it."""
+    return name if series == of else f"{name} ({series} of {of} series)"
 
 
 def _mean(values: Array) -> str:

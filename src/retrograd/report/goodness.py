@@ -168,7 +168,10 @@ def _beside(error: float, naive: Rolled, column: int) -> str:
     if other == 0 or error == other:
         return f"as that of the {naive.name}" if error == other else f"and that of the {naive.name} is 0"
     side, advice = ("below", "") if error < other else ("above", ": repeating values would have been better there")
-    return f"{100 * abs(1 - error / other):.0f} % {side} that of the {naive.name}, {_number(other)}{advice}"
+    percent = f"{100 * abs(1 - error / other):.0f}"
+    if percent == "0":
+        return f"about that of the {naive.name}, {_number(other)}"
+    return f"{percent} % {side} that of the {naive.name}, {_number(other)}{advice}"
 
 
 def _last(value: float) -> float:

@@ -86,8 +86,9 @@ def comparison(judgement: Judgement, choice: Choice) -> str:
     )
     if choice.naive is not None:
         what += f"; the {choice.naive.name} where they foresee little"
-    side = "below" if ratio <= 1 else "above"
-    return f"{what}; RMSE {100 * abs(1 - ratio):.0f} % {side} that of the {seasonal[0].name}"
+    percent = f"{100 * abs(1 - ratio):.0f}"
+    side = "about" if percent == "0" else f"{percent} % {'below' if ratio <= 1 else 'above'}"
+    return f"{what}; RMSE {side} that of the {seasonal[0].name}"
 
 
 def lines(said: dict[Any, str], several: bool) -> str:
