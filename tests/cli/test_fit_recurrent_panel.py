@@ -51,7 +51,11 @@ def test_one_network_forecasts_every_series(retrograd: Any, tmp_path: Path) -> N
     loaded = RecurrentPanel.load("run").forecast(6)
     np.testing.assert_allclose(forecast["sold"], np.concatenate([x[:, 0] for x in loaded.values()]), rtol=1e-9)
     assert retrograd("forecast", "run").out == Path("run/forecast.csv").read_text()
-    assert "gives no intervals" in retrograd("forecast", "run", "--level", "90").err
+    half = pd.read_csv(io.StringIO(retrograd("forecast", "run", "--level", "50").out))
+    assert list(half) == ["shop", *list(forecast)[1:-5], "sold", "sold_lower_50", "sold_upper_50"]
+    assert (forecast["sold_lower_80"] < half["sold_lower_50"]).all()
+    assert (half["sold_upper_50"] < forecast["sold_upper_80"]).all()
+    assert "in 95 %" in metrics["south: forecast, 1 to 6 ahead"]
 
 
 def test_rows_that_came_since_move_the_forecast_on(retrograd: Any, tmp_path: Path) -> None:
@@ -82,9 +86,8 @@ def test_it_resumes_in_the_same_bits(retrograd: Any, tmp_path: Path) -> None:
         (("--time-parallel", "2"), "leave --time-parallel out"),
         (("--inputs", "sold"), "--inputs are of one series"),
         (("--resume", "--overwrite"), "give one of them"),
-        (("--level", "90"), "gives no intervals"),
     ],
-    ids=["closed-loop", "live", "time-parallel", "inputs", "both", "level"],
+    ids=["closed-loop", "live", "time-parallel", "inputs", "both"],
 )
 def test_what_is_of_one_series_is_refused(given: tuple[str, ...], message: str, retrograd: Any, tmp_path: Path) -> None:
     write_shops(tmp_path)

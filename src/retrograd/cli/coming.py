@@ -10,7 +10,7 @@ import numpy as np
 
 from retrograd.errors import InputError
 
-__all__ = ["Coming", "coming_of", "comings_of", "levels_of", "require_fitted"]
+__all__ = ["Coming", "coming_of", "comings_of", "comings_of_networks", "levels_of", "require_fitted"]
 
 Array = np.ndarray[Any, Any]
 
@@ -117,6 +117,17 @@ def comings_of(
             intervals = {level: (both[:, :, k, 0], both[:, :, k, 1]) for k, level in enumerate(levels)}
         found[name] = Coming(center, intervals)
     return found
+
+
+def comings_of_networks(model: Any, names: Iterable[str], horizon: int, levels: Sequence[float]) -> dict[str, Coming]:
+    """Return by series what comes next by a :class:`retrograd.estimators.RecurrentPanel`, as :func:`comings_of`."""
+    mean, found = model.forecast(horizon), [model.forecast_interval(horizon, level=each / 100) for each in levels]
+    return {
+        name: Coming(
+            mean[name], {level: (one[name].lower, one[name].upper) for level, one in zip(levels, found, strict=True)}
+        )
+        for name in names
+    }
 
 
 def _of_forecaster(

@@ -308,12 +308,11 @@ def _fit_recurrent_panel(context: typer.Context, file: str, read: dict[str, Any]
     from retrograd.cli.fit_recurrent_panel import fit_recurrent_panel
     from retrograd.estimators import RecurrentPanel
 
-    if _given(context, "level"):
-        raise InputError("--level: one network over many series gives no intervals; leave it out, or take --model auto")
     given = context.params
     model = RecurrentPanel(given["hidden"], **{name: given[name] for name in _OF_TRAINING})
     steps = 10 if given["horizon"] is None else require_whole("--horizon", given["horizon"], 1)
     how = {name: given[name] for name in ("resume", "overwrite")}
+    named["level"] = given["level"]
     if started() < 2:
         tables = read_series(file, series=named["series"], **read)
         return fit_recurrent_panel(model, tables, steps, out, **named, **how)

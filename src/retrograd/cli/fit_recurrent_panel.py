@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import typer
 
-from retrograd.cli.coming import Coming
+from retrograd.cli.coming import comings_of_networks, levels_of
 from retrograd.cli.fit_panel import judge, starts_of, write_run
 from retrograd.cli.judged import understood
 from retrograd.cli.run_folder import CHECKPOINT_FILE, run_folder, saved_panel
@@ -32,6 +32,7 @@ def fit_recurrent_panel(
     series: str,
     title: str,
     test: str | None,
+    level: str,
     resume: bool,
     overwrite: bool,
     ranks: Joined | None = None,
@@ -46,6 +47,7 @@ def fit_recurrent_panel(
         series: the column that tells series apart.
         title: of the report.
         test: the held-out end, as of one series; None: the last ``horizon`` rows of each, or a third of it if less.
+        level: of the intervals, in per cent.
         resume: continue the training in the run folder.
         overwrite: replace the run in it.
         ranks: who shares the training: this is the first of them, and the others
@@ -66,10 +68,10 @@ def fit_recurrent_panel(
         if ranks is not None:
             ranks.begin(out)
         _train(model, past, checkpoint, resume, ranks)
-        before = _coming(model, horizon)
+        before = comings_of_networks(model, model.networks_, horizon, levels_of(level))
         held = {name: table.targets[starts[name] :] for name, table in tables.items()}
         model.update({name: rows for name, rows in held.items() if len(rows)})
-        after = _coming(model, horizon)
+        after = comings_of_networks(model, model.networks_, horizon, levels_of(level))
         judged = {name: judge(table, starts[name], before[name], after[name], "auto") for name, table in tables.items()}
         names = next(iter(tables.values())).target_names
         several = len(names) > 1
@@ -82,7 +84,7 @@ def fit_recurrent_panel(
             "model": "recurrent", "series": series, "target": names, "hidden": model.hidden,
             "optimizer": model.optimizer, "lr": OPTIMIZERS[model.optimizer].lr if model.lr is None else model.lr,
             "clip": model.clip, "seed": model.seed, "epochs": len(model.history_),
-            "test": "last rows" if test is None else test, "horizon": horizon,
+            "test": "last rows" if test is None else test, "level": level, "horizon": horizon,
         }  # fmt: skip
         chosen = [
             f"One linear RNN of {model.hidden} states, trained on all series one step ahead, each in its own scale."
@@ -111,8 +113,3 @@ def _train(
         done = len(model.history_)
         print(f"Stopped after epoch {done} of {epochs}. To continue:\n  {resume_command()}")
         raise typer.Exit(128 + interrupted.number)
-
-
-def _coming(model: RecurrentPanel, horizon: int) -> dict[str, Coming]:
-    """Return the forecasts of what follows each series."""
-    return {name: Coming(mean) for name, mean in model.forecast(horizon).items()}

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from retrograd.cli.coming import Coming, coming_of, comings_of, levels_of
+from retrograd.cli.coming import Coming, coming_of, comings_of, comings_of_networks, levels_of
 from retrograd.cli.going_on import panel_after, run_after
 from retrograd.cli.options import Reading, names_of, reads_tables
 from retrograd.cli.outputs import require_new_file, write_new
@@ -79,11 +79,10 @@ def _of_panel(panel: Panel, horizon: int | None, names: Sequence[str], level: st
         if name not in panel.axes:
             raise InputError(f"--series names {name!r}, which the run does not have: {', '.join(panel.axes)}")
     steps = panel.horizon if horizon is None else require_whole("--horizon", horizon, 1, MOST_STEPS)
+    levels = levels_of(panel.settings.get("level", "95") if level is None else level)
     if panel.kind == "recurrent-panel":
-        _require_no_level(level)
-        coming = {name: Coming(mean) for name, mean in panel.model.forecast(steps).items()}
+        coming = comings_of_networks(panel.model, names, steps, levels)
     else:
-        levels = levels_of(panel.settings.get("level", "95") if level is None else level)
         coming = comings_of(panel.model, names, len(panel.targets), steps, levels)
     for name in names:
         _require_finite(coming[name])
@@ -128,11 +127,6 @@ def _of_one(
     _require_finite(coming)
     text = csv(run.axis.label, run.axis.ahead(horizon), forecast_columns(run.targets, coming))
     return text, horizon
-
-
-def _require_no_level(level: str | None) -> None:
-    if level is not None:
-        raise InputError("--level: one network over many series gives no intervals: leave it out")
 
 
 def _require_finite(coming: Coming) -> None:

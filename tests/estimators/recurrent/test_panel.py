@@ -12,6 +12,7 @@ import torch
 import retrograd as rg
 from retrograd.errors import InputError
 from retrograd.estimators import Recurrent, RecurrentPanel
+from retrograd.estimators.recurrent.innovations import innovation_covariance
 from retrograd.estimators.recurrent.panel_training import PanelTrainer, batches, shared_out
 from retrograd.estimators.recurrent.training import loss_and_gradients
 
@@ -110,3 +111,29 @@ def test_a_constant_series_is_forecast_as_it_is() -> None:
 def test_what_cannot_be_trained_is_refused(series: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         RecurrentPanel(hidden=2).fit(series)
+
+
+def test_intervals_are_those_of_one_series_by_its_own_errors_or_by_all(tmp_path: Path) -> None:
+    series = waves((90, 60, 70, 7), outputs=2, holes=False)
+    model = RecurrentPanel(hidden=2, epochs=2).fit(series)
+    coming = model.forecast_interval(4, level=0.8)
+    for name in ("s0", "s3"):
+        network, y = model.networks_[name], series[name]
+        alone = Recurrent(hidden=2)
+        alone.network_, alone.state_ = network, model.states_[name]
+        alone.innovation_covariance_ = innovation_covariance(network, y, y[:, :0])
+        expected = alone.forecast_interval(4, level=0.8)
+        np.testing.assert_array_equal(coming[name].mean, expected.mean)
+        if name == "s0":
+            np.testing.assert_allclose(coming[name].upper, expected.upper, rtol=1e-12)
+    errors = [
+        ((y - model.networks_[name].one_step(y, y[:, :0])) / model.networks_[name].target_scaling.scale)[1:]
+        for name, y in series.items()
+    ]
+    scale = np.diag(model.networks_["s3"].target_scaling.scale)
+    np.testing.assert_allclose(
+        model.innovation_covariances_["s3"], scale @ np.cov(np.concatenate(errors).T, ddof=0) @ scale, rtol=0.1
+    )
+    model.save(tmp_path / "m")
+    again = RecurrentPanel.load(tmp_path / "m").forecast_interval(4, level=0.8)
+    np.testing.assert_array_equal(again["s3"].lower, coming["s3"].lower)

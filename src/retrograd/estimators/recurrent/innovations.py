@@ -14,13 +14,14 @@ and its covariance Σ_{j<k} Ψ_j S Ψ_jᵀ, if the innovations are white with co
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from retrograd.estimators.recurrent.network import Network
 
-__all__ = ["forecast_variance", "innovation_covariance"]
+__all__ = ["forecast_variance", "innovation_covariance", "panel_covariances"]
 
 Array = np.ndarray[Any, Any]
 
@@ -36,6 +37,28 @@ def innovation_covariance(network: Network, targets: Array, inputs: Array) -> Ar
     known = known[states:] if len(known) >= 3 * states + 2 else known
     spent = states + 1 if len(known) >= 2 * states + 2 else 0
     return np.asarray(known.T @ known / max(1, len(known) - spent))
+
+
+def panel_covariances(networks: Mapping[str, Network], series: Mapping[str, Array]) -> dict[str, Array]:
+    """Return by name the S ``(O, O)`` of each series ``(N, O)`` of a panel, in its units.
+
+    A series with few steps has that of all series together, each in its own scale.
+    """
+    scaled, found, few = [], {}, []
+    for name, network in networks.items():
+        y, scale = series[name], network.target_scaling.scale
+        found[name] = innovation_covariance(network, y, y[:, :0])
+        errors = ((y - network.one_step(y, y[:, :0])) / scale)[1:]
+        known = errors[np.isfinite(errors).all(axis=1)]
+        scaled.append(known)
+        if len(known) < 5 * (len(network.weights["h0"]) + 1):
+            few.append(name)
+    together = np.concatenate(scaled)
+    shared = together.T @ together / max(1, len(together))
+    return found | {
+        name: shared * np.outer(networks[name].target_scaling.scale, networks[name].target_scaling.scale)
+        for name in few
+    }
 
 
 def forecast_variance(network: Network, covariance: Array, horizon: int) -> Array:

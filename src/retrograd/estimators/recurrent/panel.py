@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import norm
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
 from retrograd.distributed.ranks import ranks_of
 from retrograd.errors import InputError, require_choice, require_device, require_number, require_whole
+from retrograd.estimators.identification.identified import Forecast
 from retrograd.estimators.model_files import Saved, require_arrays, require_names, restored, write_model
 from retrograd.estimators.recurrent.arrays import read, require_width
+from retrograd.estimators.recurrent.innovations import forecast_variance, panel_covariances
 from retrograd.estimators.recurrent.loop import Callback, Checkpoint, train
 from retrograd.estimators.recurrent.network import WEIGHTS, Network
 from retrograd.estimators.recurrent.panel_training import PanelTrainer
@@ -51,6 +54,8 @@ class RecurrentPanel(BaseEstimator):  # type: ignore[misc]  # scikit-learn is un
     Attributes:
         networks_: by series' name the weights, which are the same for all, and its own scaling.
         states_: by series' name where its data ended.
+        innovation_covariances_: by series' name that of the errors one step ahead over the data of the fit, ``(O, O)``;
+            of a series with few steps, that of all series together, each in its own scale.
         history_: loss and gradient norm of every epoch.
         best_loss_: the loss of the weights that were kept.
         stop_reason_: ``"epochs"`` or ``"callback"``.
@@ -186,6 +191,7 @@ class RecurrentPanel(BaseEstimator):  # type: ignore[misc]  # scikit-learn is un
         self.networks_ = {name: replace(network, weights=trainer.best) for name, network in untrained.items()}
         self.history_, self.best_loss_ = list(trainer.history), trainer.best_loss
         self.states_ = {name: self.networks_[name].state_after(y, y[:, :0]) for name, y in arrays.items()}
+        self.innovation_covariances_ = panel_covariances(self.networks_, arrays)
 
     def update(self, Y: Mapping[str, Any]) -> RecurrentPanel:
         """Go on to the end of later steps of some of the series, by name; nothing is trained again.
@@ -208,6 +214,20 @@ class RecurrentPanel(BaseEstimator):  # type: ignore[misc]  # scikit-learn is un
         networks, steps = self._fitted(), require_whole("horizon", horizon)
         nothing = np.empty((steps, 0))
         return {name: network.forecast(self.states_[name], nothing, steps) for name, network in networks.items()}
+
+    def forecast_interval(self, horizon: int, *, level: float = 0.95) -> dict[str, Forecast]:
+        """Forecast the steps after each series with intervals, as those of :class:`retrograd.estimators.Recurrent`.
+
+        Args:
+            horizon: how many steps.
+            level: probability of the interval.
+        """
+        reach, found = norm.ppf(0.5 + require_number("level", level, above=0, below=1) / 2), {}
+        for name, mean in self.forecast(horizon).items():
+            variance = forecast_variance(self.networks_[name], self.innovation_covariances_[name], horizon)
+            spread = reach * np.sqrt(variance)
+            found[name] = Forecast(mean, mean - spread, mean + spread, level)
+        return found
 
     @property
     def target_names_(self) -> list[str]:
@@ -244,6 +264,7 @@ class RecurrentPanel(BaseEstimator):  # type: ignore[misc]  # scikit-learn is un
         one = next(iter(networks.values()))
         arrays = {name: np.asarray(weight.detach().cpu()) for name, weight in one.weights.items()}
         arrays["states"] = np.stack([self.states_[name] for name in networks])
+        arrays["covariances"] = np.stack([self.innovation_covariances_[name] for name in networks])
         arrays["means"] = np.stack([network.target_scaling.mean for network in networks.values()])
         arrays["scales"] = np.stack([network.target_scaling.scale for network in networks.values()])
         return Saved(
@@ -275,6 +296,7 @@ class RecurrentPanel(BaseEstimator):  # type: ignore[misc]  # scikit-learn is un
         shapes = {
             "weight_hh": (H, H), "weight_ih": (H, P), "bias": (H,), "h0": (H,), "weight_out": (P, H), "bias_out": (P,),
             "states": (N, H + P), "means": (N, P), "scales": (N, P),
+            "covariances": (N, P, P),
         }  # fmt: skip
         require_arrays(arrays, shapes)
         if not (arrays["scales"] > 0).all():
@@ -287,6 +309,7 @@ class RecurrentPanel(BaseEstimator):  # type: ignore[misc]  # scikit-learn is un
             for name, scaling in zip(series, scalings, strict=True)
         }
         model.states_ = dict(zip(series, arrays["states"], strict=True))
+        model.innovation_covariances_ = dict(zip(series, arrays["covariances"], strict=True))
         model.best_loss_, model.stop_reason_ = config.get("best_loss", float("nan")), config.get("stop_reason", "")
         model.history_ = [Epoch(number, *values) for number, values in enumerate(config.get("history", []), start=1)]
         return model
