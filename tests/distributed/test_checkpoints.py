@@ -94,18 +94,17 @@ def trained(rank: int, ranks: int, folder: str, first: int, last: int, killed: i
 
 @pytest.mark.slow
 def test_a_training_over_ranks_goes_on_in_the_same_bits(tmp_path: Path) -> None:
-    """Also where a rank was killed as the others saved; over fewer ranks it goes on from the same bits."""
-    whole = in_processes(4, trained, 4, str(tmp_path / "whole"), 0, 4)
-    lost = in_processes(4, trained, 4, str(tmp_path / "parts"), 0, 3, 2)
-    assert lost[2] == -signal.SIGKILL
-    assert all("distributed checkpoint of step 3" in lost[rank] for rank in (0, 1, 3))
-    # Rank 1 is told by rank 3, whose own end it may see first.
-    assert all("rank 2 is lost" in lost[rank] for rank in (0, 3))
-    fewer = in_processes(2, trained, 2, str(tmp_path / "parts"), 2, 2)
-    again = in_processes(4, trained, 4, str(tmp_path / "parts"), 2, 4)
+    """Also where a rank was killed as the other one saved; over more ranks it goes on from the same bits."""
+    whole = in_processes(2, trained, 2, str(tmp_path / "whole"), 0, 4)
+    lost = in_processes(2, trained, 2, str(tmp_path / "parts"), 0, 3, 1)
+    assert lost[1] == -signal.SIGKILL
+    assert "distributed checkpoint of step 3" in lost[0]
+    assert "rank 1 is lost" in lost[0]
+    more = in_processes(4, trained, 4, str(tmp_path / "parts"), 2, 2)
+    again = in_processes(2, trained, 2, str(tmp_path / "parts"), 2, 4)
     for step, begun, last in again:
         assert step == 2
         for a, b in zip(last, whole[0][2], strict=True):
             assert torch.equal(a, b)
-        for a, b in zip(begun, fewer[0][1], strict=True):
+        for a, b in zip(begun, more[0][1], strict=True):
             assert torch.equal(a, b)
