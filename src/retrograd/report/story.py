@@ -91,7 +91,8 @@ def _words(found: Residuals, season: int) -> list[str]:
             + f": something is left to predict (Ljung-Box p {found.p:.1g})"
         )
     else:
-        said.append(f"nothing of the past is left in them (Ljung-Box p {found.p:.2g})")
+        much = "nothing" if found.p >= 0.05 else "hardly anything"
+        said.append(f"{much} of the past is left in them (Ljung-Box p {found.p:.2g})")
     if found.outliers:
         said.append(f"{found.outliers} of {found.count} lie beyond four deviations")
     if found.growth > 1.5:
