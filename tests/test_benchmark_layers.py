@@ -31,6 +31,15 @@ def test_what_autograd_keeps_is_counted(monkeypatch: pytest.MonkeyPatch) -> None
     assert 3 <= layers.kept_activations(layers.LAYERS["MinGRU"](), x) < 3.2
 
 
+def test_no_layer_keeps_more_than_three_activations(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, size in (("BATCH", 32), ("TIME", 512), ("WIDTH", 32)):
+        monkeypatch.setattr(layers, name, size)
+    x = torch.randn(32, 512, 32, requires_grad=True)
+    # And a few copies of weights; S4D's matrices of a chunk are larger than its activations at this size.
+    kept = {name: layers.kept_activations(make(), x) for name, make in layers.LAYERS.items()}
+    assert {name for name, size in kept.items() if size > 3.05} <= {"S4D"}, kept
+
+
 def test_the_page_about_layers_has_the_figures_of_the_result_files() -> None:
     page = layer_table.PAGE.read_text()
     assert layer_table.reached(layer_table.results()) in page, "run `make bench-table`"

@@ -115,12 +115,15 @@ class HGRN(Recurrence):
         bias = torch.stack((self.real.bias, self.imaginary.bias), 1).flatten()
         arrays = keep, linear(x, weight, bias, "auto"), x, self.entering(x, state, along)
         theta = wide(self.theta)
-        shared = [torch.polar(torch.ones_like(theta), theta), _in_turn(self.gate.weight), _in_turn(self.gate.bias)]
+        shared = [torch.polar(torch.ones_like(theta), theta), self.gate.weight, self.gate.bias]
         if self.bounds is not None:
             shared.append(self.bounds()[self.layer])
-        output = _in_turn(self.output.weight.mT).mT, self.output.bias
-        y, last = recomputed(self._states, along, arrays, shared, [output])
+        output = self.output.weight, self.output.bias
+        y, last = recomputed(self._states, along, arrays, shared, self._product, output)
         return y, last
+
+    def _product(self, weight: Tensor, bias: Tensor) -> list[tuple[Tensor, Tensor | None]]:
+        return [(_in_turn(weight.mT).mT, bias)]
 
     def _states(
         self,
@@ -139,7 +142,7 @@ class HGRN(Recurrence):
             keep = torch.addcmul(bound, 1 - bound, keep)
         c = as_complex(F.silu(wide(c)).unflatten(-1, (self.state_size, 2)))
         h, last = along.scan(Diagonal(keep * turn), (1 - keep) * c, state)
-        gate = torch.sigmoid(wide(linear(x, weight, bias, "auto")))
+        gate = torch.sigmoid(wide(linear(x, _in_turn(weight), _in_turn(bias), "auto")))
         return (gate * as_real(h).flatten(-2)).to(self.output.weight.dtype), last
 
 

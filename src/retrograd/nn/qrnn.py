@@ -74,16 +74,19 @@ class QRNN(Recurrence):
         """Return h_t and the last state."""
         state = self.entering(x, state, along)
         c0, first = state[..., : self.hidden_size], state[..., self.hidden_size :]
-        products = [self._taps(name) for name in ("z", *self.pooling)]
-        z, *gates, read = recomputed(self._windows, along, (x, first), (), products)
+        taps = [tap for name in ("z", *self.pooling) for tap in getattr(self, name)]
+        weights = *(tap.weight for tap in taps), *(tap.bias for tap in taps if tap.bias is not None)
+        z, *gates, read = recomputed(self._windows, along, (x, first), (), self._products, weights)
         arrays = torch.tanh(wide(z)), *(torch.sigmoid(wide(gate)) for gate in gates), c0
         h, last = recomputed(self._pooled, along, arrays)
         return h, torch.cat([last, read.to(last.dtype)], -1)
 
-    def _taps(self, name: str) -> tuple[Tensor, Tensor]:
-        """Return the weights of one gate, of x_t and of those before side by side, and its bias."""
-        taps = getattr(self, name)
-        return torch.cat([tap.weight for tap in taps], 1), taps[0].bias
+    def _products(self, *weights: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return of each gate the weights of x_t and of those before side by side, and its bias."""
+        gates = len(self.pooling) + 1
+        taps, biases = weights[: gates * self.window], weights[gates * self.window :]
+        sides = [torch.cat(taps[k * self.window : (k + 1) * self.window], 1) for k in range(gates)]
+        return list(zip(sides, biases, strict=True))
 
     def _windows(self, along: Along, x: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
         """Return x_t, x_{t-1}, ... side by side, and of each sequence those that the next call needs."""

@@ -30,16 +30,18 @@ __all__ = ["recomputed"]
 PIECE, LEAST = 1 << 22, 1 << 14
 
 Part = Callable[..., tuple[Tensor, Tensor]]
-Product = tuple[Tensor, Tensor | None]
+# Makes W and b of every product.
+Products = Callable[..., Sequence[tuple[Tensor, Tensor | None]]]
 
 
 class _Given(NamedTuple):
-    """A part, what it runs along, how many of its tensors have rows, the products behind it, and its autocast."""
+    """A part, what it runs along, how many of its tensors have rows, its products and their weights, its autocast."""
 
     part: Part
     along: Along
     with_rows: int
-    products: int
+    products: Products | None
+    weights: int
     autocast: tuple[str, torch.dtype, bool]
 
     def again(self, along: Along, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -70,9 +72,10 @@ def recomputed(
     along: Along,
     arrays: Sequence[Tensor],
     shared: Sequence[Tensor] = (),
-    products: Sequence[Product] = (),
+    products: Products | None = None,
+    weights: Sequence[Tensor] = (),
 ) -> tuple[Tensor, ...]:
-    """Return ``part(along, *arrays, *shared)``; with ``products``, each one's product with y in y's place.
+    """Return ``part(along, *arrays, *shared)``; with ``products``, y W^T + b of each in y's place.
 
     Differentiable to any order. Tracers, transformations and forward mode see the part as it is, as do observers of
     scans, whose arrays have a history then.
@@ -82,7 +85,8 @@ def recomputed(
         along: the sequences.
         arrays: with a row for each of the batch, or for each of its sequences.
         shared: the rest of what is differentiated: parameters.
-        products: W ``(outputs, features of y)`` and b ``(outputs,)`` or None of y W^T + b.
+        products: makes W ``(outputs, features of y)`` and b ``(outputs,)`` or None of every product of ``weights``.
+        weights: the parameters that they are made of.
     """
     tensors = *arrays, *shared
     device = tensors[0].device.type
@@ -94,13 +98,13 @@ def recomputed(
         or batched_gradient_level()
         or observe.observers
         or along.keeps
-        or (products and autocast[2])  # whose dtypes are others than those of what they multiply
-        or max(x.nbytes for x in tensors) < (LEAST if torch.is_grad_enabled() else PIECE)
+        or (weights and autocast[2])  # whose dtypes are others than those of what they multiply
+        or max([x.nbytes for x in arrays], default=PIECE) < (LEAST if torch.is_grad_enabled() else PIECE)
     ):
         y, last = part(along, *tensors)
-        return *_products(y, [x for product in products for x in product]), last
-    given = _Given(part, along, len(arrays), len(products), autocast)
-    results: tuple[Tensor, ...] = _Recomputed.apply(given, *(x for product in products for x in product), *tensors)
+        return *_multiplied(y, _made(products, weights)), last
+    given = _Given(part, along, len(arrays), products, len(weights), autocast)
+    results: tuple[Tensor, ...] = _Recomputed.apply(given, *weights, *tensors)
     return results
 
 
@@ -112,11 +116,11 @@ class _Recomputed(torch.autograd.Function):
         ctx.given = given
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*every)
-        weights, tensors = every[: 2 * given.products], every[2 * given.products :]
+        matrices, tensors = _made(given.products, every[: given.weights]), every[given.weights :]
         pieces, found = given.pieces(tensors), []
         for rows in pieces:
             y, last = given.part(*given.at(rows, tensors))
-            found.append((*_products(y, weights), last))
+            found.append((*_multiplied(y, matrices), last))
         if len(found) == 1:
             return found[0]
         *ys, _ = found[0]
@@ -132,36 +136,40 @@ class _Recomputed(torch.autograd.Function):
         _, *wanted = ctx.needs_input_grad
         if all(g is None for g in given_gradients):
             return (None,) * len(ctx.needs_input_grad)
-        count = 2 * given.products
+        count = given.weights
         if is_differentiated():  # the gradient itself
             # Aliases: a tensor's gradient is not to go through another one that was made of it.
-            aliases = [x if x is None else x.view_as(x) for x in every]
+            aliases = [x.view_as(x) for x in every]
             y, last = given.again(given.along, aliases[count:])
-            outputs = *_products(y, aliases[:count]), last
+            outputs = *_multiplied(y, _made(given.products, aliases[:count])), last
             return None, *_gradients(outputs, given_gradients, aliases, wanted, create_graph=True)
-        weights, tensors = every[:count], every[count:]
-        *gs, _ = given_gradients
-        total = _Total(len(every))
-        for i, g in enumerate(gs[: given.products]):
-            if g is not None and wanted[2 * i + 1]:
-                total.add(2 * i + 1, step_sum(g if g.ndim == 3 else g.unsqueeze(0)))
+        with torch.enable_grad():
+            weights = [x.detach().requires_grad_(want) for x, want in zip(every[:count], wanted, strict=False)]
+            matrices = _made(given.products, weights)
+        tensors, total = every[count:], _Total(len(every))
+        to_matrices = _Total(2 * len(matrices))
+        for i, ((_, b), g) in enumerate(zip(matrices, given_gradients, strict=False)):
+            if g is not None and b is not None and b.requires_grad:
+                to_matrices.add(2 * i + 1, step_sum(g if g.ndim == 3 else g.unsqueeze(0)))
         pieces = given.pieces(tensors)
         for rows in pieces:
             along, *here = given.at(rows, tensors)
             leaves = [x.detach().requires_grad_(want) for x, want in zip(here, wanted[count:], strict=True)]
             y, last = given.again(along, leaves)
             *gs, d_last = (g if g is None else g[rows] for g in given_gradients)
-            if count:
-                for i, g in enumerate(gs):
-                    if g is not None and wanted[2 * i]:
-                        total.add(2 * i, outer_sum("auto", g, y.detach()))
-                to_y = [linear(g, W.mH, None, "auto") for g, W in zip(gs, weights[::2], strict=True) if g is not None]
+            if matrices:
+                for i, (g, (W, _)) in enumerate(zip(gs, matrices, strict=True)):
+                    if g is not None and W.requires_grad:
+                        to_matrices.add(2 * i, outer_sum("auto", g, y.detach()))
+                to_y = [linear(g, W.mH, None, "auto") for g, (W, _) in zip(gs, matrices, strict=True) if g is not None]
                 gs = [sum(to_y[1:], to_y[0]) if to_y else None]
             for i, d in enumerate(_gradients((y, last), (*gs, d_last), leaves, wanted[count:])):
                 if d is not None and i < given.with_rows and len(pieces) > 1:
                     total.write(count + i, rows, d, tensors[i])
                 elif d is not None:
                     total.add(count + i, d)
+        flat = [x for product in matrices for x in product]
+        total.sums[:count] = _gradients(flat, to_matrices.sums, weights, wanted[:count])
         return None, *total.sums
 
 
@@ -182,22 +190,25 @@ class _Total:
         whole[rows] = d
 
 
-def _products(y: Tensor, weights: Sequence[Any]) -> tuple[Tensor, ...]:
-    """Return y, or where there are W and b, in turn, the product with each."""
-    if not weights:
-        return (y,)
-    return tuple(linear(y, W, b, "auto") for W, b in zip(weights[::2], weights[1::2], strict=True))
+def _made(products: Products | None, weights: Sequence[Tensor]) -> Sequence[tuple[Tensor, Tensor | None]]:
+    return () if products is None else products(*weights)
+
+
+def _multiplied(y: Tensor, matrices: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, ...]:
+    """Return y, or where there are matrices, the product with each."""
+    return tuple(linear(y, W, b, "auto") for W, b in matrices) if matrices else (y,)
 
 
 def _gradients(
-    outputs: Sequence[Tensor],
+    outputs: Sequence[Tensor | None],
     gradients: Sequence[Tensor | None],
     inputs: Sequence[Tensor | None],
     wanted: Sequence[bool],
     create_graph: bool = False,
 ) -> list[Tensor | None]:
     """Return the gradients of ``inputs``, None where one is not wanted."""
-    ends = [(y, g) for y, g in zip(outputs, gradients, strict=True) if g is not None and y.requires_grad]
+    pairs = zip(outputs, gradients, strict=True)
+    ends = [(y, g) for y, g in pairs if y is not None and g is not None and y.requires_grad]
     leaves = [x for x, want in zip(inputs, wanted, strict=True) if want and x is not None]
     if not ends or not leaves:
         return [None] * len(inputs)
