@@ -35,9 +35,9 @@ def test_no_layer_keeps_more_than_three_activations(monkeypatch: pytest.MonkeyPa
     for name, size in (("BATCH", 32), ("TIME", 512), ("WIDTH", 32)):
         monkeypatch.setattr(layers, name, size)
     x = torch.randn(32, 512, 32, requires_grad=True)
-    # And a few copies of weights; S4D's matrices of a chunk are larger than its activations at this size.
+    # And a few copies of weights.
     kept = {name: layers.kept_activations(make(), x) for name, make in layers.LAYERS.items()}
-    assert {name for name, size in kept.items() if size > 3.05} <= {"S4D"}, kept
+    assert {name for name, size in kept.items() if size > 3.05} == set(), kept
 
 
 def test_the_page_about_layers_has_the_figures_of_the_result_files() -> None:
