@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import retrograd as rg
 from kinds import Kind, on_its_own
@@ -22,7 +23,7 @@ from oracle import Running, assert_close, loop_adjoint, loop_scan
 from retrograd.backends import reference
 from retrograd.backends.triton import backend
 from retrograd.backends.triton.backend import TritonBackend
-from retrograd.core.backend import Spec
+from retrograd.core.backend import BACKENDS, Spec
 from retrograd.core.sequences import BACKWARD, FORWARD, Sequences
 from retrograd.core.steps import Steps
 
@@ -355,9 +356,15 @@ def test_it_says_why_this_triton_does_not_serve(
     assert BACKEND.why_not(Spec(torch.device(DEVICE), torch.float32, "diagonal")) == reason
 
 
-def test_a_long_loop_on_a_gpu_says_once_why() -> None:
-    spec = Spec(torch.device("cuda:0"), torch.float32, "cyclic")
+def test_a_long_loop_on_a_gpu_says_once_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "loop_scan", lambda _A, u, *_: u)
+    monkeypatch.setattr(BACKENDS["triton"], "why_not", lambda _spec: "it has no kernel for these", raising=False)
     reference.warn_of_the_loop.cache_clear()
-    with pytest.warns(UserWarning, match="more than 1000 steps on cuda:0 .*: it has no kernel for cyclic transitions"):
-        reference.warn_of_the_loop(spec)
-    reference.warn_of_the_loop(spec)
+    said = r"more than 1000 steps on cuda:0 .*: it has no kernel for these"
+    with FakeTensorMode():  # a GPU's tensors, without one
+        short, u, h0 = (torch.empty(1, time, 2, device="cuda") for time in (1000, 1001, 1))
+        A = rg.Diagonal(torch.empty(2, device="cuda"))
+        BACKENDS["reference"].scan(A, short, h0)
+        with pytest.warns(UserWarning, match=said):
+            BACKENDS["reference"].scan(A, u, h0)
+        BACKENDS["reference"].scan(A, u, h0)

@@ -1,4 +1,4 @@
-"""The GPU's kernels compile down to an H100's binaries, which Triton's cache keeps (`compiling.py`)."""
+"""The GPU's kernels compile down to an H100's binaries without a warning, and Triton's cache keeps them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def compiled(cache: Path) -> tuple[str, dict[str, int]]:
     """What the script prints, and the binaries with their times."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", Path(__file__).with_name("compiling.py")],
+        [sys.executable, "-W", "error", Path(__file__).with_name("compiling.py")],
         env={**environment, "TRITON_CACHE_DIR": str(cache)},
         capture_output=True,
         text=True,
@@ -36,5 +36,5 @@ def test_every_kernel_compiles_once(tmp_path: Path) -> None:
     said, binaries = compiled(tmp_path)
     names = {"add_products_kernel", "carries", "dense_loop", "outer_sum_kernel", "summaries", "tiles"}
     assert set(said.split()[1:]) == names
-    assert len(binaries) > 20
+    assert len(binaries) > 15
     assert compiled(tmp_path) == (said, binaries)

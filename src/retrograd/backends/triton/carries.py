@@ -27,12 +27,13 @@ def after_chunks(
 ):  # fmt: skip
     """Return the state (1, lanes) after chunks 0 .. until - 1 of C steps, which (x, y) enters.
 
-    CARRY (B, N, D), where given, gets what enters each chunk but the first. Tests of the range as in `tiles.py`:
+    CARRY (B, N, D), where given, gets what enters each chunk. Tests of the range as in `tiles.py`:
     products below it are off by SMALLEST at most, which grows by Q and meets states up to M.
     """
     row = b * T
     here = there[None, :]
     chunk = tl.arange(0, CHUNKS)
+    zero = tl.zeros(x.shape, STATE)
     for first in range(0, until, CHUNKS):
         n = first + chunk
         at = (b * N * D + d)[None, :] + (n.to(tl.int64) * D)[:, None]
@@ -49,7 +50,7 @@ def after_chunks(
         after, after_i = multiply_add(pp, qq, x, y, ss, rr, COMPLEX)
         size = magnitude(after, after_i, COMPLEX)
         infinite = ~(size < float("inf"))
-        shows = tl.zeros(x.shape, tl.int1)
+        shows = zero != zero
         wrong = shows
         if tl.max(((tl.abs(vv) < SMALLEST) | infinite).to(tl.int32)) > 0:
             gain = tl.reduce(tl.load(Q + at, mask=inside, other=1.0), 0, product, keep_dims=True)
@@ -61,6 +62,8 @@ def after_chunks(
             wrong = shows | (tl.max(infinite.to(tl.int32), 0, keep_dims=True) > 0)
         if CARRY is not None:
             entered = inside & ((n + 1) < N)[:, None]
+            if first == 0:
+                store(CARRY, (b * N * D + d)[None, :], x, y, here, True, COMPLEX)
             store(CARRY, at + D, after, after_i, entered & ~(infinite | shows), True, COMPLEX)
         last = (chunk == CHUNKS - 1)[:, None]
         end = tl.sum(tl.where(last, after, 0.0), 0, keep_dims=True)
@@ -119,7 +122,6 @@ def carries(
     x, y = zero, zero
     if not CODED:
         x, y = load(START, tl.broadcast_to((b * start_b + d)[None, :], [1, LANES]), here, True, COMPLEX, STATE)
-    store(CARRY, (b * N * D + d)[None, :], x, y, here, True, COMPLEX)
     after_chunks(
         A, U, START, CODES, P, X, V, Q, CARRY, x, y, N, a0, b0, b, d, there,
         T, D, N, C, base_a, base_u, a_t, u_t, start_b,

@@ -7,10 +7,13 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["GRID", "Tiles", "configuration"]
+__all__ = ["GRID", "OPTIONS", "Tiles", "configuration"]
 
 # Programs along all but a grid's first axis, at most.
 GRID = 65535
+# What every kernel is compiled with. Products and sums are fused, which from Triton 3.10 on must be said, and from 3.9
+# on warns where it is not.
+OPTIONS = {"enable_fp_fusion": True}
 
 
 class Tiles(NamedTuple):

@@ -19,6 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from retrograd.backends.triton.configurations import OPTIONS
 from retrograd.backends.triton.loops import dense_loop, summaries
 from retrograd.backends.triton.products import add_products, sum_of_outer_products, tf32_allowed
 from retrograd.backends.triton.results import for_adjoint
@@ -301,7 +302,7 @@ def _mend(
     summaries[(batch * pieces + groups * levels * blocks,)](
         x, None if codes is None else codes.before, found, powers, fell, time, width, batch, pieces,
         triton.cdiv(steps, pieces), step, first, -1 if up else 1, levels, groups, height, columns,
-        BT=16, BW=min(128, triton.next_power_of_2(width)), BC=BC, LEAST=_least(x.dtype),
+        BT=16, BW=min(128, triton.next_power_of_2(width)), BC=BC, LEAST=_least(x.dtype), **OPTIONS,
     )  # fmt: skip
     _loop(A, u, start, codes, result, up, back, d_start, (found, fell))
 
@@ -344,5 +345,5 @@ def _loop(
         u.stride(0), u.stride(1), u.stride(2), start.stride(0),
         BR=block, BK=block, BH=triton.next_power_of_2(width * parts),
         PIECES=64, FELLS=1 if fell is None else triton.next_power_of_2(fell.shape[1]),
-        UP=up, BACK=back, COMPLEX=is_complex, STATE=state, SMALL=_least(carried), num_warps=4,
+        UP=up, BACK=back, COMPLEX=is_complex, STATE=state, SMALL=_least(carried), num_warps=4, **OPTIONS,
     )  # fmt: skip

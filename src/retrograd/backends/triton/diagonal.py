@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from retrograd.backends.triton.carries import carries
-from retrograd.backends.triton.configurations import GRID, Tiles, configuration
+from retrograd.backends.triton.configurations import GRID, OPTIONS, Tiles, configuration
 from retrograd.backends.triton.results import for_adjoint
 from retrograd.backends.triton.tiles import tiles
 from retrograd.core.steps import Steps
@@ -190,6 +190,7 @@ def _flags(dtype: torch.dtype, invariant: bool, coded: bool) -> dict[str, Any]:
         "STATE": state,
         "SMALLEST": smallest,
         "SMALL": small,
+        **OPTIONS,
     }
 
 

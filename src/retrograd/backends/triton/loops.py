@@ -109,7 +109,7 @@ def _fall(POWERS, FELL, at, level, g, groups, height, columns, first, BT: tl.con
     tl.store(FELL + at, tl.maximum(tl.max(entries), tl.max(lost.to(tl.int32))).to(tl.int8))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "B", "pieces", "rows", "step", "first", "beside", "levels", "groups"])
 def summaries(
     X, CODES, OUT, POWERS, FELL, T, W, B, pieces, rows, step, first, beside, levels, groups, height, columns,
     BT: tl.constexpr, BW: tl.constexpr, BC: tl.constexpr, LEAST: tl.constexpr,

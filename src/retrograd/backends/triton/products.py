@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from retrograd.backends.triton.configurations import GRID
+from retrograd.backends.triton.configurations import GRID, OPTIONS
 
 __all__ = ["add_products", "add_products_kernel", "outer_sum_kernel", "sum_of_outer_products", "tf32_allowed"]
 
@@ -80,7 +80,8 @@ def _add(
         tl.store(X + at, tl.load(X + at, mask=inside, other=0.0) + acc, mask=inside)
 
 
-@triton.jit
+# One binary serves all levels: whether these are 1 or multiples of 16 makes no difference worth one of its own.
+@triton.jit(do_not_specialize=["R", "T", "count", "first", "step", "back", "adding"])
 def add_products_kernel(
     X, M, SEEN, SQUARES, R, T, H, count, first, step, back, x_b, m_g, adding,
     BR: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr,
@@ -130,7 +131,7 @@ def add_products(
     add_products_kernel[(adding + squaring, groups)](
         x, M, seen, squares, rows, time, width, count, first, step, back, x.stride(0), M.stride(0), adding,
         BR=BR, BM=BM, BK=BK, EVEN=even, PRECISION=precision, STRICT="tf32" if precision == "tf32" else "ieee",
-        SIDE=_SIDE, num_warps=warps, num_stages=stages,
+        SIDE=_SIDE, num_warps=warps, num_stages=stages, **OPTIONS,
     )  # fmt: skip
 
 
@@ -208,5 +209,6 @@ def sum_of_outer_products(
         delta, factor, first, codes, sums, time, M, N, length, pieces,
         delta.stride(0), delta.stride(1), factor.stride(0), factor.stride(1), 0 if first is None else first.stride(0),
         BM=BM, BN=BN, BK=BK, SHIFT=shift, PRECISION="tf32x3", num_warps=warps, num_stages=stages,
+        **OPTIONS,
     )  # fmt: skip
     return sums.view(groups, -1, M, N).sum(1)
