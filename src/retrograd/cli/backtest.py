@@ -166,7 +166,7 @@ def _show(found: Any, refused: list[str]) -> None:
     for table in found.tables():
         console.print(grid(table))
     for line in (*(found.sentences() if found.models else ()), *refused):
-        console.print(escape(line), soft_wrap=True, highlight=False)
+        console.print(escape(line), soft_wrap=not console.is_terminal, highlight=False)
 
 
 def _write(out: Path, found: Any, title: str, settings: dict[str, str]) -> None:

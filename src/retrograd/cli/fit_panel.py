@@ -226,7 +226,7 @@ def _show(out: Path, summary: Sequence[TextTable], said: Sequence[str]) -> None:
     for table in summary:
         console.print(grid(table))
     for line in said:
-        console.print(escape(line), soft_wrap=True, highlight=False)
+        console.print(escape(line), soft_wrap=not console.is_terminal, highlight=False)
     console.print(f"Forecast  {escape(str(out / 'forecast.csv'))}", soft_wrap=True)
     console.print(f"Report    {escape(str(out / 'report.html'))}", soft_wrap=True)
 

@@ -255,7 +255,7 @@ def _show(out: Path, results: Results, metrics: dict[str, dict[str, float]]) -> 
     for line in _how_read(results.table):
         console.print(escape(line), soft_wrap=True, highlight=False)
     for note in results.notes:
-        console.print(escape(note), soft_wrap=True, highlight=False)
+        console.print(escape(note), soft_wrap=not console.is_terminal, highlight=False)
     first, last = time_text(results.table.time[[0, results.table.steps - 1]])
     forecast = f"{escape(str(out / 'forecast.csv'))} ({results.horizon} steps)"
     if results.horizon == 0 and results.table.input_names:
