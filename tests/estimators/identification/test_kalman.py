@@ -10,11 +10,12 @@ from statsmodels.tsa.statespace.kalman_smoother import KalmanSmoother
 
 from estimators.systems import random_system, simulated
 from retrograd.estimators import StateSpace
+from retrograd.estimators.identification.bounds import forgetting
 from retrograd.estimators.identification.criterion import Criterion
 from retrograd.estimators.identification.experiments import Experiments, read_experiments
 from retrograd.estimators.identification.identified import Identified
 from retrograd.estimators.identification.kalman import filter_of
-from retrograd.estimators.identification.prediction_error import Refinement
+from retrograd.estimators.identification.prediction_error import FORGETS, Refinement
 from retrograd.estimators.identification.sensitivity import initial_states
 from retrograd.estimators.identification.system import Layout, System, final_state, predict, tensors
 
@@ -128,17 +129,22 @@ def test_the_gradient_across_gaps_is_exact(outputs: int, burn_in: int) -> None:
         assert abs(difference - gradient[number]) <= 1e-7 * max(1, np.abs(gradient).max())
 
 
-def test_a_fit_across_gaps_is_the_maximum_of_the_exact_likelihood() -> None:
+def test_a_fit_across_gaps_is_the_maximum_of_the_exact_likelihood_and_its_prior() -> None:
     system = random_system(2, order=2, inputs=1, outputs=2, gain=0.5)
     u, y, _ = simulated(system, 80, 0.5, seed=1)
     y = holed(y, 2)
     model = StateSpace(order=2, noise="innovations", tol=1e-5).fit(u, y)
     found = model.identified_.system
-    best = model.log_likelihood()
+
+    def judged(system: System) -> float:
+        prior = FORGETS * forgetting(system.A - system.K @ system.C)
+        return model.identified_.log_likelihood(system, model.data_) - prior
+
+    best = judged(found)
     for name in ("A", "B", "C", "K", "D"):
         for sign in (1, -1):
             moved = replace(found, **{name: getattr(found, name) + sign * 0.02})
-            assert model.identified_.log_likelihood(moved, model.data_) < best
+            assert judged(moved) < best
 
 
 def test_what_is_missing_at_the_end_widens_the_forecast() -> None:

@@ -6,8 +6,8 @@ covariance, minus the Gaussian log-likelihood with S concentrated out is, up to 
     V(θ) = N/2 log det S(θ)          ∂V/∂θ = −Σ_t (∂ŷ_t/∂θ)ᵀ S^{-1} e_t
 
 (Ljung 1999, *System Identification*, 2nd ed., sections 7.4 and 10.2). The prior P of
-:mod:`retrograd.estimators.identification.bounds` is added: with innovations P(A − K C), the predictor forgets its first
-state; in output error P(A), weighed by the residuals' colour, so that drift is not bought with slow modes.
+:mod:`retrograd.estimators.identification.bounds` is added: with innovations 4 P(A − K C), the predictor forgets its
+first state; in output error P(A), weighed by the residuals' colour, so that drift is not bought with slow modes.
 
 Levenberg-Marquardt takes the Jacobian from :func:`retrograd.estimators.identification.sensitivity.sensitivities`,
 L-BFGS and Adam the gradient from one scan and its adjoint: exact backpropagation through time. A state-space basis is
@@ -50,6 +50,9 @@ __all__ = ["Criterion", "Fit", "Refinement"]
 
 Array = np.ndarray[Any, Any]
 
+# Weight of the prior with innovations. A pair of modes at the circle fits a wave of any frequency: of N/2 of those
+# white noise holds one that is worth log N nats, as much as the prior of weight 1 asks there, and a fit would take it.
+FORGETS = 4.0
 # What is zero where it is not free.
 FIXED = ("B", "K", "C", "D", "offset", "x0")
 
@@ -110,7 +113,7 @@ class Refinement:
             if name not in ("offset", "x0", "root"):
                 self._penalty[at] = self.ridge * self.criterion.counted.sum()
         # Beyond the circle, where a fit without a bound may go, the prior is infinite.
-        self._forgets = 1.0 if self.layout.innovations else self.colour * (driven and self.radius is not None)
+        self._forgets = FORGETS if self.layout.innovations else self.colour * (driven and self.radius is not None)
         self._steps = max(int(self.criterion.counted.any(axis=1).sum()), 1)
 
     def run(self, start: System, optimizer: str) -> Fit:

@@ -18,10 +18,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from retrograd.errors import InputError
+from retrograd.estimators.identification.bounds import forgetting
 from retrograd.estimators.identification.criterion import Criterion
 from retrograd.estimators.identification.experiments import Experiments
 from retrograd.estimators.identification.matrices import System
-from retrograd.estimators.identification.prediction_error import Fit, Refinement
+from retrograd.estimators.identification.prediction_error import FORGETS, Fit, Refinement
 from retrograd.estimators.identification.starts import Starts, extended
 from retrograd.estimators.identification.system import Layout, predict
 
@@ -199,8 +200,18 @@ class Search:
         return Fit(start, value, value, [(value, float("nan"))], True, "the subspace start is kept")
 
     def value(self, fit: Fit) -> float:
-        """Return V per step that orders are compared by: in output error without the prior, each order's own."""
+        """Return V per step that decides between two fits: in output error without the prior, each order's own."""
         return fit.value if self.noise == "innovations" else self._likelihood(fit.system)
+
+    def ranked(self, fit: Fit) -> float:
+        """Return V per step that an order is chosen by: with innovations under the prior of weight 1.
+
+        That is the likelihood with the first state integrated out; what the prior weighs more is for the fit alone.
+        """
+        if self.noise != "innovations":
+            return self.value(fit)
+        system, steps = fit.system, max(int(Criterion(self.data, self.settings.burn_in).counted.any(axis=1).sum()), 1)
+        return fit.value - (FORGETS - 1) * forgetting(system.A - system.K @ system.C) / steps
 
     def colour_of(self, system: System) -> float:
         """Return N / N_e of a system's residuals."""

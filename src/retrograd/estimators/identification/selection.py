@@ -163,7 +163,7 @@ def _order(search: Search) -> tuple[int, dict[int, tuple[float, float]], tuple[s
             refused = error
             break
         # What comes from other orders' priors must not tell orders apart: the likelihood alone.
-        values = {n: search.value(fit) * steps for n, fit in fits.items()}
+        values = {n: search.ranked(fit) * steps for n, fit in fits.items()}
         if search.noise == "output-error" and data.inputs.shape[1]:
             lowest = fits[min(values, key=lambda n: values[n])]
             colour = search.colour_of(lowest.system)
