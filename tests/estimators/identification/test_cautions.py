@@ -48,6 +48,11 @@ def hurried() -> tuple[StateSpace, Any, Any]:
     return StateSpace(order=3, max_iter=1), u, y
 
 
+def short() -> tuple[StateSpace, Any, Any]:
+    u, y, _ = simulated(random_system(0, inputs=2), 40, 0.1, seed=1)
+    return StateSpace(order=3, noise="innovations"), u, y
+
+
 @pytest.mark.parametrize(
     ("case", "message"),
     [
@@ -57,8 +62,9 @@ def hurried() -> tuple[StateSpace, Any, Any]:
         (too_low, "order 2 is the largest that was tried, and the best: raise max_order"),
         (sine, "input u1 is weakly exciting: its past moves in 3 directions"),
         (hurried, "not converged: 1 iterations were not enough; raise max_iter, try starts=3, or a lower order"),
+        (short, "80 observed values are few for 27 parameters: predictions of other data may be far off"),
     ],
-    ids=["growing", "unrelated", "seasonal", "too_low", "sine", "hurried"],
+    ids=["growing", "unrelated", "seasonal", "too_low", "sine", "hurried", "short"],
 )
 def test_a_warning_says_what_was_found_and_what_to_try(case: Any, message: str) -> None:
     model, u, y = case()

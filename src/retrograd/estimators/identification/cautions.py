@@ -24,6 +24,8 @@ LAGS = 20
 SURELY = 6.0
 # ... where their own past tells this share of them too: in long data the smallest rest is certain.
 WORTH = 0.1
+# Observed values for each parameter, fewer of which are few.
+FEW = 4
 # Of an input's variance: what a direction of its past has at least where it counts as excited.
 EXCITED = 1e-7
 
@@ -66,6 +68,12 @@ def cautions_of(chosen: Selection, data: Experiments, settings: Settings) -> tup
         )
     if chosen.search.noise == "innovations":
         found += _not_white(e, criterion.counted, data)
+    count, seen = chosen.search.layout(chosen.order).count(), int(criterion.counted.sum())
+    if seen < FEW * count:
+        found.append(
+            f"{seen} observed values are few for {count} parameters: predictions of other data may be far off; take a "
+            "lower order, or more data"
+        )
     if chosen.at_most:
         found.append(f"order {chosen.order} is the largest that was tried, and the best: raise max_order")
     found += _weak_inputs(data, chosen.order)
