@@ -41,7 +41,9 @@ def forecast(retrograd: Any, *options: str) -> pd.DataFrame:
     return pd.read_csv(io.StringIO(ran.out))
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "auto")) for kind in KINDS])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "forecaster")) for kind in KINDS]
+)
 def test_a_forecast_after_later_rows_is_nearer_to_what_they_lead_to(retrograd: Any, tmp_path: Path, kind: str) -> None:
     table(tmp_path)
     fit = ("fit", "d.csv", "--target", "y", "--time", "t", "--test", "0", "--horizon", "3", "--out", "run")
@@ -77,24 +79,22 @@ def test_the_state_goes_on_from_where_the_run_ended(retrograd: Any, tmp_path: Pa
     np.testing.assert_allclose(found["y"], np.asarray(expected)[:, 0], rtol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("t,y\n70,1\n", "more.csv has no row after 70, where the data of the run end"),
-        ("t,y\n2024-01-01,1\n", "has 2024-01-01, the data of the run end at 70: write times alike"),
-        ("t,y\n71.5,1\n", "71.5 does not follow 70"),
-        ("t,z\n71,1\n", "more.csv has no column 'y'"),
-        ("t,y\n71,1\n73,2\n", "more.csv lacks a target at 72, and a forecaster needs each: fill it"),
-    ],
-)
-def test_later_rows_that_do_not_follow_are_refused_in_one_line(
-    retrograd: Any, tmp_path: Path, content: str, message: str
-) -> None:
+REFUSED = {
+    "t,y\n70,1\n": "more.csv has no row after 70, where the data of the run end",
+    "t,y\n2024-01-01,1\n": "has 2024-01-01, the data of the run end at 70: write times alike",
+    "t,y\n71.5,1\n": "71.5 does not follow 70",
+    "t,z\n71,1\n": "more.csv has no column 'y'",
+    "t,y\n71,1\n73,2\n": "more.csv lacks a target at 72, and a forecaster needs each: fill it",
+}
+
+
+def test_later_rows_that_do_not_follow_are_refused_in_one_line(retrograd: Any, tmp_path: Path) -> None:
     table(tmp_path)
     fit = ("fit", "d.csv", "--target", "y", "--time", "t", "--model", "forecaster", "--lags", "2", "--out", "run")
     assert retrograd(*fit).code == 0
-    Path("more.csv").write_text(content)
-    ran = retrograd("forecast", "run", "--data", "more.csv")
-    assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
-    assert message in ran.err
+    for content, message in REFUSED.items():
+        Path("more.csv").write_text(content)
+        ran = retrograd("forecast", "run", "--data", "more.csv")
+        assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
+        assert message in ran.err
     assert "--series is for a run of many series" in retrograd("forecast", "run", "--series", "a").err
