@@ -105,7 +105,7 @@ def _compose(first: tuple[Any, Any], second: tuple[Any, Any]) -> tuple[Any, Any]
 def _torch_scan(backward: bool) -> Callable[[Tensor, Tensor, Tensor], float]:
     def measure(a: Tensor, u: Tensor, g: Tensor) -> float:
         scan = import_module("torch._higher_order_ops.associative_scan").associative_scan
-        compiled = torch.compile(lambda a, u: scan(_compose, (a, u), dim=1)[1], fullgraph=True)
+        compiled = torch.compile(lambda a, u: scan(_compose, (a, u), dim=1)[1], fullgraph=True, dynamic=False)
         return launched(_gradients(compiled, [a, u], g) if backward else lambda: compiled(a, u))
 
     return measure
@@ -132,7 +132,7 @@ def _loop(compiled: bool) -> Callable[[Tensor, Tensor, Tensor], float]:
 
     def measure(A: Tensor, u: Tensor, g: Tensor) -> float:
         some = min(u.shape[1], UNROLLED if compiled else LOOP_STEPS)
-        run = torch.compile(states, fullgraph=True) if compiled else states
+        run = torch.compile(states, fullgraph=True, dynamic=False) if compiled else states
         call = _gradients(run, [A if A.ndim == 2 else A[:, :some], u[:, :some]], g[:, :some])
         return on_the_clock(call, 3) * u.shape[1] / some
 
