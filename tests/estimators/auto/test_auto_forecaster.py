@@ -214,6 +214,25 @@ def test_the_rolling_origin_is_fitted_to_rows_before_it() -> None:
     np.testing.assert_array_equal(judgement.observed[-1], y[-3:])
 
 
+def test_fits_are_renewed_where_there_are_few_seasons() -> None:
+    y, steps = months().to_numpy(), np.array([1, 2])
+    recipe = Contender("AR about the mean season (12)", "pattern", 12, 3, True)
+    found = understand(y[:72], pd.RangeIndex(72), None, [12])
+    few = Series(y[:72], np.zeros((72, 0)), np.ones(72, bool), found)
+    (judged,) = judge(few, steps, [recipe]).judged
+    start, stop = 72 - len(judged.forecasts) - 2, 70
+    first = recipe.fit(y[: start + 1], few.x, steps)
+    np.testing.assert_allclose(judged.forecasts[0], first.forecast(y[:72], few.x, start, start + 1, steps)[0])
+    last = start + 2 * (stop - start) // 3
+    again = recipe.fit(y[: last + 1], few.x, steps)
+    np.testing.assert_allclose(judged.forecasts[-1], again.forecast(y[:72], few.x, 69, 70, steps)[0])
+    many = Series(y, np.zeros((132, 0)), np.ones(132, bool), understand(y, pd.RangeIndex(132), None, [6]))
+    recipe = replace(recipe, difference=6)
+    (judged,) = judge(many, steps, [recipe]).judged
+    once = recipe.fit(y[: 130 - len(judged.forecasts) + 1], many.x, steps)
+    np.testing.assert_allclose(judged.forecasts[-1], once.forecast(y, many.x, 129, 130, steps)[0])
+
+
 def test_conformal_intervals_hold_the_part_they_say() -> None:
     random, covered = np.random.default_rng(0), []
     for _ in range(60):

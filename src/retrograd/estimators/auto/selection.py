@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ _HORIZONS, _PART = 26, 0.34
 # How many of a kind are averaged, by which power of 1 / error they are weighted, and how many they are at most: where
 # fewer horizons than these judge, and where as many do.
 _BLOCKS, _FEW, _MANY_BLOCKS = 3, (1, 0, 7), (3, 4, 8)
+# Where the rows before the judging ones hold fewer of the longest season than this, each one more makes a fit better:
+# contenders are fitted so often, to more and more rows.
+_SEASONS, _FITS = 8, 3
 # A contender that errs so many times as much as the best one is not averaged.
 _WORST = 2.5
 # Forecasts of one contender that are kept at most: of more, every second, third, ... origin judges.
@@ -34,7 +38,7 @@ class Judged:
     """A contender and how it forecast the rows it had not seen.
 
     Attributes:
-        fitted: to the rows before them.
+        fitted: to the rows before them, the first time.
         forecasts: ``(origins, K)``.
         error: as the choice takes it: the mean over the origins of each forecast's root mean squared error.
     """
@@ -136,7 +140,9 @@ def judge(
 ) -> Judgement:
     """Fit every contender to all rows but the last ones, and forecast these from every origin.
 
-    A series too short to hold out the longest horizon is judged at shorter ones, by the contenders that forecast any.
+    Where those rows hold few seasons, the fits are renewed on the way: a fit to all rows will know more seasons, and
+    naive forecasts gain nothing by them. A series too short to hold out the longest horizon is judged at shorter ones,
+    by the contenders that forecast any.
 
     Args:
         series: the series.
@@ -161,6 +167,7 @@ def judge(
     stride = 1 + (stop - start) * len(steps) // _KEPT
     rows = np.arange(start, stop, stride)[:, None] + steps
     observed = np.where(known[rows], y[rows], np.nan)
+    growing = series.longest_season > 1 and first < _SEASONS * series.longest_season
     judged = []
     with threadpool_limits(1, user_api="blas"):
         entered: list[Contender | Fitted] = [*tried, *shared]
@@ -171,13 +178,24 @@ def judge(
                 fitted = each if isinstance(each, Fitted) else each.fit(y[:first], x[:first], steps)
                 if fitted.rule.burn > start:
                     continue
-                forecasts = fitted.forecast(y, x, start, stop, steps)[::stride]
+                parts = _in_turn(fitted, series, steps, start, stop) if growing else ((fitted, start, stop),)
+                found = [fit.forecast(y, x, begin, end, steps) for fit, begin, end in parts]
+                forecasts = np.concatenate(found)[::stride]
             except InputError:  # too short for it: no contender
                 continue
             if np.isfinite(forecasts).all():
                 judged.append(Judged(fitted, forecasts, _error(observed, forecasts)))
     judged.sort(key=lambda found: found.error)
     return Judgement(judged, observed, steps, first, (len(y) - first) / longest)
+
+
+def _in_turn(fitted: Fitted, series: Series, steps: Array, start: int, stop: int) -> Iterator[tuple[Fitted, int, int]]:
+    """Return fits to more and more rows, each with the origins that it forecasts from, ``start`` to ``stop``."""
+    ends = np.linspace(start, stop, min(_FITS, stop - start) + 1).astype(int).tolist()
+    for begin, end in pairwise(ends):
+        again = fitted.on(series.y[: begin + 1], series.x[: begin + 1], steps) if begin > start else fitted
+        fitted = again if again.rule.burn <= begin else fitted
+        yield fitted, begin, end
 
 
 def choose(judgement: Judgement, *, inputs: bool = True) -> Choice:
