@@ -134,7 +134,7 @@ def test_a_column_without_a_value_is_named() -> None:
         AutoForecaster().fit(table, fh=[1])
 
 
-SERIES = {
+SAVED = {
     "with gaps": np.where(np.isin(np.arange(90), [70, 80]), np.nan, np.random.default_rng(0).standard_normal(90)),
     "of four rows": np.array([1.0, 2.0, 2.5, 3.0]),
     "that stands still": np.ones(12),
@@ -142,9 +142,9 @@ SERIES = {
 }
 
 
-@pytest.mark.parametrize("name", SERIES)
+@pytest.mark.parametrize("name", SAVED)
 def test_a_forecaster_of_any_series_comes_back_from_its_files(tmp_path: Path, name: str) -> None:
-    model = AutoForecaster(season=None, difference="last").fit(SERIES[name], fh=[1, 2])
+    model = AutoForecaster(season=None, difference="last").fit(SAVED[name], fh=[1, 2])
     model.save(tmp_path / "model")
     again = AutoForecaster.load(tmp_path / "model")
     np.testing.assert_array_equal(again.predict_interval(), model.predict_interval())
