@@ -92,6 +92,12 @@ def test_is_nn_rnn_cell_where_relu_is_linear() -> None:
         torch.testing.assert_close(ours(*args), theirs(*args), rtol=7 * EPS, atol=0)
 
 
+def test_without_a_state_every_parameter_has_a_gradient() -> None:
+    cell = rg.nn.LinearRNNCell(3, 2)
+    cell(torch.randn(4, 3)).sum().backward()
+    assert torch.equal(cell.weight_hh.grad, torch.zeros(2, 2))
+
+
 def test_gradcheck() -> None:
     torch.manual_seed(4)
     cell = rg.nn.LinearRNNCell(3, 2, dtype=torch.float64)

@@ -100,8 +100,8 @@ class LinearRNNCell(nn.Module):
         require_shape("input", input, [*axes, "input_size"], [*batch, self.input_size])
         require_dtype("input", input, self.weight_ih)
         new = F.linear(input, self.weight_ih, self.bias_ih)
-        if hx is None:
-            return new if self.bias_hh is None else new + self.bias_hh.to(new.dtype)  # reduced under autocast
+        if hx is None:  # a state of zeros has a part in the graph: weight_hh's gradient is zero, not None
+            hx = self.weight_hh.new_zeros(*batch, self.hidden_size)
         require_shape("hx", hx, [*axes, "hidden_size"], [*batch, self.hidden_size])
         require_dtype("hx", hx, self.weight_hh)
         return new + F.linear(hx, self.weight_hh, self.bias_hh)
