@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from statsmodels.tsa.statespace.kalman_filter import KalmanFilter
 from statsmodels.tsa.statespace.kalman_smoother import KalmanSmoother
 
@@ -14,10 +15,17 @@ from retrograd.estimators.identification.bounds import forgetting
 from retrograd.estimators.identification.criterion import Criterion
 from retrograd.estimators.identification.experiments import Experiments, read_experiments
 from retrograd.estimators.identification.identified import Identified
-from retrograd.estimators.identification.kalman import filter_of
+from retrograd.estimators.identification.kalman import deviance, filter_of
 from retrograd.estimators.identification.prediction_error import FORGETS, Refinement
 from retrograd.estimators.identification.sensitivity import initial_states
-from retrograd.estimators.identification.system import Layout, System, final_state, predict, tensors
+from retrograd.estimators.identification.system import (
+    Layout,
+    System,
+    final_state,
+    predict,
+    predict_tensors,
+    tensors,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -107,6 +115,31 @@ def test_likelihood_states_and_smoothed_outputs_are_those_of_an_exact_filter(pat
 
 def smooth_start(system: System, data: Experiments) -> Array:
     return initial_states(system, data).x0
+
+
+@pytest.mark.parametrize("pattern", [1, 2, 8, 9])
+def test_the_gradient_is_that_of_an_exact_filter_s_likelihood(pattern: int) -> None:
+    outputs = 1 + pattern % 3
+    system = random_system(pattern, order=2, inputs=1, outputs=outputs, gain=0.5)
+    random = np.random.default_rng(pattern)
+    system = replace(system, root=np.tril(random.standard_normal((outputs, outputs))) + 2 * np.eye(outputs))
+    u, y, _ = simulated(system, 60, 1.0, seed=pattern)
+    y = holed(y, pattern)
+    data = read_experiments(u, y)
+    parts = {name: matrix.requires_grad_() for name, matrix in tensors(system).items()}
+    filtered = filter_of(parts, data)
+    e = torch.from_numpy(data.outputs) - predict_tensors(parts, data, filtered.gain)[1]
+    likelihood = -0.5 * deviance(e, filtered.covariance, data.observed)
+    found = dict(zip(parts, torch.autograd.grad(likelihood, list(parts.values())), strict=True))
+    largest = max(float(gradient.abs().max()) for gradient in found.values())
+    for name, gradient in found.items():
+        along = random.standard_normal(gradient.shape)
+        along *= 1e-3 / np.linalg.norm(along)
+        near = [replace(system, **{name: getattr(system, name) + k * along}) for k in (-3, -2, -1, 1, 2, 3)]
+        llf = [exact(moved, u, y, moved.x0[0]).llf for moved in near]
+        # Of sixth order: what is left is rounding.
+        difference = (-llf[0] + 9 * llf[1] - 45 * llf[2] + 45 * llf[3] - 9 * llf[4] + llf[5]) / 60
+        assert abs(difference - float((gradient.numpy() * along).sum())) <= 1e-7 * 1e-3 * largest
 
 
 @pytest.mark.parametrize("outputs", [1, 2])
