@@ -105,6 +105,15 @@ def test_pandas_in_pandas_out(data) -> None:
         model.forecast(5, U[:5])
 
 
+@pytest.mark.parametrize("noise", ["output-error", "innovations"])
+def test_units_make_no_difference(data, noise: str) -> None:
+    _, u, y = data
+    scale = np.array([1e-9, 1e6])
+    plain = StateSpace(order=3, noise=noise).fit(u[:400], y[:400]).fit_percent(u[400:], y[400:])
+    wild = StateSpace(order=3, noise=noise).fit(1e9 * u[:400], scale * y[:400])
+    assert np.allclose(wild.fit_percent(1e9 * u[400:], scale * y[400:]), plain, rtol=0, atol=1e-3)
+
+
 def test_several_experiments_share_a_system_not_a_start() -> None:
     system = replace(random_system(3, experiments=3), K=np.zeros((3, 2)))
     lengths, U, Y = (90, 40, 120), [], []

@@ -45,7 +45,7 @@ Array = np.ndarray[Any, Any]
 
 # Numbers of the Jacobian that a piece has.
 PIECE = 1 << 19
-# Of the largest standard deviation of an output's residuals: what the others have at least.
+# Of the largest standard deviation of an output's residuals, in units of its spread: what the others have at least.
 LEAST_NOISE = 1e-6
 # Steps that a piece has at least.
 LEAST_STEPS = 256
@@ -231,9 +231,14 @@ def initial_states(system: System, data: Experiments) -> System:
         residual = (half @ residual[:, :, None])[..., 0]
         columns = np.einsum("tqr,rti->qti", half, columns)
     elif system.root is not None:
-        size = np.linalg.norm(system.root, axis=1)
+        # Whatever the outputs' units are: noise counts in that of each one's spread.
+        spread = np.array(
+            [y[seen].std() if seen.any() else 0.0 for y, seen in zip(data.outputs.T, data.observed.T, strict=True)]
+        )
+        spread = np.where(spread > 0, spread, 1.0)
+        size = np.linalg.norm(system.root, axis=1) / spread
         # Where there is no noise, no output may outweigh all others without end.
-        weight = 1 / np.maximum(size, LEAST_NOISE * max(size.max(), 1e-300))
+        weight = 1 / (spread * np.maximum(size, LEAST_NOISE * max(size.max(), 1e-300)))
         residual, columns = residual * weight, columns * weight[:, None, None]
     x0 = blank.x0.copy()
     for number, (rows, error) in enumerate(
