@@ -254,7 +254,7 @@ def _state_space(kept: Kept, g_output: Tensor | None) -> list[Replayed]:
         raise CannotReplay("its output was changed in place before the gradient came back")
     w: Any = kept.weights
     u, y, x0 = (kept.given.get(name) for name in ("u", "y", "x0"))
-    again = StateSpace.forward(SimpleNamespace(**w), u, y, x0)  # type: ignore[arg-type]
+    again = StateSpace.forward(SimpleNamespace(time_mesh=None, **w), u, y, x0)  # type: ignore[arg-type]
     scale = again.abs().amax((-2, -1), keepdim=True)
     if _apart(kept.output, again, scale, kept.unit):
         raise CannotReplay(
