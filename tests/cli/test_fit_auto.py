@@ -132,6 +132,24 @@ def test_where_nothing_beats_repeating_values_that_is_said(retrograd: Any, tmp_p
     np.testing.assert_allclose(pd.read_csv("runs/week/forecast.csv")["y"], y[:7])
 
 
+def test_a_choice_that_the_held_out_end_changed_is_said(retrograd: Any) -> None:
+    y = np.concatenate([10 + np.random.default_rng(0).standard_normal(60), np.zeros(30)])
+    pd.DataFrame({"y": y}).to_csv("stopped.csv", index=False)
+    ran = retrograd("fit", "stopped.csv", "--target", "y", "--horizon", "3")
+    assert ran.code == 0, ran.err
+    assert "; nothing beats it." in ran.out
+    assert "What forecast the held-out end was chosen from the rows before it: " in ran.out
+
+
+def test_rows_keep_their_names_beside_wide_numbers(retrograd: Any) -> None:
+    noise = 1e-7 * np.random.default_rng(0).standard_normal(60)
+    pd.DataFrame({"y": 1e-7 * np.arange(60) + noise}).to_csv("narrow.csv", index=False)
+    ran = retrograd("fit", "narrow.csv", "--target", "y", "--horizon", "3")
+    assert ran.code == 0, ran.err
+    held_out = ran.out[ran.out.index("Held out: ") :]
+    assert all(name in held_out for name in ("forecast by", "last value", "drift", "seconds"))
+
+
 @pytest.mark.parametrize("rows", [4, 7, 12])
 def test_a_short_table_has_an_answer(retrograd: Any, rows: int) -> None:
     pd.DataFrame({"y": np.arange(rows) + np.resize([0.1, 0.3], rows)}).to_csv("short.csv", index=False)

@@ -164,7 +164,7 @@ def _show(found: Any, refused: list[str]) -> None:
 
     console = Console()
     for table in found.tables():
-        console.print(grid(table))
+        console.print(grid(table), crop=False)
     for line in (*(found.sentences() if found.models else ()), *refused):
         console.print(escape(line), soft_wrap=not console.is_terminal, highlight=False)
 

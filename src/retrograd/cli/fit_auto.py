@@ -18,6 +18,7 @@ from retrograd.cli.results import Results, write_results
 from retrograd.cli.run_folder import saved_run
 from retrograd.errors import InputError, require_choice, require_whole
 from retrograd.estimators.auto.estimator import AutoForecaster
+from retrograd.estimators.auto.leaderboard import NOTHING
 from retrograd.estimators.auto.understanding import Understanding
 from retrograd.tables.read import Table
 
@@ -143,6 +144,7 @@ def fit_auto(
             *_chosen(model, table.target_names, "With the inputs, f" if untold and model.takes_inputs else "F"),
             *(_without_inputs(model, table, horizon, out) if untold else ()),
             *([] if goodness is None else goodness.sentences()),
+            *([] if goodness is None else _chosen_before(judged, model, table.target_names)),
         ),
     )
     write_results(out, results)
@@ -173,6 +175,17 @@ def _chosen(model: AutoForecaster, names: Sequence[str], begun: str) -> list[str
             for name, line in zip(names, lines, strict=True)
         ]
     )
+
+
+def _chosen_before(judged: AutoForecaster, model: AutoForecaster, names: Sequence[str]) -> list[str]:
+    """Return a line a target that a baseline alone forecasts now and did not the held-out end, or the other way."""
+    found = []
+    for name, before, now in zip(names, judged.chosen_.splitlines(), model.chosen_.splitlines(), strict=True):
+        if before.endswith(NOTHING) != now.endswith(NOTHING):
+            by = before.removeprefix(f"{name}: ") if len(names) > 1 else before
+            of = f"{name}: what" if len(names) > 1 else "What"
+            found.append(f"{of} forecast the held-out end was chosen from the rows before it: {by}.")
+    return few(found)
 
 
 def _without_inputs(model: AutoForecaster, table: Table, horizon: int, out: Path) -> list[str]:

@@ -224,7 +224,7 @@ def _show(out: Path, summary: Sequence[TextTable], said: Sequence[str]) -> None:
 
     console = Console()
     for table in summary:
-        console.print(grid(table))
+        console.print(grid(table), crop=False)
     for line in said:
         console.print(escape(line), soft_wrap=not console.is_terminal, highlight=False)
     console.print(f"Forecast  {escape(str(out / 'forecast.csv'))}", soft_wrap=True)

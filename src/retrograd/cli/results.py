@@ -34,6 +34,8 @@ Array = np.ndarray[Any, Any]
 
 # The level whose columns need no number.
 USUAL = 95
+# Columns of a terminal that the names of a table keep, if they need them.
+LEAST_NAME = 16
 
 
 @dataclass(frozen=True)
@@ -236,10 +238,12 @@ def grid(table: TextTable) -> Any:
     from rich.markup import escape
     from rich.table import Table as Grid
 
-    # Names wrap where the terminal is narrow, numbers never.
+    # Names wrap where the terminal is narrow, numbers never: what is wider all the same goes on past the edge.
     found = Grid(title=escape(table.caption), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    longest = max(len(row[0]) for row in (table.header, *table.rows))
     for place, name in enumerate(table.header):
-        found.add_column(name, no_wrap=place > 0, justify="right" if place else "left")
+        least = 0 if place else min(longest, LEAST_NAME)
+        found.add_column(name, min_width=least, no_wrap=place > 0, justify="right" if place else "left")
     for row in table.rows:
         found.add_row(*map(escape, row))
     return found
@@ -251,7 +255,7 @@ def _show(out: Path, results: Results, metrics: dict[str, dict[str, float]]) -> 
 
     console = Console()
     for table in results.shown or [_errors(results, metrics)]:
-        console.print(grid(table))
+        console.print(grid(table), crop=False)
     for line in _how_read(results.table):
         console.print(escape(line), soft_wrap=True, highlight=False)
     for note in results.notes:
