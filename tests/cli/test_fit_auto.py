@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from cli.command import FILES, retrograd
+from retrograd.cli.coming import Coming
 from retrograd.estimators import AutoForecaster
 
 __all__ = ["retrograd"]  # a fixture
@@ -158,6 +159,24 @@ def test_a_short_table_has_an_answer(retrograd: Any, rows: int) -> None:
     forecast = pd.read_csv("runs/short/forecast.csv")
     assert len(forecast) > 0
     assert np.isfinite(forecast).to_numpy().all()
+
+
+def test_intervals_that_are_not_finite_are_not_laid_to_the_forecast(
+    retrograd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pd.DataFrame({"y": np.arange(12) + np.resize([0.1, 0.3], 12)}).to_csv("short.csv", index=False)
+    assert retrograd("fit", "short.csv", "--target", "y", "--horizon", "2").code == 0
+    fine, wild = np.ones((2, 1)), np.array([[1.0], [np.inf]])
+    for coming, message in (
+        (Coming(fine, {95: (fine, np.inf * fine)}), "the forecast is finite, but its intervals are not from step 1 on"),
+        (Coming(fine, {95: (fine, wild)}), "intervals are not from step 2 on: the model's errors"),
+        (Coming(wild, {95: (wild, wild)}), "the forecast is not finite from step 2 on: the model's own loop"),
+    ):
+        monkeypatch.setattr("retrograd.cli.forecast.coming_of", lambda *_, coming=coming, **__: coming)
+        ran = retrograd("forecast", "runs/short")
+        assert ran.code == 2
+        assert message in ran.err
+        assert "below 1" not in ran.err
 
 
 @pytest.mark.slow

@@ -93,3 +93,13 @@ def test_fit_refuses(retrograd: Any, tmp_path: Path, arguments: tuple[str, ...],
     assert ran.code == 2
     assert message in ran.err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_wild_last_value_is_named(retrograd: Any) -> None:
+    table = pd.DataFrame({"day": pd.date_range("2024-01-01", periods=60), "y": 10 + np.cos(np.arange(60.0) ** 2)})
+    table.loc[59, "y"] = 1e6
+    table.to_csv("wild.csv", index=False)
+    ran = retrograd("fit", "wild.csv", "--target", "y", "--time", "day", "--model", "forecaster", "--horizon", "3")
+    assert ran.code == 0, ran.err
+    (line,) = (line for line in ran.out.splitlines() if line.startswith("y is 1e+06 at day 2024-02-29, "))
+    assert line.endswith("if it is an error, correct it or leave it blank, and fit again.")

@@ -13,7 +13,7 @@ import numpy as np
 from retrograd.cli.bar import bar
 from retrograd.cli.coming import coming_of
 from retrograd.cli.contenders import by_step, contenders
-from retrograd.cli.judged import Frames, goodness_of, understood
+from retrograd.cli.judged import Frames, goodness_of, understood, wild_ends
 from retrograd.cli.results import Results, write_results
 from retrograd.cli.run_folder import saved_run
 from retrograd.errors import InputError, require_choice, require_whole
@@ -145,6 +145,7 @@ def fit_auto(
             *(_without_inputs(model, table, horizon, out) if untold else ()),
             *([] if goodness is None else goodness.sentences()),
             *([] if goodness is None else _chosen_before(judged, model, table.target_names)),
+            *few(wild_ends(table, found)),
         ),
     )
     write_results(out, results)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from retrograd.cli.coming import coming_of, levels_of
-from retrograd.cli.judged import goodness_of, understood
+from retrograd.cli.judged import goodness_of, understood, wild_ends
 from retrograd.cli.results import Results, write_results
 from retrograd.cli.run_folder import saved_run
 from retrograd.estimators.forecasting.estimator import Forecaster
@@ -82,7 +82,11 @@ def fit_forecaster(
         report={"summary": (_summary(model),)},
         goodness=goodness,
         understood=found,
-        notes=(*([] if goodness is None else goodness.sentences()), *_notes(readout, table.steps - start)),
+        notes=(
+            *([] if goodness is None else goodness.sentences()),
+            *_notes(readout, table.steps - start),
+            *wild_ends(table, found),
+        ),
     )
     write_results(out, results)
 

@@ -130,13 +130,17 @@ def _of_one(
 
 
 def _require_finite(coming: Coming) -> None:
-    for part in (coming.mean, *(end for ends in coming.intervals.values() for end in ends)):
-        if not np.isfinite(part).all():
-            step = int(np.argwhere(~np.isfinite(part))[0][0]) + 1
-            raise InputError(
-                f"the forecast is not finite from step {step} on: the model's own loop grows without bound; take a "
-                f"--horizon below {step}"
-            )
+    """Raise InputError where the forecast, or an end of its intervals, is not finite."""
+    ends = [end for both in coming.intervals.values() for end in both]
+    for parts, what, why in (
+        ([coming.mean], "the forecast is not finite", "the model's own loop grows without bound"),
+        (ends, "the forecast is finite, but its intervals are not", "the model's errors are too large"),
+    ):
+        wild = [int(np.argwhere(~np.isfinite(part))[0][0]) + 1 for part in parts if not np.isfinite(part).all()]
+        if wild:
+            step = min(wild)
+            advice = f"take a --horizon below {step}" if step > 1 else "look for wild values in the data, and fit again"
+            raise InputError(f"{what} from step {step} on: {why}; {advice}")
 
 
 def _known(run: Run, inputs: Array, horizon: int) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from retrograd.estimators.auto.understanding import Understanding, understand
+from retrograd.estimators.auto.understanding import Understanding, understand, wild_at_the_end
 from retrograd.estimators.backtesting import Origins, Rolled, baselines, scale_of
 from retrograd.estimators.diagnosis import movement, residuals
 from retrograd.estimators.rolling import roll
@@ -17,7 +17,7 @@ from retrograd.report import Goodness, Story
 from retrograd.tables.read import Table
 from retrograd.tables.time_axis import time_text
 
-__all__ = ["Frames", "goodness_of", "stories_of", "understood"]
+__all__ = ["Frames", "goodness_of", "stories_of", "understood", "wild_ends"]
 
 Array = np.ndarray[Any, Any]
 
@@ -54,6 +54,21 @@ def understood(table: Table, seasons: Sequence[int] | None = None, logs: bool | 
     """Return what every target is like."""
     times = table.time[: table.steps]
     return [understand(np.ascontiguousarray(y), times, table.step, seasons, logs) for y in table.targets.T]
+
+
+def wild_ends(table: Table, found: Sequence[Understanding]) -> list[str]:
+    """Return a line for every target that ends in a value far from those before: the forecast starts from it."""
+    lines = []
+    for name, y, each in zip(table.target_names, table.targets.T, found, strict=True):
+        wild = wild_at_the_end(np.ascontiguousarray(y), each.seasons[0] if each.seasons else 1)
+        if wild is not None:
+            row, far = wild
+            when = f"{table.time_label} {time_text(table.time[[row]])[0]}"
+            lines.append(
+                f"{name} is {y[row]:.6g} at {when}, {far:.3g} usual changes from what came before, and the forecast "
+                "goes by it: if it is an error, correct it or leave it blank, and fit again."
+            )
+    return lines
 
 
 def goodness_of(

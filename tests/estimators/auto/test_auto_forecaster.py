@@ -233,6 +233,31 @@ def test_fits_are_renewed_where_there_are_few_seasons() -> None:
     np.testing.assert_allclose(judged.forecasts[-1], once.forecast(y, many.x, 129, 130, steps)[0])
 
 
+@pytest.mark.parametrize(("place", "value"), [(-1, 1e6), (-1, 1e3), (60, 1e6)])
+def test_a_wild_value_leaves_forecasts_and_intervals_in_a_sane_range(place: int, value: float) -> None:
+    y = 10 + np.random.default_rng(0).standard_normal(120)
+    y[place] = value
+    forecaster = AutoForecaster().fit(y, fh=range(1, 11))
+    forecasts = np.asarray(forecaster.predict())
+    ends = np.asarray(forecaster.predict_interval(coverage=[0.95]))
+    assert (forecasts >= 0).all()
+    assert (forecasts <= 2 * value).all()
+    assert np.isfinite(ends).all()
+    assert (ends <= 11 * value).all()
+    if place > 0:  # what is long past does not make what comes wild
+        assert (forecasts < 20).all()
+        assert (ends > 0).all()
+        assert (ends < 200).all()
+
+
+def test_the_ends_of_intervals_of_logarithms_are_numbers() -> None:
+    ones = np.ones((2, 1))
+    spread = Spread.of(ones, ones, np.array([1e4]), np.array([1e4]), True, 1, 0.1)
+    assert spread.bound(ones[0], 0.975, np.array([0]))[0] < 2
+    unknown = Spread.of(np.exp(ones), ones, np.array([1e4]), np.array([1e4]), logs=True, blocks=1)
+    assert np.isfinite(unknown.bound(ones[0], 0.975, np.array([0]))).all()
+
+
 def test_conformal_intervals_hold_the_part_they_say() -> None:
     random, covered = np.random.default_rng(0), []
     for _ in range(60):

@@ -8,7 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from retrograd.estimators.auto.understanding import calendar_seasons, seasons_of, spreads_with_level, understand
+from retrograd.estimators.auto.understanding import (
+    calendar_seasons,
+    seasons_of,
+    spreads_with_level,
+    understand,
+    wild_at_the_end,
+)
 from retrograd.tables.step import Step
 
 Array = np.ndarray[Any, Any]
@@ -93,3 +99,25 @@ def test_a_given_season_is_taken() -> None:
     found = understand(y, pd.RangeIndex(60), Step.find(pd.RangeIndex(60)), [9])
     assert found.seasons == (9,)
     assert "season 9" in str(found)
+
+
+def test_a_wild_value_at_the_end_is_found_and_no_other() -> None:
+    t, random = np.arange(120), np.random.default_rng(0)
+    calm = 10 + 3 * np.sin(2 * np.pi * t / 12) + random.standard_normal(120)
+    growing = np.exp(0.1 * t + 0.05 * random.standard_normal(120))
+    for y in (calm, growing, random.standard_normal(120).cumsum(), np.ones(120), calm[:10]):
+        assert wild_at_the_end(y, 1) is None
+    for season in (1, 12):
+        for row in (117, 118, 119):
+            wild = calm.copy()
+            wild[row] *= 100
+            found = wild_at_the_end(wild, season)
+            assert found is not None
+            assert found[0] == row
+            assert found[1] > 100
+        known = wild_at_the_end(np.append(calm, [1e6, np.nan]), season)
+        assert known is not None
+        assert known[0] == 120
+    past = calm.copy()
+    past[60] = 1e6
+    assert wild_at_the_end(past, 1) is None

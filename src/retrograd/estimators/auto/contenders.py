@@ -26,8 +26,9 @@ __all__ = ["Contender", "Fitted"]
 Array = np.ndarray[Any, Any]
 
 # Forecasts of a model stay within so many ranges of the series so far above its largest and below its smallest value;
-# those of a series that was never negative are not either.
-_ROOM = 1.0
+# those of a series that was never negative are not either. Of the logarithm they stay within as many ranges of it, but
+# one wild value widens that by itself: no more room is given than the values or nine tenths of the logarithms ask for.
+_ROOM, _MOST = 1.0, 0.9
 # Families of :class:`Pattern`: of the values, and of the changes.
 _PATTERNS = ("pattern", "pattern of changes")
 
@@ -167,7 +168,9 @@ class Fitted:
             found = np.asarray(self.rule.forecast(z, x, start, stop, steps))
         low, high = (each.accumulate(z)[start:stop, None] for each in (np.minimum, np.maximum))
         if not self.contender.is_naive:
-            found = np.clip(found, low - _ROOM * (high - low), high + _ROOM * (high - low))
+            room = _ROOM * (high - low)
+            above = np.minimum(room, _room_of_logs(z[: start + 1], low, high)) if self.contender.logs else room
+            found = np.clip(found, low - room, high + above)
         if self.contender.logs:
             return np.asarray(np.exp(found))
         return np.asarray(np.where(low >= 0, np.maximum(found, 0.0), found))
@@ -205,6 +208,19 @@ class Fitted:
         """Return the numbers that it forecasts by."""
         arrays: dict[str, Array] = self.rule.arrays()
         return arrays
+
+
+def _room_of_logs(z: Array, low: Array, high: Array) -> Array:
+    """Return how far above its highest so far a forecast of a logarithm may go, whatever a single wild value says.
+
+    Args:
+        z: the logarithm up to the first origin.
+        low: its lowest up to every origin.
+        high: its highest up to every origin.
+    """
+    of_values = np.log1p(-_ROOM * np.expm1(low - high))
+    ends = np.quantile(z, [(1 - _MOST) / 2, (1 + _MOST) / 2])
+    return np.asarray(np.maximum(of_values, _ROOM * float(np.ptp(ends)) / _MOST))
 
 
 def logarithm(y: Array) -> Array:

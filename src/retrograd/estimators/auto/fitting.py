@@ -24,6 +24,8 @@ Array = np.ndarray[Any, Any]
 _MOST_ROWS = 30_000
 # With more series than these, fewer contenders of each alone.
 _MANY = 20
+# Rows from which the quarters of a series tell its usual deviation; that is so many parts of what lies between them.
+_TELLING, _QUARTERS = 30, 1.349
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,16 @@ def _mixture(series: Series, steps: Array, judgement: Judgement, choice: Choice,
     def deviation(at: Array) -> Array:
         return np.asarray(weights @ np.stack([fit.deviation(series.y, at, logs) for fit in fits]))
 
+    usual = 0.0
+    if len(series.y) >= _TELLING:
+        usual = float(np.ptp(np.quantile(np.log(series.y) if logs else series.y, [0.25, 0.75]))) / _QUARTERS
     spread = Spread.of(
-        judgement.observed, choice.forecasts, deviation(steps), deviation(judgement.steps), logs, judgement.blocks
+        judgement.observed,
+        choice.forecasts,
+        deviation(steps),
+        deviation(judgement.steps),
+        logs,
+        judgement.blocks,
+        usual,
     )
     return Mixture(fits, weights, spread, steps, choice.caution)

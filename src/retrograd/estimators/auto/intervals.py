@@ -23,6 +23,11 @@ Array = np.ndarray[Any, Any]
 
 # So many horizons of judging rows are enough for each horizon's own errors; the model's deviation is worth so many.
 _ENOUGH, _WORTH = 8, 2
+# The model's deviation is believed up to so many times the largest error, or the usual deviation of the series: one
+# wild value in the rows that it was fitted to makes it as large as that value.
+_BELIEVED = 3
+# Of the logarithm, what exp still carries.
+_LARGEST = 300.0
 # Longest horizons, and origins at least, after which an error weighs half as much.
 _HALF, _LEAST = 2, 25
 
@@ -46,7 +51,14 @@ class Spread:
 
     @classmethod
     def of(
-        cls, observed: Array, forecasts: Array, deviation: Array, judged: Array, logs: bool, blocks: float
+        cls,
+        observed: Array,
+        forecasts: Array,
+        deviation: Array,
+        judged: Array,
+        logs: bool,
+        blocks: float,
+        usual: float = 0.0,
     ) -> Spread:
         """Return it.
 
@@ -57,11 +69,16 @@ class Spread:
             judged: the model's own, at the horizons of ``observed``.
             logs: whether the deviation is of the logarithm.
             blocks: how many times the longest horizon the judging rows are.
+            usual: the deviation of the series, or of its logarithm, which a few wild values leave as it is; 0: unknown.
         """
         errors = np.abs(np.log(observed) - np.log(forecasts) if logs else observed - forecasts)
-        squares, usual = errors[np.isfinite(errors)] ** 2, float((judged**2).mean())
+        squares = errors[np.isfinite(errors)] ** 2
         if usual > 0 and len(squares):
-            factor = float(squares.mean()) / usual
+            most = _BELIEVED * max(usual, float(np.sqrt(squares.max())))
+            deviation, judged = np.minimum(deviation, most), np.minimum(judged, most)
+        square = float((judged**2).mean())
+        if square > 0 and len(squares):
+            factor = float(squares.mean()) / square
             deviation = deviation * np.sqrt((blocks * factor + _WORTH) / (blocks + _WORTH))
         elif len(squares):  # a perfect fit does not say what comes of it
             deviation = np.full(len(deviation), np.sqrt(squares.mean()))
@@ -88,4 +105,6 @@ class Spread:
     def bound(self, center: Array, alpha: float, places: Array) -> Array:
         """Return the quantile ``alpha`` of the values at some horizons, around forecasts ``center``."""
         shift = np.sign(alpha - 0.5) * self.reach(abs(2 * alpha - 1), places)
-        return np.asarray(center * np.exp(shift) if self.logs else center + shift)
+        if not self.logs:
+            return np.asarray(center + shift)
+        return np.asarray(center * np.exp(np.clip(shift, -_LARGEST, _LARGEST)))

@@ -16,6 +16,9 @@ __all__ = ["Member", "Mixture"]
 
 Array = np.ndarray[Any, Any]
 
+# Ends of intervals stay within so many ranges of the series, or at the forecast where that lies beyond.
+_ROOM = 10.0
+
 
 @dataclass(frozen=True)
 class Mixture:
@@ -100,4 +103,8 @@ class Member:
     def bound(self, center: Array, alpha: float, places: Array, *, blind: bool) -> Array:
         """Return the quantile ``alpha`` of the values at some horizons, around forecasts ``center``."""
         found = (self.blind if blind else self.mixture).spread.bound(center, alpha, places)
-        return np.maximum(found, 0.0) if self.y.min() >= 0 else found
+        low, high = float(self.y.min()), float(self.y.max())
+        if high > low:
+            room = _ROOM * (high - low)
+            found = np.clip(found, np.minimum(center, low - room), np.maximum(center, high + room))
+        return np.maximum(found, 0.0) if low >= 0 else found

@@ -14,7 +14,7 @@ from scipy.stats import linregress
 from retrograd.estimators.auto.gaps import filled
 from retrograd.tables.step import Step
 
-__all__ = ["Understanding", "calendar_seasons", "seasons_of", "spreads_with_level", "understand"]
+__all__ = ["Understanding", "calendar_seasons", "seasons_of", "spreads_with_level", "understand", "wild_at_the_end"]
 
 Array = np.ndarray[Any, Any]
 
@@ -23,6 +23,8 @@ _COMMON = ((4,), (7,), (12,), (24, 168), (48, 336), (52,))
 # How unlikely a season's pattern has to be by chance: where the calendar suggests it, and where it does not. There, it
 # has to explain this part of the variance of the changes as well: of thousands of rows, a trace of one is certain.
 _SUGGESTED, _FOUND, _EXPLAINED = 1e-2, 1e-4, 0.05
+# Rows at the end that may be wild; from how many usual changes on; how many changes tell what is usual.
+_LAST, _FAR, _ENOUGH_CHANGES = 3, 10.0, 12
 _DAY = 86_400.0
 # Steps in one word, by how they are said, and by the first letter of a pandas period.
 _ADJECTIVES = {
@@ -108,6 +110,47 @@ def understand(
         logs=spreads_with_level(y, found[0] if found else 1) if logs is None else logs,
         told=logs is not None,
     )
+
+
+def wild_at_the_end(y: Array, season: int) -> tuple[int, float] | None:
+    """Return the first of the last three values that lies far from those before, and how many usual changes far.
+
+    Its change, from the value a season before, is over ten times the usual one, which is the range between the quarters
+    of the changes before by 1.349, and over twice the largest of them; of a positive series, that of its logarithm too.
+
+    Args:
+        y: ``(T,)``, NaN where a value is missing: that is never one of them.
+        season: in steps, 1 for none.
+
+    Examples:
+        >>> y = 10 + np.cos(np.arange(60) ** 2)
+        >>> wild_at_the_end(y, 1) is None
+        True
+        >>> wild_at_the_end(np.append(y, 1e4), 1)[0]
+        60
+    """
+    whole = filled(y, season)
+    first = len(y) - _LAST
+    if first - season < _ENOUGH_CHANGES:
+        return None
+    far = _times_the_usual(whole, season, first)
+    if whole.min() > 0:
+        far = np.where(_times_the_usual(np.log(whole), season, first) > 0, far, 0.0)
+    wild = np.flatnonzero((far > 0) & ~np.isnan(y[first:]))
+    return (first + int(wild[0]), float(far[wild[0]])) if len(wild) else None
+
+
+def _times_the_usual(y: Array, season: int, first: int) -> Array:
+    """Return how many usual changes each change from a row on is; 0 where it is not far."""
+    changes = y[season:] - y[:-season]
+    before, last = changes[: first - season], changes[first - season :]
+    usual = float(np.ptp(np.quantile(before, [0.25, 0.75]))) / 1.349
+    middle = float(np.median(before))
+    if usual <= 1e-9 * float(np.abs(y[:first]).max()):
+        return np.zeros(len(last))
+    far = np.abs(last - middle)
+    largest = float(np.abs(before - middle).max())
+    return np.where((far > _FAR * usual) & (far > 2 * largest), far / usual, 0.0)
 
 
 def calendar_seasons(step: Step | None, index: Any) -> tuple[int, ...] | None:
