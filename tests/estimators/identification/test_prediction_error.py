@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from estimators.systems import random_system, simulated
-from retrograd.estimators import StateSpace
+from retrograd.estimators import IdentificationWarning, StateSpace
 from retrograd.estimators.identification.criterion import Criterion
 from retrograd.estimators.identification.experiments import read_experiments
 from retrograd.estimators.identification.prediction_error import Refinement
@@ -152,3 +153,16 @@ def test_a_fit_to_few_values_foretells_others_nearly_as_the_system_does() -> Non
         ahead = model.predict(u, y, x0=model.x0_[0])[60:]
         ratios.append(np.sqrt(np.mean((y[60:] - ahead) ** 2) / np.mean(e[60:] ** 2)))
     assert np.median(ratios) < 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_data_without_noise_are_fitted_to_rounding(seed: int) -> None:
+    """A step whose foretold gain is zero to rounding has a gain without end, whose cube no number holds."""
+    u, y = np.random.default_rng(seed).standard_normal(200), np.zeros(200)
+    for t in range(199):
+        y[t + 1] = 0.5 * y[t] + u[t]
+    y += np.sin(np.arange(200.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", IdentificationWarning)
+        model = StateSpace(order=3).fit(u, y)
+    assert model.fit_percent(u, y)[0] > 99

@@ -152,8 +152,9 @@ class Refinement:
                 new = self._judge(moved, tried)
                 if new < value:
                     gain = (value - new) / max(0.5 * step @ (damping * scale * step - gradient), 1e-300)
-                    # Nielsen 1999: the damping follows how well the quadratic model foretold the gain.
-                    damping, growth = max(damping * max(1 / 3, 1 - (2 * gain - 1) ** 3), 1e-10), 2.0
+                    # Nielsen 1999: the damping follows how well the quadratic model foretold the gain. From a gain of
+                    # 0.94 up it falls to a third; a model that foretells none to rounding gives one without end.
+                    damping, growth = max(damping * max(1 / 3, 1 - (2 * min(gain, 1.0) - 1) ** 3), 1e-10), 2.0
                     system, theta, value = tried, moved, new
                     break
                 damping, growth = damping * growth, 2 * growth
