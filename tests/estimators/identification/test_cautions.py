@@ -21,6 +21,14 @@ def growing() -> tuple[StateSpace, Any, Any]:
     return StateSpace(order=1, noise="innovations"), u, y + 0.1 * random.standard_normal(150)
 
 
+def unstable() -> tuple[StateSpace, Any, Any]:
+    random = np.random.default_rng(0)
+    u, y = random.standard_normal(150), np.zeros(150)
+    for t in range(149):
+        y[t + 1] = 1.05 * y[t] + u[t]
+    return StateSpace(order=1), u, y + 0.05 * random.standard_normal(150)
+
+
 def unrelated() -> tuple[StateSpace, Any, Any]:
     random = np.random.default_rng(0)
     return StateSpace(order=2), random.standard_normal(300), random.standard_normal(300)
@@ -57,6 +65,7 @@ def short() -> tuple[StateSpace, Any, Any]:
     ("case", "message"),
     [
         (growing, "stopped at a bound: a mode of A has the size 0.9999"),
+        (unstable, "the data grow: the subspace estimate has a mode of size 1.05"),
         (unrelated, "no better than predicting the mean, for as many parameters"),
         (seasonal, "the residuals of y1 are not white: most of all they repeat after 12 steps; try a higher order"),
         (too_low, "order 2 is the largest that was tried, and the best: raise max_order"),
@@ -64,7 +73,7 @@ def short() -> tuple[StateSpace, Any, Any]:
         (hurried, "not converged: 1 iterations were not enough; raise max_iter, try starts=3, or a lower order"),
         (short, "80 observed values are few for 27 parameters: predictions of other data may be far off"),
     ],
-    ids=["growing", "unrelated", "seasonal", "too_low", "sine", "hurried", "short"],
+    ids=["growing", "unstable", "unrelated", "seasonal", "too_low", "sine", "hurried", "short"],
 )
 def test_a_warning_says_what_was_found_and_what_to_try(case: Any, message: str) -> None:
     model, u, y = case()
@@ -82,3 +91,17 @@ def test_one_category_serves_all_and_filters_of_scikit_learn_know_it() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert StateSpace(order=3).fit(u, y).cautions_ == ()
+
+
+@pytest.mark.parametrize("order", [1, 6])
+@pytest.mark.parametrize("noise", ["output-error", "innovations"])
+def test_slow_data_that_do_not_grow_are_not_said_to(order: int, noise: str) -> None:
+    random = np.random.default_rng(1)
+    u, y = random.standard_normal(120), np.zeros(120)
+    for t in range(119):
+        y[t + 1] = 0.995 * y[t] + u[t] + random.standard_normal()
+    model = StateSpace(order=order, noise=noise)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", IdentificationWarning)
+        model.fit(u, y)
+    assert not [caution for caution in model.cautions_ if "the data grow" in caution]

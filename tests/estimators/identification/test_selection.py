@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from estimators.systems import random_system, simulated
-from retrograd.estimators import StateSpace
+from retrograd.estimators import IdentificationWarning, StateSpace
 from retrograd.estimators.identification.experiments import read_experiments
 from retrograd.estimators.identification.search import colour_of, drift_of
 from retrograd.estimators.identification.selection import _blocks
@@ -108,3 +108,43 @@ def test_a_refinement_that_runs_worse_over_held_out_blocks_is_not_kept() -> None
             "the residuals drift: a refinement has to run clearly better" in reason for reason in model.reasons_
         )
     assert 0 < drifts <= sum(kept) < 8
+
+
+@pytest.mark.filterwarnings(f"ignore::{IdentificationWarning.__module__}.IdentificationWarning")
+@pytest.mark.parametrize("kind", ["trend", "sines"])
+def test_no_order_is_tried_beyond_the_rank_of_data_without_noise(kind: str) -> None:
+    t = np.arange(96.0)
+    # A line has two modes; two sines have four, and what is left of the level when the mean is taken off is one more.
+    y, rank = {"trend": (3 + 2 * t, 2), "sines": (np.sin(0.5 * t) + np.sin(1.3 * t), 5)}[kind]
+    model = StateSpace().fit(None, y)
+    assert max(model.order_criteria_) == rank
+    # The state that is found for the data of the fit predicts them as well as the one that was fitted.
+    found, fitted = (np.sqrt(np.mean((model.predict(None, y, x0=x0)[:, 0] - y) ** 2)) for x0 in (None, model.x0_[0]))
+    assert found <= fitted * (1 + 1e-6)
+
+
+def test_noise_has_every_rank() -> None:
+    y = 3 + 2 * np.arange(96.0) + 1e-6 * np.random.default_rng(0).standard_normal(96)
+    model = StateSpace(max_order=4)
+    with pytest.warns(IdentificationWarning):
+        model.fit(None, y)
+    assert max(model.order_criteria_) == 4
+
+
+def test_the_best_state_is_no_worse_than_the_fitted_one_in_a_basis_of_nearly_parallel_states() -> None:
+    y = 3 + 2 * np.arange(96.0)
+    with pytest.warns(IdentificationWarning):
+        model = StateSpace(order=5).fit(None, y)
+    found, fitted = (np.sqrt(np.mean((model.predict(None, y, x0=x0)[:, 0] - y) ** 2)) for x0 in (None, model.x0_[0]))
+    assert found <= fitted * (1 + 1e-6)
+
+
+def test_an_unstable_system_is_found_where_it_is_allowed() -> None:
+    random = np.random.default_rng(0)
+    u, y = random.standard_normal(160), np.zeros(160)
+    for t in range(159):
+        y[t + 1] = 1.05 * y[t] + u[t]
+    y += 0.05 * random.standard_normal(160)
+    model = StateSpace(stability=False, max_order=4).fit(u, y)
+    assert np.abs(model.poles_[0] - 1.05) < 1e-5
+    assert np.sqrt(np.mean((model.predict(u, y)[:, 0] - y) ** 2)) < 0.06

@@ -24,6 +24,8 @@ LAGS = 20
 SURELY = 6.0
 # ... where their own past tells this share of them too: in long data the smallest rest is certain.
 WORTH = 0.1
+# By how much less RMS an unstable start surely fits better: a chance mode buys a part of what drifts.
+HALF = 0.5
 # Observed values for each parameter, fewer of which are few.
 FEW = 4
 # Of an input's variance: what a direction of its past has at least where it counts as excited.
@@ -59,6 +61,8 @@ def cautions_of(chosen: Selection, data: Experiments, settings: Settings) -> tup
             f"stopped at a bound: a mode of A has the size {STABLE_RADIUS:g}, the largest that stability allows; data "
             "with a trend or an integrator may want their differences for outputs, or stability=False"
         )
+    elif settings.stability:
+        found += _grows(chosen, criterion, criterion.value(e))
     # As Akaike's criterion has it: parameters that say nothing bring the likelihood one nat each.
     gain = criterion.value(criterion.residuals(np.zeros_like(e))) - criterion.value(e)
     if not gain > chosen.search.layout(chosen.order).count():
@@ -78,6 +82,21 @@ def cautions_of(chosen: Selection, data: Experiments, settings: Settings) -> tup
         found.append(f"order {chosen.order} is the largest that was tried, and the best: raise max_order")
     found += _weak_inputs(data, chosen.order)
     return tuple(found)
+
+
+def _grows(chosen: Selection, criterion: Criterion, value: float) -> list[str]:
+    """Return a sentence where a start with a mode beyond the circle, unrefined, halves the stable fit's error."""
+    free = chosen.search.unbounded(chosen.order)
+    # A mode that is not on the circle for rounding or chance alone grows severalfold over the data.
+    if free is None or not free.radius() > np.exp(1 / max(criterion.data.lengths)):
+        return []
+    gain = value - criterion.value(criterion.residuals(predict(free, criterion.data)[1]))
+    if not gain > -np.log(HALF) * criterion.counted.sum():
+        return []
+    return [
+        f"the data grow: the subspace estimate has a mode of size {free.radius():.4g}, and leaves less than half "
+        "the error of the model, whose modes are kept within the unit circle; try stability=False"
+    ]
 
 
 def _not_white(e: Array, counted: Array, data: Experiments) -> list[str]:

@@ -223,6 +223,14 @@ class Search:
         steps = max(int(criterion.counted.any(axis=1).sum()), 1)
         return criterion.value(criterion.residuals(predict(system, self.data)[1])) / steps
 
+    def rank(self) -> int | None:
+        """Return the numerical rank of the data, an order beyond which fits rounding; None where they show none."""
+        return self._starts.rank()
+
+    def unbounded(self, order: int) -> System | None:
+        """Return the best start with modes beyond the circle left there; None where the data show none."""
+        return self._starts.unbounded(self.layout(order))
+
     def singular_values(self, order: int) -> Array:
         """Return the singular values that show the order."""
         return self._starts.singular_values(order)

@@ -153,7 +153,8 @@ def _order(search: Search) -> tuple[int, dict[int, tuple[float, float]], tuple[s
     found: dict[int, tuple[float, float]] = {}
     fits: dict[int, Fit] = {}
     best, colour, said = 0, 1.0, "Schwarz's criterion (BIC)"
-    for order in range(1, _largest(search) + 1):
+    largest = min(_largest(search), search.rank() or _largest(search))
+    for order in range(1, largest + 1):
         layout = search.layout(order)
         if data.observed.sum() <= layout.count():
             break

@@ -47,6 +47,8 @@ Array = np.ndarray[Any, Any]
 PIECE = 1 << 19
 # Of the largest standard deviation of an output's residuals, in units of its spread: what the others have at least.
 LEAST_NOISE = 1e-6
+# Of the least squares' sum of squared errors: below it that of the system's own x0 shows that digits were lost.
+OWN_IS_BETTER = 1 - 1e-6
 # Steps that a piece has at least.
 LEAST_STEPS = 256
 
@@ -219,16 +221,17 @@ def initial_states(system: System, data: Experiments) -> System:
     """Return the system with the x0 of each experiment that predicts it best: linear least squares, ``(E, n)``.
 
     Outputs count by the inverse of their residuals' variance, where that is known. Directions of the state that the
-    outputs do not show stay zero.
+    outputs do not show stay zero. Where the system's own x0 predicts an experiment better, by more than rounding, it
+    stays: in a basis of nearly parallel states the least squares lose more digits than it has.
     """
     blank = replace(system, x0=np.zeros((len(data.lengths), system.order)))
     _, predicted = predict(blank, data)
-    residual = np.where(data.observed, data.outputs - predicted, 0.0)
     columns = of_start(blank, data) * data.observed.T[:, :, None]
+    weight = np.ones(data.outputs.shape[1])
+    half: Array | None = None
     if system.K.any() and not data.complete:
         # Steps count by how well they are foretold.
         half = np.linalg.inv(np.linalg.cholesky(filter_of(tensors(system), data).covariance.numpy()))
-        residual = (half @ residual[:, :, None])[..., 0]
         columns = np.einsum("tqr,rti->qti", half, columns)
     elif system.root is not None:
         # Whatever the outputs' units are: noise counts in that of each one's spread.
@@ -239,15 +242,29 @@ def initial_states(system: System, data: Experiments) -> System:
         size = np.linalg.norm(system.root, axis=1) / spread
         # Where there is no noise, no output may outweigh all others without end.
         weight = 1 / (spread * np.maximum(size, LEAST_NOISE * max(size.max(), 1e-300)))
-        residual, columns = residual * weight, columns * weight[:, None, None]
+        columns = columns * weight[:, None, None]
+
+    def errors(of_run: Array) -> Array:
+        e = np.where(data.observed, data.outputs - of_run, 0.0) * weight
+        return e if half is None else (half @ e[:, :, None])[..., 0]
+
     x0 = blank.x0.copy()
     for number, (rows, error) in enumerate(
-        zip(data.split(columns.transpose(1, 0, 2)), data.split(residual), strict=True)
+        zip(data.split(columns.transpose(1, 0, 2)), data.split(errors(predicted)), strict=True)
     ):
         design = rows.reshape(-1, system.order)
         if np.isfinite(design).all() and np.isfinite(error).all():
             x0[number] = least_squares(design, error.ravel())
-    return replace(blank, x0=x0)
+    found = replace(blank, x0=x0)
+    if system.x0.shape != x0.shape or not system.x0.any():
+        return found
+    with np.errstate(over="ignore", invalid="ignore"):
+        of_found, of_own = (
+            np.array([(part**2).sum() for part in data.split(errors(predict(tried, data)[1]))])
+            for tried in (found, system)
+        )
+        better = of_own < OWN_IS_BETTER * of_found
+    return replace(found, x0=np.where(better[:, None], system.x0, x0))
 
 
 def linear_part(A: Array, C: Array, layout: Layout, data: Experiments, innovation: Array | None = None) -> System:

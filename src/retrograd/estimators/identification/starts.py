@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -29,8 +31,10 @@ MOST_COLUMNS = 400
 STABLE_START = {False: 0.995, True: 0.9999}
 # Poles that a further state may start with.
 NEW_POLES = (0.95, 0.7, 0.2, -0.4, -0.9)
-# Without a bound on A, a start may grow so much from the first step to the last (its logarithm).
+# Without a bound on A, a start may grow so much from the first step to the last (its logarithm), ...
 MOST_GROWTH = 7.0
+# ... or, where the data say so and it fits better, as much as leaves their other modes a digit.
+UTMOST_GROWTH = 35.0
 
 
 class Starts:
@@ -54,10 +58,26 @@ class Starts:
         Raises:
             InputError: there is too little data for the order.
         """
+        return self._widest(order).singular_values
+
+    def rank(self) -> int | None:
+        """Return the numerical rank of the outputs' future given the past; None where the data show no end of it.
+
+        Noise, and outputs that are interpolated, fill every direction.
+        """
+        if not self.data.complete:
+            return None
+        try:
+            widest = self._widest(1)
+        except InputError:
+            return None
+        return widest.rank if widest.rank < len(widest.singular_values) else None
+
+    def _widest(self, order: int) -> Subspace:
         for block_rows in reversed(self._block_rows(order)):
             found = self._of(block_rows)
             if not isinstance(found, InputError):
-                return found[0].singular_values
+                return found[0]
         assert isinstance(found, InputError)
         raise found
 
@@ -74,7 +94,9 @@ class Starts:
         n, data = layout.order, self.data
         judge = Criterion(data)
         longest = max(*data.lengths, 10)
-        radius = STABLE_START[layout.innovations] if self.stable else float(np.exp(MOST_GROWTH / longest))
+        radii = [STABLE_START[layout.innovations]]
+        if not self.stable:
+            radii = [float(np.exp(growth / longest)) for growth in (MOST_GROWTH, UTMOST_GROWTH)]
         found: list[tuple[float, System]] = []
         refused: InputError | None = None
         for block_rows in self._block_rows(n):
@@ -83,9 +105,11 @@ class Starts:
                 refused = refused or subspaces
                 continue
             innovation = self._innovation(block_rows) if layout.innovations else None
-            for subspace in subspaces:
+            for subspace, radius in product(subspaces, radii):
                 try:
                     A, C = subspace.transition(n)
+                    if radius > radii[0] and np.abs(np.linalg.eigvals(A)).max() <= radii[0]:
+                        continue  # as it was with the smaller radius
                     system = linear_part(drawn_in(A, radius), C, layout, data, innovation)
                 except (InputError, np.linalg.LinAlgError) as error:  # a free run that leaves the range of numbers
                     refused = refused or InputError(str(error))
@@ -107,6 +131,19 @@ class Starts:
             # Without innovations K is zero, and such a predictor forgets as A does.
             systems.append(linear_part(A, best.C, layout, data))
         return systems
+
+    def unbounded(self, layout: Layout) -> System | None:
+        """Return the best start whose modes are left beyond the circle; None where no subspace has one there."""
+        found = [self._of(block_rows) for block_rows in self._block_rows(layout.order)]
+        subspaces = [one for several in found if not isinstance(several, InputError) for one in several]
+        free = copy(self)
+        free.stable = False
+        try:
+            transitions = [subspace.transition(layout.order)[0] for subspace in subspaces]
+            grows = any(np.abs(np.linalg.eigvals(A)).max() > 1 for A in transitions)
+            return free.systems(layout, 1)[0] if grows else None
+        except (InputError, np.linalg.LinAlgError):  # no start without the bound can be run
+            return None
 
     def _block_rows(self, order: int) -> list[int]:
         """Return numbers of block rows that hold the order, in matrices of bounded width; at least one."""

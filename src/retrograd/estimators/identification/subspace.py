@@ -45,6 +45,7 @@ class Subspace:
         observability: W_1^{-1} U, ``(s p, s p)``: its first n columns are Γ, in some basis.
         block_rows: s.
         outputs: p.
+        rounding: what rounding alone can make of a singular value, where the future is not weighted (``"moesp"``).
 
     Examples:
         >>> from retrograd.estimators.identification.experiments import read_experiments
@@ -61,6 +62,12 @@ class Subspace:
     observability: Array
     block_rows: int
     outputs: int
+    rounding: float = 0.0
+
+    @property
+    def rank(self) -> int:
+        """Singular values beyond rounding, at least 1: no system of a higher order shows in the data."""
+        return max(int((self.singular_values > self.rounding).sum()), 1)
 
     @classmethod
     def of(cls, data: Experiments, *, block_rows: int, weighting: str = "moesp") -> Subspace:
@@ -101,7 +108,8 @@ class Subspace:
             # The oblique projection: what the past explains, carried by the whole past, future inputs' part included.
             weighted = L_future @ np.linalg.pinv(L_past) @ L[f:i, :i]
         U, S, _ = scipy.linalg.svd(weighted, full_matrices=False)
-        return cls(S, root @ U, s, p)
+        rounding = float(np.finfo(np.float64).eps * len(L) * np.linalg.norm(L[i:]))
+        return cls(S, root @ U, s, p, rounding)
 
     def transition(self, order: int) -> tuple[Array, Array]:
         """Return A ``(order, order)`` and C ``(outputs, order)``.
