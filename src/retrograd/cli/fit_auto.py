@@ -165,27 +165,29 @@ def _said(table: Table, found: Sequence[Understanding]) -> list[str]:
     return few(lines)
 
 
-def _chosen(model: AutoForecaster, names: Sequence[str], begun: str) -> list[str]:
+def _choices(model: AutoForecaster, names: Sequence[str]) -> list[str]:
+    """Return what forecasts each target, without its name."""
     lines = model.chosen_.splitlines()
     if len(lines) == 1:
-        return [f"{begun}orecast by: {lines[0]}."]
+        return lines
+    return [line.removeprefix(f"{name}: ") for name, line in zip(names, lines, strict=True)]
+
+
+def _chosen(model: AutoForecaster, names: Sequence[str], begun: str) -> list[str]:
+    by = _choices(model, names)
+    if len(by) == 1:
+        return [f"{begun}orecast by: {by[0]}."]
     begun = begun[0].lower() + begun[1:]
-    return few(
-        [
-            f"{name}: {begun}orecast by: {line.removeprefix(f'{name}: ')}."
-            for name, line in zip(names, lines, strict=True)
-        ]
-    )
+    return few([f"{name}: {begun}orecast by: {each}." for name, each in zip(names, by, strict=True)])
 
 
 def _chosen_before(judged: AutoForecaster, model: AutoForecaster, names: Sequence[str]) -> list[str]:
     """Return a line a target that a baseline alone forecasts now and did not the held-out end, or the other way."""
     found = []
-    for name, before, now in zip(names, judged.chosen_.splitlines(), model.chosen_.splitlines(), strict=True):
+    for name, before, now in zip(names, _choices(judged, names), _choices(model, names), strict=True):
         if before.endswith(NOTHING) != now.endswith(NOTHING):
-            by = before.removeprefix(f"{name}: ") if len(names) > 1 else before
             of = f"{name}: what" if len(names) > 1 else "What"
-            found.append(f"{of} forecast the held-out end was chosen from the rows before it: {by}.")
+            found.append(f"{of} forecast the held-out end was chosen from the rows before it: {before}.")
     return few(found)
 
 

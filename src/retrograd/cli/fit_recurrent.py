@@ -18,7 +18,7 @@ from retrograd.cli.results import Results, gradient_note, write_results
 from retrograd.cli.run_folder import CHECKPOINT_FILE, LIVE_FILE, run_folder, saved_run
 from retrograd.cli.shared_rows import shared_by_the_first
 from retrograd.cli.time_parallel import Joined
-from retrograd.cli.training import Interruption, progress, resume_command
+from retrograd.cli.training import Interruption, progress, require_not_both, resume_command
 from retrograd.errors import InputError
 from retrograd.estimators import OPTIMIZERS, DivergenceError, Recurrent, Trainer
 from retrograd.insight import Sweep, analyse
@@ -58,8 +58,7 @@ def fit_recurrent(
     network = model.untrained(targets, inputs)
     if log_dir is not None:
         _require_log(log_dir)
-    if resume and overwrite:
-        raise InputError("--resume continues the run in the folder, --overwrite replaces it: give one of them")
+    require_not_both(resume, overwrite)
     if ranks is not None:
         resume, overwrite = ranks.plan(out, out / CHECKPOINT_FILE, resume, overwrite)
     epochs = OPTIMIZERS[model.optimizer].epochs if model.epochs is None else model.epochs

@@ -15,7 +15,7 @@ from retrograd.cli.judged import understood
 from retrograd.cli.run_folder import CHECKPOINT_FILE, run_folder, saved_panel
 from retrograd.cli.shared_rows import panel_shared_by_the_first
 from retrograd.cli.time_parallel import Joined
-from retrograd.cli.training import Interruption, progress, resume_command
+from retrograd.cli.training import Interruption, progress, require_not_both, resume_command
 from retrograd.errors import InputError
 from retrograd.estimators import OPTIMIZERS, DivergenceError, RecurrentPanel
 from retrograd.tables import Table
@@ -53,8 +53,7 @@ def fit_recurrent_panel(
         ranks: who shares the training: this is the first of them, and the others
             :func:`retrograd.cli.shared_rows.follow_the_first_on_series`.
     """
-    if resume and overwrite:
-        raise InputError("--resume continues the run in the folder, --overwrite replaces it: give one of them")
+    require_not_both(resume, overwrite)
     starts = starts_of(tables, horizon, test)
     past = {
         name: pd.DataFrame(table.targets[: starts[name]], columns=table.target_names) for name, table in tables.items()

@@ -12,7 +12,7 @@ from typing import Any
 from retrograd.errors import InputError
 from retrograd.estimators import Trainer
 
-__all__ = ["Interruption", "progress", "resume_command"]
+__all__ = ["Interruption", "progress", "require_not_both", "resume_command"]
 
 
 @contextmanager
@@ -79,6 +79,12 @@ class Interruption:
     def _note(self, number: int, frame: Any) -> None:
         self.number = number
         self.__exit__()
+
+
+def require_not_both(resume: bool, overwrite: bool) -> None:
+    """Raise InputError where a run is to be both continued and replaced."""
+    if resume and overwrite:
+        raise InputError("--resume continues the run in the folder, --overwrite replaces it: give one of them")
 
 
 def resume_command() -> str:
