@@ -139,8 +139,8 @@ def test_copies_are_equal_and_separate(duplicate: Any) -> None:
 
 def test_backend_reaches_the_scan(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    scan = rg.nn.recurrence.scan
-    monkeypatch.setattr(rg.nn.recurrence, "scan", lambda *a, **k: (seen.append(k["backend"]), scan(*a, **k))[1])
+    scan = rg.nn.sharded.scan
+    monkeypatch.setattr(rg.nn.sharded, "scan", lambda *a, **k: (seen.append(k["backend"]), scan(*a, **k))[1])
     rnn = rg.nn.LinearRNN(INPUT, HIDDEN, 2, backend="reference")
     rnn(torch.randn(TIME, BATCH, INPUT))
     rnn(pack_sequence([torch.randn(2, INPUT)]))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from retrograd.nn.recurrence import Recurrence
+from retrograd.nn.sharded import shard_time
 
 __all__ = ["Bidirectional"]
 
@@ -19,6 +21,7 @@ class Bidirectional(nn.Module):
 
     Args:
         make: makes a layer, given ``reverse=``.
+        time_mesh: the ranks on which its time lies, as :func:`retrograd.nn.shard_time` takes them.
 
     Examples:
         >>> from retrograd.nn import MinGRU
@@ -28,12 +31,13 @@ class Bidirectional(nn.Module):
         (torch.Size([2, 10, 8]), torch.Size([2, 8]))
     """
 
-    def __init__(self, make: Callable[[bool], Recurrence]) -> None:
+    def __init__(self, make: Callable[[bool], Recurrence], *, time_mesh: Any = None) -> None:
         super().__init__()
         self.ahead, self.back = make(False), make(True)
         self.input_size = self.ahead.input_size
         self.output_size = 2 * self.ahead.output_size
         self.state_size = 2 * self.ahead.state_size
+        shard_time(self, time_mesh)
 
     def forward(
         self,

@@ -61,6 +61,7 @@ class HGRN(Recurrence):
         layer: which of those this is, from 0.
         reverse: run from the last step to the first.
         backend: what runs the scan.
+        time_mesh: the ranks on which its time lies, as :func:`retrograd.nn.shard_time` takes them.
         device: where the parameters lie.
         dtype: their floating dtype, real.
 
@@ -84,10 +85,11 @@ class HGRN(Recurrence):
         layer: int = 0,
         reverse: bool = False,
         backend: str = "auto",
+        time_mesh: Any = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(features, features, features, reverse, backend)
+        super().__init__(features, features, features, reverse, backend, time_mesh)
         most = 0 if bounds is None else len(bounds.logits) - 1
         self.layer = require_whole("layer", layer, least=0, most=most)
         self.bounds = bounds

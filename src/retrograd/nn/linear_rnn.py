@@ -15,13 +15,14 @@ from retrograd.core.linear import linear
 from retrograd.core.transition import Dense
 from retrograd.errors import require_choice, require_shape
 from retrograd.nn.cell import initialise, require_bool, require_dtype, require_size
-from retrograd.nn.recurrence import padding_of, refuse_lengths, scan_along
+from retrograd.nn.recurrence import padding_of
+from retrograd.nn.sharded import AlongTime, refuse_lengths, scan_along, shard_time
 from retrograd.nn.stable import TRANSITIONS, restart, stabilise
 
 __all__ = ["LinearRNN"]
 
 
-class LinearRNN(nn.Module):
+class LinearRNN(AlongTime):
     """h_t = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh, in layers: :class:`torch.nn.RNN` without the nonlinearity.
 
     Parameters have nn.RNN's names, shapes, initialisation and order of random draws, so that one seed makes both
@@ -42,8 +43,7 @@ class LinearRNN(nn.Module):
             ``"orthogonal"``, ``"spectral_norm"`` (‖W_hh‖₂ ≤ 1) or ``"eigenvalues"`` (|λ| < 1), see
             :mod:`retrograd.nn.stable`.
         backend: what runs the scans, as in :func:`retrograd.scan`.
-        time_mesh: where the time axis lies on the ranks of ``torch.distributed``, each of which calls the layer on its
-            own steps, a ``DeviceMesh`` of one dimension or a process group (:func:`retrograd.distributed.scan`).
+        time_mesh: the ranks on which its time lies, as :func:`retrograd.nn.shard_time` takes them.
 
     Attributes:
         weight_ih_l{k}: W_ih of layer k, ``(H, I)``; above the first layer ``(H, directions * H)``.
@@ -105,7 +105,7 @@ class LinearRNN(nn.Module):
         self.bidirectional = bidirectional
         self.transition = transition
         self.backend = backend
-        self.time_mesh = time_mesh
+        shard_time(self, time_mesh)
         for layer in range(num_layers):
             width = input_size if layer == 0 else hidden_size * self._directions
             shapes = ((hidden_size, width), (hidden_size, hidden_size), (hidden_size,), (hidden_size,))

@@ -35,6 +35,7 @@ class LRU(Recurrence):
         normalise: multiply the inputs by γ; without, γ = 1.
         reverse: run from the last step to the first.
         backend: what runs the scan.
+        time_mesh: the ranks on which its time lies, as :func:`retrograd.nn.shard_time` takes them.
         device: where the parameters lie.
         dtype: their floating dtype, real.
 
@@ -66,10 +67,11 @@ class LRU(Recurrence):
         normalise: bool = True,
         reverse: bool = False,
         backend: str = "auto",
+        time_mesh: Any = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(features, features, state_size, reverse, backend)
+        super().__init__(features, features, state_size, reverse, backend, time_mesh)
         self.r_min = require_number("r_min", r_min, least=0, below=1)
         self.r_max = require_number("r_max", r_max, above=self.r_min)
         if self.r_max > 1:

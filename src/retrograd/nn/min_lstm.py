@@ -31,6 +31,7 @@ class MinLSTM(Recurrence):
         bias: whether there are b_f, b_i and b_h.
         reverse: run from the last step to the first.
         backend: what runs the scan.
+        time_mesh: the ranks on which its time lies, as :func:`retrograd.nn.shard_time` takes them.
         device: where the parameters lie.
         dtype: their floating dtype.
 
@@ -48,10 +49,11 @@ class MinLSTM(Recurrence):
         bias: bool = True,
         reverse: bool = False,
         backend: str = "auto",
+        time_mesh: Any = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(input_size, hidden_size, hidden_size, reverse, backend)
+        super().__init__(input_size, hidden_size, hidden_size, reverse, backend, time_mesh)
         self.positive_candidate = positive_candidate
         self.forget = Projection(input_size, hidden_size, bias, device, dtype)
         self.input = Projection(input_size, hidden_size, bias, device, dtype)

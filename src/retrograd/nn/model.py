@@ -22,6 +22,7 @@ from retrograd.nn.recurrence import Projection, Recurrence, padding_of
 from retrograd.nn.rg_lru import RGLRU
 from retrograd.nn.s4d import S4D
 from retrograd.nn.s5 import S5
+from retrograd.nn.sharded import AlongTime, shard_time
 from retrograd.nn.sru import SRU
 
 __all__ = ["LAYERS", "SequenceBlock", "SequenceModel"]
@@ -60,6 +61,7 @@ class SequenceBlock(nn.Module):
         mixing: after the layer. ``"glu"``: (W y + b) σ(V y + c) of y = GELU(output); ``"mlp"``: W GELU(output) + b;
             ``"none"``: the output itself, which must then be as wide as the input.
         dropout: in training, the probability to zero a feature of the sum's second part.
+        time_mesh: the ranks on which the layer's time lies, as :func:`retrograd.nn.shard_time` takes them.
 
     Raises:
         InputError: ``norm`` or ``mixing`` is unknown.
@@ -72,7 +74,15 @@ class SequenceBlock(nn.Module):
         torch.Size([2, 10, 4])
     """
 
-    def __init__(self, layer: Layer, *, norm: str = "layer", mixing: str = "glu", dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        layer: Layer,
+        *,
+        norm: str = "layer",
+        mixing: str = "glu",
+        dropout: float = 0.0,
+        time_mesh: Any = None,
+    ) -> None:
         require_choice("norm", norm, list(NORMS))
         require_choice("mixing", mixing, MIXINGS)
         super().__init__()
@@ -82,6 +92,7 @@ class SequenceBlock(nn.Module):
         self.norm, self.layer, self.mixing = NORMS[norm](width), layer, mixing
         self.mix = nn.Identity() if mixing == "none" else Projection(out, 2 * width if mixing == "glu" else width)
         self.dropout = nn.Dropout(dropout)
+        shard_time(self, time_mesh)
 
     def forward(
         self,
@@ -111,7 +122,7 @@ class SequenceBlock(nn.Module):
         return mixed
 
 
-class SequenceModel(nn.Module):
+class SequenceModel(AlongTime):
     """An encoder, blocks, and a decoder: of every step, or of a pooled sequence.
 
     Args:
@@ -128,10 +139,12 @@ class SequenceModel(nn.Module):
         bidirectional: every block has a layer in each direction; then there is no step.
         recompute: keep only the blocks' inputs for the backward pass, one activation a block whatever its layer, and
             run each block again when its turn comes: a third more work.
+        time_mesh: the ranks on which its time lies, as :func:`retrograd.nn.shard_time` takes them; not with pooling.
         **options: of the layer, as ``state_size=``.
 
     Raises:
         InputError: a name is unknown, or a number outside its range.
+        ValueError: ``time_mesh`` is given, and the model pools.
 
     Examples:
         >>> model = SequenceModel(3, 10, layer="LRU", width=16, depth=2, pooling="mean")
@@ -154,6 +167,7 @@ class SequenceModel(nn.Module):
         dropout: float = 0.0,
         bidirectional: bool = False,
         recompute: bool = False,
+        time_mesh: Any = None,
         **options: Any,
     ) -> None:
         require_choice("layer", layer, list(LAYERS))
@@ -180,6 +194,12 @@ class SequenceModel(nn.Module):
         self.blocks: Any = nn.ModuleList(blocks)
         self.norm = NORMS[norm](width)
         self.decoder = Projection(width, outputs)
+        shard_time(self, time_mesh)
+
+    def require_shardable(self) -> None:
+        """Raise ``ValueError`` where the model pools over time."""
+        if self.pooling != "none":
+            raise ValueError(f"model pools over time ({self.pooling!r}), of which each rank has a part: use 'none'")
 
     def forward(
         self,

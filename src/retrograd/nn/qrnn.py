@@ -38,6 +38,7 @@ class QRNN(Recurrence):
         pooling: ``"f"``, ``"fo"`` or ``"ifo"``.
         reverse: run from the last step to the first.
         backend: what runs the scan.
+        time_mesh: the ranks on which its time lies, as :func:`retrograd.nn.shard_time` takes them.
         device: where the parameters lie.
         dtype: their floating dtype.
 
@@ -58,12 +59,15 @@ class QRNN(Recurrence):
         pooling: str = "fo",
         reverse: bool = False,
         backend: str = "auto",
+        time_mesh: Any = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         self.window = require_whole("window", window)
         require_choice("pooling", pooling, list(GATES))
-        super().__init__(input_size, hidden_size, hidden_size + (self.window - 1) * input_size, reverse, backend)
+        super().__init__(
+            input_size, hidden_size, hidden_size + (self.window - 1) * input_size, reverse, backend, time_mesh
+        )
         self.pooling, self.hidden_size = pooling, hidden_size
         for name in ("z", *pooling):
             # Of x_t first, then of x_{t-1}, ...; one bias for all.

@@ -9,9 +9,7 @@ A layer is projections of every step at once, one scan, and a readout. Its subcl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from copy import copy
-from functools import partial
 from typing import Any
 
 import torch
@@ -19,15 +17,14 @@ from torch import Tensor, nn
 
 from retrograd.core.backend import BACKENDS
 from retrograd.core.linear import linear
-from retrograd.core.scan import scan
-from retrograd.core.sequences import Sequences, previous_states
+from retrograd.core.sequences import Sequences
 from retrograd.core.transition import Transition
 from retrograd.distributed.scan import previous
-from retrograd.distributed.scan import scan as sharded_scan
 from retrograd.errors import require_choice, require_shape
 from retrograd.nn.cell import require_dtype, require_size
+from retrograd.nn.sharded import AlongTime, named, refuse_lengths, scan_along, shard_time
 
-__all__ = ["Along", "Projection", "Recurrence", "padding_of", "refuse_lengths", "scan_along", "states_before", "wide"]
+__all__ = ["Along", "Projection", "Recurrence", "padding_of", "wide"]
 
 
 class Along:
@@ -73,7 +70,7 @@ class Along:
             return moved.squeeze(0), last if packed else last.squeeze(0)
         if self.time_mesh is not None:
             across: dict[str, Any] = {"cu_seqlens": self.cu_seqlens, "reset": self.reset, "reverse": self.reverse}
-            return previous(x, first, **_named(self.time_mesh), **across)
+            return previous(x, first, **named(self.time_mesh), **across)
         if x.shape[1] == 0:
             return x, first
         given = self.lengths, self.cu_seqlens, self.reset
@@ -81,29 +78,7 @@ class Along:
         return view.previous(x, first), view.last(x, first)
 
 
-def scan_along(time_mesh: Any) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Return the scan of one process, or, where time lies on the ranks of a mesh, the one over them."""
-    return scan if time_mesh is None else partial(sharded_scan, **_named(time_mesh))
-
-
-def states_before(time_mesh: Any, states: Tensor, h0: Tensor) -> Tensor:
-    """Return h_{t-1} for every step of whole rows ``(batch, time, width)``, also where time lies on ranks."""
-    return previous_states(states, h0) if time_mesh is None else previous(states, h0, **_named(time_mesh))[0]
-
-
-def refuse_lengths(time_mesh: Any, lengths: Tensor | None) -> None:
-    """Raise ``ValueError`` where time lies on ranks and rows are padded: which steps are padding a rank cannot say."""
-    if time_mesh is not None and lengths is not None:
-        raise ValueError(
-            "lengths was given to a layer whose time lies on ranks: pack the sequences (cu_seqlens, reset)"
-        )
-
-
-def _named(time_mesh: Any) -> dict[str, Any]:
-    return {"mesh" if hasattr(time_mesh, "get_group") else "group": time_mesh}
-
-
-class Recurrence(nn.Module, ABC):
+class Recurrence(AlongTime, ABC):
     """A layer whose memory is one linear recurrence with a diagonal transition.
 
     Attributes:
@@ -112,19 +87,21 @@ class Recurrence(nn.Module, ABC):
         state_size: numbers of a state, complex ones where ``complex_state``.
         complex_state: whether a state is complex.
         reverse: whether the layer runs from the last step to the first.
-        time_mesh: where time lies on ranks, their mesh or group (:func:`retrograd.nn.shard_time`).
+        time_mesh: the ranks on which its time lies (:func:`retrograd.nn.shard_time`); None: one process has all steps.
     """
 
     complex_state = False
-    time_mesh: Any = None
 
-    def __init__(self, input_size: int, output_size: int, state_size: int, reverse: bool, backend: str) -> None:
+    def __init__(
+        self, input_size: int, output_size: int, state_size: int, reverse: bool, backend: str, time_mesh: Any
+    ) -> None:
         for name, size in (("input_size", input_size), ("output_size", output_size), ("state_size", state_size)):
             require_size(name, size)
         require_choice("backend", backend, ["auto", *BACKENDS])
         super().__init__()
         self.input_size, self.output_size, self.state_size = input_size, output_size, state_size
         self.reverse, self.backend = reverse, backend
+        shard_time(self, time_mesh)
 
     @abstractmethod
     def run(self, x: Tensor, state: Tensor | None, along: Along) -> tuple[Tensor, Tensor]:

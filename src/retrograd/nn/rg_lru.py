@@ -33,6 +33,7 @@ class RGLRU(Recurrence):
         a_max: largest one.
         reverse: run from the last step to the first.
         backend: what runs the scan.
+        time_mesh: the ranks on which its time lies, as :func:`retrograd.nn.shard_time` takes them.
         device: where the parameters lie.
         dtype: their floating dtype.
 
@@ -53,10 +54,11 @@ class RGLRU(Recurrence):
         a_max: float = 0.999,
         reverse: bool = False,
         backend: str = "auto",
+        time_mesh: Any = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(features, features, features, reverse, backend)
+        super().__init__(features, features, features, reverse, backend, time_mesh)
         self.c = require_number("c", c, above=0)
         self.a_min = require_number("a_min", a_min, above=0, below=1)
         self.a_max = require_number("a_max", a_max, least=self.a_min, below=1)

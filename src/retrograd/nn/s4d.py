@@ -53,6 +53,7 @@ class S4D(Recurrence):
         delta_max: largest one.
         reverse: run from the last step to the first.
         backend: what runs the scan.
+        time_mesh: the ranks on which its time lies, as :func:`retrograd.nn.shard_time` takes them.
         device: where the parameters lie.
         dtype: their floating dtype, real.
 
@@ -79,12 +80,13 @@ class S4D(Recurrence):
         delta_max: float = 0.1,
         reverse: bool = False,
         backend: str = "auto",
+        time_mesh: Any = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         if order % 2:
             raise ValueError(f"order is {order}, expected an even number: states come in conjugate pairs")
-        super().__init__(features, features, features * order // 2, reverse, backend)
+        super().__init__(features, features, features * order // 2, reverse, backend, time_mesh)
         require_choice("initial", initial, INITIAL)
         require_choice("method", method, DISCRETISATIONS)
         self.order, self.initial, self.method = order, initial, method

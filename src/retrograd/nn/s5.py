@@ -35,6 +35,7 @@ class S5(Recurrence):
         delta_max: largest one.
         reverse: run from the last step to the first.
         backend: what runs the scan.
+        time_mesh: the ranks on which its time lies, as :func:`retrograd.nn.shard_time` takes them.
         device: where the parameters lie.
         dtype: their floating dtype, real.
 
@@ -61,10 +62,11 @@ class S5(Recurrence):
         delta_max: float = 0.1,
         reverse: bool = False,
         backend: str = "auto",
+        time_mesh: Any = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(features, features, state_size, reverse, backend)
+        super().__init__(features, features, state_size, reverse, backend, time_mesh)
         require_size("blocks", blocks)
         if state_size % blocks:
             raise ValueError(f"blocks is {blocks}, expected a divisor of state_size, {state_size}")

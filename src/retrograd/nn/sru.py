@@ -31,6 +31,7 @@ class SRU(Recurrence):
         highway_bias: b_r at the start; α = √(1 + 2 exp(b_r)) then keeps the variance of x_t at the start (section 3).
         reverse: run from the last step to the first.
         backend: what runs the scan.
+        time_mesh: the ranks on which its time lies, as :func:`retrograd.nn.shard_time` takes them.
         device: where the parameters lie.
         dtype: their floating dtype.
 
@@ -47,10 +48,11 @@ class SRU(Recurrence):
         highway_bias: float = 0.0,
         reverse: bool = False,
         backend: str = "auto",
+        time_mesh: Any = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(input_size, hidden_size, hidden_size, reverse, backend)
+        super().__init__(input_size, hidden_size, hidden_size, reverse, backend, time_mesh)
         self.highway_bias = require_number("highway_bias", highway_bias)
         self.alpha = math.sqrt(1 + 2 * math.exp(self.highway_bias))
         self.candidate = Projection(input_size, hidden_size, False, device, dtype)

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from retrograd.core.transition import Dense
 from retrograd.errors import require_shape
-from retrograd.nn.recurrence import scan_along, states_before
+from retrograd.nn.sharded import AlongTime, scan_along, shard_time, states_before
 
 __all__ = ["StateSpace"]
 
 
-class StateSpace(nn.Module):
+class StateSpace(AlongTime):
     """A linear state-space model with trainable matrices; differentiable in all of them and in its inputs.
 
     Args:
@@ -23,18 +23,16 @@ class StateSpace(nn.Module):
         outputs: p.
         dtype: of the parameters.
         device: of the parameters.
+        time_mesh: the ranks on which its time lies, as :func:`retrograd.nn.shard_time` takes them.
 
     Attributes:
         A: ``(n, n)``; B: ``(n, m)``; C: ``(p, n)``; D: ``(p, m)``; K: ``(n, p)``; offset: ``(p,)``; x0: ``(n,)``.
-        time_mesh: where time lies on ranks, their mesh or group (:func:`retrograd.nn.shard_time`).
 
     Examples:
         >>> layer = StateSpace(2, 1, 1)
         >>> layer(torch.zeros(5, 1)).shape
         torch.Size([5, 1])
     """
-
-    time_mesh: Any = None
 
     def __init__(
         self,
@@ -44,8 +42,10 @@ class StateSpace(nn.Module):
         *,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
+        time_mesh: Any = None,
     ) -> None:
         super().__init__()
+        shard_time(self, time_mesh)
         place: dict[str, Any] = {"dtype": dtype, "device": device}
         # Memories of a few to a hundred steps, outputs of the inputs' size.
         self.A = nn.Parameter(torch.diag(torch.linspace(0.5, 0.99, order, **place)))
