@@ -13,7 +13,7 @@ from retrograd.estimators.auto.intervals import Spread
 from retrograd.estimators.auto.members import Member, Mixture
 from retrograd.estimators.auto.panel import Panel
 from retrograd.estimators.auto.recipes import Options, recipes
-from retrograd.estimators.auto.selection import Choice, Judgement, choose, first_judged, judge, long_enough
+from retrograd.estimators.auto.selection import Choice, Judged, Judgement, choose, first_judged, judge, long_enough
 from retrograd.estimators.auto.series import Series
 
 __all__ = ["Outcome", "fit_all"]
@@ -80,16 +80,20 @@ def _fit(
     judgement = judge(series, steps, tried, shared=shared, progress=progress)
     choice = choose(judgement)
 
+    whole: dict[str, Fitted] = {}  # by name: with inputs and without, most are the same
+
+    def fit_of(each: Judged) -> Fitted:
+        if not options.refit and len(judgement.steps) == len(steps):
+            return each.fitted
+        if each.contender.family == "shared":
+            return panel.whole(each.contender, number)
+        if each.name not in whole:
+            whole[each.name] = each.fitted.on(series.y, series.x, steps)
+        return whole[each.name]
+
     def mixture_of(choice: Choice) -> Mixture:
-        fits = []
-        for each in [*choice.chosen, *([] if choice.naive is None else [choice.naive])]:
-            if not options.refit and len(judgement.steps) == len(steps):
-                fits.append(each.fitted)
-            elif each.contender.family == "shared":
-                fits.append(panel.whole(each.contender, number))
-            else:
-                fits.append(each.fitted.on(series.y, series.x, steps))
-        return _mixture(series, steps, judgement, choice, fits)
+        naive = [] if choice.naive is None else [choice.naive]
+        return _mixture(series, steps, judgement, choice, [fit_of(each) for each in [*choice.chosen, *naive]])
 
     mixture = mixture_of(choice)
     blind = mixture

@@ -19,6 +19,7 @@ from torch import Tensor
 from retrograd.distributed.exchange import summed
 from retrograd.distributed.ranks import ranks_of
 from retrograd.estimators.recurrent.training import Trainer, Weights, own_where_missing
+from retrograd.estimators.threads import threads_for
 from retrograd.rnn.bptt import bptt
 
 __all__ = ["Batch", "PanelTrainer", "batches", "shared_out"]
@@ -139,7 +140,8 @@ def _sums(weights: Weights, batch: Batch) -> list[Tensor]:
 
     own = {name: weight.detach() for name, weight in weights.items()}
     own["h0"] = own["h0"].expand(len(batch.x), -1)
-    g = bptt(batch.x, **own, feedback=batch.feedback, loss=loss)
+    with threads_for(known.numel() * own["h0"].shape[1] ** 2):
+        g = bptt(batch.x, **own, feedback=batch.feedback, loss=loss)
     assert g.loss is not None
     found = {name: getattr(g, name) for name in weights}
     found["h0"] = found["h0"].sum(0)

@@ -27,6 +27,7 @@ from retrograd.estimators.recurrent.training import (
     free_runs,
     loss_and_gradients,
 )
+from retrograd.estimators.threads import threads_for
 from retrograd.rnn.bptt import bptt
 
 __all__ = ["epochs_that_hold", "linear_start"]
@@ -159,7 +160,8 @@ def _later_loss(weights: dict[str, Tensor], x: Tensor, y: Tensor, cut: int, hori
         return float(loss_and_gradients(weights, x, later, None)[0])
     asked, starts = free_runs(weights, x, y, horizon)
     del asked["loss"]
-    outputs = bptt(**asked).outputs
+    with threads_for(len(x) * len(weights["h0"]) ** 2):
+        outputs = bptt(**asked).outputs
     assert outputs is not None
     truth = y[starts[:, None] + torch.arange(horizon, device=y.device)]
     return float((outputs - truth)[starts >= cut].square().mean())

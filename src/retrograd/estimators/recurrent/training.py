@@ -22,6 +22,7 @@ from retrograd.core.scan import scan
 from retrograd.core.transition import Dense
 from retrograd.distributed.bptt import bptt as distributed_bptt
 from retrograd.distributed.ranks import ranks_of
+from retrograd.estimators.threads import threads_for
 from retrograd.rnn.bptt import bptt
 
 __all__ = [
@@ -91,6 +92,13 @@ def loss_and_gradients(
         target: what it should say, ``(T, O)``; NaN where it is not known, which no loss is for.
         horizon: steps of the closed loop, of series without missing values; None for the open loop.
     """
+    with threads_for(len(x) * len(weights["h0"]) ** 2):
+        return _loss_and_gradients(weights, x, target, horizon)
+
+
+def _loss_and_gradients(
+    weights: Weights, x: Tensor, target: Tensor, horizon: int | None
+) -> tuple[Tensor, Weights, Tensor]:
     if horizon is None:
         read, feedback = own_where_missing(x, target.shape[1])
         g = bptt(read, **weights, feedback=feedback, loss=lambda y: squared_error(y, target))
