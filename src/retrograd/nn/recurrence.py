@@ -93,7 +93,13 @@ class Recurrence(AlongTime, ABC):
     complex_state = False
 
     def __init__(
-        self, input_size: int, output_size: int, state_size: int, reverse: bool, backend: str, time_mesh: Any
+        self,
+        input_size: int,
+        output_size: int,
+        state_size: int,
+        reverse: bool,
+        backend: str,
+        time_mesh: Any = None,
     ) -> None:
         for name, size in (("input_size", input_size), ("output_size", output_size), ("state_size", state_size)):
             require_size(name, size)
