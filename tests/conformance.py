@@ -25,7 +25,11 @@ from retrograd.core.transition import Transition
 DEVICE = os.environ.get("RETROGRAD_TEST_DEVICE", "cpu")
 EPS = torch.finfo(torch.float64).eps
 INTERPRETED = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
-STRUCTURES: dict[str, type[rg.Diagonal] | type[rg.Dense]] = {"diagonal": rg.Diagonal, "dense": rg.Dense}
+STRUCTURES: dict[str, Callable[[Tensor], Transition]] = {
+    "diagonal": rg.Diagonal,
+    "log_diagonal": rg.Diagonal.from_log,
+    "dense": rg.Dense,
+}
 # On the CPU the GPU's kernels run in Triton's interpreter, which is slow; tests/backends/test_triton.py is shorter.
 TESTED = {**BACKENDS, "triton": TritonBackend(interpreted=True)} if DEVICE == "cpu" else BACKENDS
 each_backend = pytest.mark.parametrize(
@@ -50,7 +54,7 @@ def problem(
     structure: str, steps: str, batch: int = 4, time: int = 9, width: int = 5, groups: int = 2
 ) -> tuple[Transition, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(11)
-    shape = (groups, 1 if steps == "invariant" else time, *(width,) * (1 if structure == "diagonal" else 2))
+    shape = (groups, 1 if steps == "invariant" else time, *(width,) * (2 if structure == "dense" else 1))
     A = torch.randn(shape, dtype=torch.float64, generator=generator) * 0.5
     u = torch.randn(batch, time, width, dtype=torch.float64, generator=generator)
     h0 = torch.randn(batch, width, dtype=torch.float64, generator=generator)
@@ -59,7 +63,7 @@ def problem(
 
 def expand(A: Transition, u: Tensor) -> Tensor:
     """A with a transition for every row and step."""
-    (array,) = A.arrays
+    (array,) = A.plain().arrays
     rows = u.shape[0] // array.shape[0]
     return array.repeat_interleave(rows, 0).expand(u.shape[0], u.shape[1], *array.shape[2:])
 
@@ -153,8 +157,12 @@ def test_inner_product_identity(name: str, structure: str, steps: str, time: int
         time = min(time, 300)
     A, u, h0 = problem(structure, steps, time=time)
     backend, (array,) = serving(name, A, u), A.arrays
-    A = A.of([array / (2 * array.abs().sum(-1, keepdim=True)) * 1.8 if structure == "dense" else array.tanh()])
-    size_of_A = A.of([x.abs() for x in A.arrays])
+    if structure == "dense":
+        A = A.of([array / (2 * array.abs().sum(-1, keepdim=True)) * 1.8])
+    else:
+        A = A.of([array.tanh() if structure == "diagonal" else -array.abs()])
+    plain = A.plain()
+    size_of_A = plain.of([x.abs() for x in plain.arrays])
     v = u.flip(0).sin()
     left = (v * backend.scan(A, u, h0)).sum()
     delta, d_h0, _ = backend.adjoint(A, v, torch.zeros_like(h0))
@@ -179,14 +187,17 @@ def against_the_loop(backend: Any, structure: str, steps: str, reverse: bool, dt
 
 
 def by_group(d_A: Running, A: Transition) -> Running:
-    """The gradient of every row's and step's own transition, summed to A's shape."""
-    (array,) = A.arrays
+    """The gradient of every row's and step's own transition, in A's terms and summed to A's shape."""
+    (array,) = A.plain().arrays
     rows = d_A.value.shape[0] // array.shape[0]
     split = Running(d_A.value.unflatten(0, (-1, rows)), d_A.error.unflatten(0, (-1, rows))).sum(1)
-    if array.shape[1] > 1:
-        return split
-    summed = split.sum(1)
-    return Running(summed.value.unsqueeze(1), summed.error.unsqueeze(1))
+    if array.shape[1] == 1:
+        summed = split.sum(1)
+        split = Running(summed.value.unsqueeze(1), summed.error.unsqueeze(1))
+    if A.structure == "log_diagonal":
+        a = array.cpu().conj()
+        return split * Running(a, a.abs())
+    return split
 
 
 @each_backend

@@ -17,7 +17,7 @@ from retrograd.core.backend import Spec, device_memory
 from retrograd.core.loop import carry_dtype
 from retrograd.core.segments import Segments
 from retrograd.core.sequences import FORWARD, View
-from retrograd.core.transition import Diagonal, Transition
+from retrograd.core.transition import Diagonal, LogDiagonal, Transition
 
 __all__ = ["NativeBackend"]
 
@@ -26,7 +26,8 @@ __all__ = ["NativeBackend"]
 _LARGE, _PIECE = 256, 512
 
 _DENSE = (torch.float32, torch.float64, torch.complex64, torch.complex128)
-_SERVED = {"dense": _DENSE, "diagonal": (*_DENSE, torch.bfloat16, torch.float16)}
+_DIAGONAL = (*_DENSE, torch.bfloat16, torch.float16)
+_SERVED = {"dense": _DENSE, "diagonal": _DIAGONAL, "log_diagonal": _DENSE}
 
 
 class NativeBackend:
@@ -50,6 +51,7 @@ class NativeBackend:
 
     def scan(self, A: Transition, u: Tensor, h0: Tensor, view: View = FORWARD, out: Tensor | None = None) -> Tensor:
         """Return h_t = A_t h_{t-1} + u_t for every t."""
+        A = A.plain()
         a, table, diagonal = A.normal(), _table(view), A.structure == "diagonal"
         if table is None and out is None and diagonal and _walks_time(a, u):
             rows = self.scan(Diagonal(_rows(a, u)), _rows(u), h0.reshape(-1, 1), view)
@@ -82,6 +84,10 @@ class NativeBackend:
         out: tuple[Tensor | None, Sequence[Tensor] | None] = (None, None),
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...] | None]:
         """Return (δ, ∂L/∂h_0, ∂L/∂A)."""
+        if isinstance(A, LogDiagonal):
+            plain = A.plain()
+            delta, d_h0, found = self.adjoint(plain, g, g_final, view, states, h0, out)
+            return delta, d_h0, None if found is None else (A.of_plain(plain, found[0]),)
         saved = None if states is None or h0 is None else (states, h0)
         if out[1] is None:
             delta, d_h0, d_A = self._adjoint(A, g, g_final, view, saved, out[0])

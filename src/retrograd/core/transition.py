@@ -17,7 +17,7 @@ from torch import Tensor
 
 from retrograd.errors import require_floating
 
-__all__ = ["STRUCTURES", "Dense", "Diagonal", "Transition"]
+__all__ = ["STRUCTURES", "Dense", "Diagonal", "LogDiagonal", "Transition"]
 
 STRUCTURES: dict[str, type[Transition]] = {}
 _ONES = (1, 1)
@@ -136,6 +136,10 @@ class Transition(ABC):
     def to(self, dtype: torch.dtype) -> Transition:
         """Return the transition in another dtype."""
         return self.of([x.to(dtype) for x in self.tensors])
+
+    def plain(self) -> Transition:
+        """Return the same maps in a structure whose array holds the elements of A_t."""
+        return self
 
     def detach(self) -> Transition:
         """Return the transition without its history."""
@@ -275,9 +279,13 @@ class Diagonal(Transition):
         self.tensors = (a,)
 
     @classmethod
-    def from_log(cls, log_a: Tensor) -> Diagonal:
-        """Return the transition exp(log_a): positive gates (real) or log-polar ones (complex)."""
-        return cls(torch.exp(log_a))
+    def from_log(cls, log_a: Tensor) -> LogDiagonal:
+        """Return the transition exp(log_a): positive gates (real) or log-polar ones (complex); -inf is a gate of 0.
+
+        ``log_a`` has a shape and a dtype that :class:`Diagonal` takes. Kernels exponentiate it on their way: the gates
+        are never an array of their own, and in half precision they are those of float32.
+        """
+        return LogDiagonal(log_a)
 
     @property
     def a(self) -> Tensor:
@@ -303,6 +311,66 @@ class Diagonal(Transition):
     def product(self, earlier: Transition) -> Diagonal:
         """Return a_t * earlier_t."""
         return Diagonal(self.normal() * earlier.normal())
+
+
+class LogDiagonal(Diagonal):
+    """Diagonal transitions by their logarithm, as :meth:`Diagonal.from_log` makes them.
+
+    ∂L/∂(log a_t) = δ_t conj(a_t h_{t-1}), in this order: where a_t is 0 (log_a = -inf, or far below the range of its
+    dtype), it is 0, and not a 0 times what may have overflowed.
+    """
+
+    structure = "log_diagonal"
+
+    def __init__(self, log_a: Tensor) -> None:
+        require_floating("Diagonal.from_log: log_a", log_a)
+        if not 1 <= log_a.ndim <= 3:
+            raise ValueError(_rank("Diagonal.from_log: log_a", log_a, "(D,), (T, D), (B, 1, D) or (B, T, D)"))
+        self.tensors = (log_a,)
+
+    @property
+    def a(self) -> Tensor:
+        """The diagonals exp(log_a), in the shape of log_a: computed at every call."""
+        return torch.exp(self.tensors[0])
+
+    def plain(self) -> Diagonal:
+        """Return :class:`Diagonal` of exp(log_a)."""
+        return Diagonal(self.a)
+
+    @staticmethod
+    def of_plain(plain: Transition, d_a: Tensor) -> Tensor:
+        """Return ∂L/∂(log a) = ∂L/∂a conj(a), written over ``d_a``, for what :meth:`plain` returned; 0 where a is."""
+        a = plain.normal()
+        return d_a.mul_(a.conj()).masked_fill_(a == 0, 0)
+
+    @staticmethod
+    def apply(arrays: Sequence[Tensor], x: Tensor) -> Tensor:
+        """Return exp(log_a) * x."""
+        return torch.exp(arrays[0]) * x
+
+    @staticmethod
+    def apply_adjoint(arrays: Sequence[Tensor], x: Tensor) -> Tensor:
+        """Return conj(exp(log_a)) * x."""
+        return torch.exp(arrays[0]).conj() * x
+
+    def gradient(self, delta: Tensor, previous: Tensor) -> tuple[Tensor, ...]:
+        """Return Σ δ_t * conj(a_t h_{t-1})."""
+        return super().gradient(delta, self.act(previous))
+
+    def tangent_act(self, tangents: Sequence[Tensor | None], x: Tensor) -> Tensor | None:
+        """Return Ȧ_t x_t = l̇_t a_t x_t for the tangent l̇ of log_a."""
+        return super().tangent_act(tangents, self.act(x))
+
+    def tangent_adjoint_act(self, tangents: Sequence[Tensor | None], x: Tensor) -> Tensor | None:
+        """Return Ȧ_t^H x_t = conj(l̇_t a_t) x_t for the tangent l̇ of log_a."""
+        return super().tangent_adjoint_act(tangents, self.adjoint_act(x))
+
+    def _sum_over(self, tangents: Sequence[Tensor | None], acted: Any) -> Tensor | None:
+        return None if tangents[0] is None else acted(Diagonal.of([tangents[0]]))
+
+    def product(self, earlier: Transition) -> LogDiagonal:
+        """Return a_t * earlier_t, of another :class:`LogDiagonal`."""
+        return LogDiagonal(self.normal() + earlier.normal())
 
 
 def _rank(name: str, x: Tensor, shapes: str) -> str:

@@ -106,7 +106,7 @@ def scan(
     if h0 is None:
         h0 = u.new_zeros(given.count, u.shape[2])
     dtype = torch.promote_types(torch.promote_types(A.dtype, u.dtype), h0.dtype)
-    A, u, h0 = A.to(dtype), u.to(dtype), h0.to(dtype)
+    A, u, h0 = A.plain().to(dtype), u.to(dtype), h0.to(dtype)  # what crosses a border is a product of plain elements
     _require_plain("distributed.scan", u, h0, *A.tensors)
     sharded = _sharded(ranks, A, u, h0, given, backend)
     states, final, _ = _Scan.apply(sharded, A, u, h0, *A.tensors)

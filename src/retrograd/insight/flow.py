@@ -166,7 +166,7 @@ def transitions_of(caller: str, A: Any) -> tuple[Tensor, int | None, int]:
             f"{caller}: A is {type(A).__name__}, expected {ONE_OF_THEM if isinstance(A, dict) else 'a Sweep'}, "
             "rg.Dense(W), rg.Diagonal(a) or a torch.Tensor"
         )
-    normal = A.normal().detach()
+    normal = A.plain().normal().detach()
     if normal.numel() == 0:
         raise InputError(f"{caller}: A has shape {tuple(normal.shape)}, expected at least one state, step and sequence")
     return normal, normal.shape[1] if normal.shape[1] > 1 else None, len(normal)

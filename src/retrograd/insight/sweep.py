@@ -162,6 +162,7 @@ class Sweep:
             )
         if loss is not None and not (grad_states is None and grad_final is None):
             raise ValueError("loss was given together with grad_states or grad_final: the gradient has one start")
+        A = A.plain()
         given = _double(A=A.normal(), u=u, h0=h0, grad_states=grad_states, grad_final=grad_final)
         a, drive, before, g, g_final = _with_a_batch(given, u.ndim)
         states, value = _scan(A.of([a]), drive, before), None
@@ -341,7 +342,7 @@ def _of_scans(scans: list[Seen], value: Tensor, bidirectional: bool) -> dict[tup
     for number, (scan, g, g_final) in enumerate(zip(scans, direct, direct, strict=True)):
         if scan.sequences is not None:
             raise InputError("the module's scan has lengths, cu_seqlens or reset: give each sequence by itself")
-        A, h = scan.A.normal().detach(), scan.states.detach()
+        A, h = scan.A.plain().normal().detach(), scan.states.detach()
         g = torch.zeros_like(h) if g is None else g  # a loss may look at the other direction alone
         A, h, g = (part.flip(1) for part in (A, h, g)) if scan.reverse else (A, h, g)
         at = (number // 2 if bidirectional else number, DIRECTIONS[scan.reverse])

@@ -16,7 +16,7 @@ from retrograd.backends.reference import sum_of_outer_products
 from retrograd.core.backend import Spec, device_memory
 from retrograd.core.sequences import FORWARD, View
 from retrograd.core.steps import Steps
-from retrograd.core.transition import Transition
+from retrograd.core.transition import LogDiagonal, Transition
 
 __all__ = ["TritonBackend"]
 
@@ -43,7 +43,7 @@ class TritonBackend:
         """Return why the kernels cannot serve: the device, Triton, the dtype or the structure."""
         if spec.device.type not in self.devices:
             return f"it runs on {self.devices[0]} devices, u is on {spec.device}"
-        if spec.structure not in ("diagonal", "dense"):
+        if spec.structure not in ("diagonal", "log_diagonal", "dense"):
             return f"it has no kernel for {spec.structure} transitions"
         if spec.dtype not in _DTYPES:
             return f"it has no kernel for {str(spec.dtype).removeprefix('torch.')}"
@@ -51,6 +51,7 @@ class TritonBackend:
 
     def scan(self, A: Transition, u: Tensor, h0: Tensor, view: View = FORWARD, out: Tensor | None = None) -> Tensor:
         """Return h_t = A_t h_{t-1} + u_t for every t."""
+        A = A.plain()
         with _on(u):
             if out is None or out.is_contiguous():
                 states: Tensor = _kernels(A.structure).scan(A.arrays[0], u, h0, _codes(view), view.reverse, out)
@@ -68,6 +69,10 @@ class TritonBackend:
         out: tuple[Tensor | None, Sequence[Tensor] | None] = (None, None),
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...] | None]:
         """Return (δ, ∂L/∂h_0, ∂L/∂A)."""
+        if isinstance(A, LogDiagonal):
+            plain = A.plain()
+            delta, d_h0, found = self.adjoint(plain, g, g_final, view, states, h0, out)
+            return delta, d_h0, None if found is None else (A.of_plain(plain, found[0]),)
         given = out[0], None if out[1] is None else out[1][0]
         usable = tuple(x if x is not None and x.is_contiguous() else None for x in given)
         with _on(g):
