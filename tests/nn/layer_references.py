@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from kinds import Kind
 from retrograd.nn import HGRN, LRU, QRNN, RGLRU, S4D, S5, SRU, MinGRU, MinLSTM
 from retrograd.nn.recurrence import Recurrence
 
@@ -179,3 +180,19 @@ def made(name: str, **options: object) -> Recurrence:
     """A layer of the table in float64, the same numbers on every run."""
     torch.manual_seed(list(MAKE).index(name))
     return MAKE[name][0](**options).double()
+
+
+def by_the_loop(name: str, layer: Recurrence, x: Tensor, h0: Tensor, kind: Kind) -> tuple[Tensor, Tensor]:
+    """Every piece of every sequence on its own, as the paper writes it."""
+    weights = dict(layer.named_parameters())
+    y = [[x.new_zeros(layer.output_size)] * kind.time for _ in range(kind.batch)]
+    last = [*h0.unbind()]
+    for row, begin, end, start, final in kind.pieces(layer.reverse):
+        before = torch.zeros_like(h0[0]) if start is None else h0[start]
+        steps = [*range(begin, end)][:: -1 if layer.reverse else 1]
+        outputs, after = MAKE[name][1](layer, weights, [x[row, t] for t in steps], before)
+        for t, output in zip(steps, outputs, strict=True):
+            y[row][t] = output
+        if final is not None:
+            last[final] = after
+    return torch.stack([torch.stack(one) for one in y]), torch.stack(last)

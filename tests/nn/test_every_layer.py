@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from layer_references import MAKE, made
+from layer_references import MAKE, by_the_loop, made
 from safetensors.torch import load_model, save_model
 from torch import Tensor
 
@@ -40,22 +40,6 @@ def drawn(layer: Recurrence, batch: int, time: int, count: int, dtype: torch.dty
 
 def loss(y: Tensor, last: Tensor, g: Tensor, g_last: Tensor) -> Tensor:
     return (y * g).sum() + (last * g_last.conj()).sum().real
-
-
-def by_the_loop(name: str, layer: Recurrence, x: Tensor, h0: Tensor, kind: Kind) -> tuple[Tensor, Tensor]:
-    """Every piece of every sequence on its own, as the paper writes it."""
-    weights = dict(layer.named_parameters())
-    y = [[x.new_zeros(layer.output_size)] * kind.time for _ in range(kind.batch)]
-    last = [*h0.unbind()]
-    for row, begin, end, start, final in kind.pieces(layer.reverse):
-        before = torch.zeros_like(h0[0]) if start is None else h0[start]
-        steps = [*range(begin, end)][:: -1 if layer.reverse else 1]
-        outputs, after = MAKE[name][1](layer, weights, [x[row, t] for t in steps], before)
-        for t, output in zip(steps, outputs, strict=True):
-            y[row][t] = output
-        if final is not None:
-            last[final] = after
-    return torch.stack([torch.stack(one) for one in y]), torch.stack(last)
 
 
 @pytest.mark.parametrize("kind", list(KINDS))

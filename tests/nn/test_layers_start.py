@@ -143,22 +143,6 @@ def test_an_assigned_matrix_is_refused_where_not_every_one_can_be_made() -> None
         rnn.weight_hh_l0 = torch.eye(4)
 
 
-@pytest.mark.parametrize("method", ["zoh", "bilinear"])
-def test_s4d_in_chunks_is_s4d_by_steps(method: str) -> None:
-    """Full-size chunks, the last one cut short, and sequences that end everywhere."""
-    torch.manual_seed(0)
-    layer = S4D(3, 8, method=method, dtype=torch.float64)
-    x, state = torch.randn(6, 150, 3, dtype=torch.float64), torch.randn(6, 12, dtype=torch.complex128)
-    lengths = torch.tensor([0, 1, 64, 65, 128, 150])
-    never = torch.zeros(6, 150, dtype=torch.bool)
-    for given in ({}, {"lengths": lengths}):
-        for got, want in zip(layer(x, state, **given), layer(x, state, reset=never, **given), strict=True):
-            torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-11)
-    back = S4D(3, 8, method=method, reverse=True, dtype=torch.float64)
-    for got, want in zip(back(x, state), back(x, state, reset=never), strict=True):
-        torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-11)
-
-
 class Unbounded(LRU):
     """LRU whose λ is trained itself."""
 

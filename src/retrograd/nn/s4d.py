@@ -9,12 +9,14 @@ needed at the borders of chunks of L steps alone. With P_l = Ā^l, inside a chun
     y_i = Σ_{j≤i} K_{i-j} x_j + 2 Re(C P_{i+1} h) + D x_i,    K_l = 2 Re(C P_l B̄)
     the next border's state = P_L h + Σ_j P_{L-1-j} B̄ x_j
 
-which are three matrix products a feature, and one scan over T / L borders.
+which are three matrix products a feature, and one scan over T / L borders. Packed sequences and resets lie in chunks of
+their own (:mod:`retrograd.nn.chunks`).
 """
 
 from __future__ import annotations
 
 import math
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -26,6 +28,7 @@ from torch.nn import functional as F  # noqa: N812 - the name everyone knows it 
 from retrograd.core.dispatch import batched_gradient_level, is_watched
 from retrograd.core.transition import Diagonal
 from retrograd.errors import require_choice, require_number
+from retrograd.nn.chunks import Chunks, cut, gathered
 from retrograd.nn.complex_maps import DISCRETISATIONS, as_complex, as_real, discretised
 from retrograd.nn.recompute import recomputed
 from retrograd.nn.recurrence import Along, Recurrence, wide
@@ -129,14 +132,18 @@ class S4D(Recurrence):
         """Return y_t and the last state, feature after feature."""
         a, b = self.discrete()
         wider = wide(x)
-        uncut = along.reset is None and along.cu_seqlens is None and (along.lengths is None or not self.reverse)
-        if x.ndim == 2 or x.shape[0] == 0 or x.shape[1] <= 1 or not uncut or along.time_mesh is not None:
+        whole = along.reset is None and along.cu_seqlens is None and along.lengths is None
+        if x.shape[0] == 0 or x.shape[-2] <= 1 or along.time_mesh is not None:
             y, last = self._by_steps(wider, a, b, state, along)
-        elif self.reverse:
+        elif x.ndim == 3 and not self.reverse and along.reset is None and along.cu_seqlens is None:
+            y, last = self._by_chunks(wider, a, b, state, along.lengths)
+        elif x.ndim == 3 and whole:
             y, last = self._by_chunks(wider.flip(1), a, b, state, None)
             y = y.flip(1)
+        elif is_watched(x) or forward_ad._current_level >= 0 or batched_gradient_level():
+            y, last = self._by_steps(wider, a, b, state, along)  # how many chunks there are is in the data
         else:
-            y, last = self._by_chunks(wider, a, b, state, along.lengths)
+            y, last = self._by_cut_chunks(wider, a, b, state, along)
         return torch.addcmul(y, wide(self.D), wider), last
 
     def _by_steps(self, x: Tensor, a: Tensor, b: Tensor, state: Tensor | None, along: Along) -> tuple[Tensor, Tensor]:
@@ -175,6 +182,48 @@ class S4D(Recurrence):
         before = torch.cat((first.unsqueeze(1).to(borders.dtype), borders[:, :-1]), 1)[rows, chunk]
         grown = torch.exp(torch.log(a).flatten() * rest.unsqueeze(1)) * before
         return y, grown + self._states(_by_feature(moved, L) @ onward, batch)[:, 0]
+
+    def _by_cut_chunks(
+        self, x: Tensor, a: Tensor, b: Tensor, state: Tensor | None, along: Along
+    ) -> tuple[Tensor, Tensor]:
+        """Return the same of sequences that are cut by borders or resets, or padded and backward in time."""
+        if x.ndim == 2:
+            packed, row = along.cu_seqlens is not None, copy(along)
+            row.reset = along.reset if along.reset is None else along.reset.unsqueeze(0)
+            first = state if state is None or packed else state.unsqueeze(0)
+            y, last = self._by_cut_chunks(x.unsqueeze(0), a, b, first, row)
+            return y.squeeze(0), last if packed else last.squeeze(0)
+        chunks = cut(along, x.shape[0], x.shape[1], CHUNK, x.device)
+        if chunks.count == 0:  # nothing but padding
+            return self._by_steps(x, a, b, state, along)
+        first = self.entering(x, state, along)
+        whole = Along(None, None, None, False, self.backend)
+        weights = recomputed(partial(self._weights, chunks.size), whole, (), (a, b, 2 * as_complex(self.C)))
+        turned = (x.flip(1) if self.reverse else x).flatten(0, 1)
+        y, last = recomputed(partial(self._cut, chunks), whole, (turned, first), (a, *weights))
+        y = y.view(x.shape)
+        return y.flip(1) if self.reverse else y, last
+
+    def _cut(
+        self, chunks: Chunks, along: Along, x: Tensor, first: Tensor, a: Tensor, from_inputs: Tensor, from_state: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the outputs of steps ``(steps, features)`` and the last states."""
+        L = chunks.size
+        within, onward, outward = from_inputs[..., :L], from_inputs[..., L:], from_state[..., :L]
+        over = as_complex(from_state[..., L].unflatten(1, (-1, 2)))
+        inputs = _turned(gathered(x, chunks.step, chunks.place)).view(self.input_size, -1, L)
+        driven, entering = self._states(inputs @ onward, 1), first[chunks.order].to(a.dtype)
+        states, _ = chunks.borders.scan(Diagonal(over.flatten()), driven, entering)
+        before, _ = chunks.borders.before(states, entering)
+        y = torch.baddbmm(self._parts(before) @ outward, inputs, within)
+        y = gathered(_turned(y.flatten(1)), chunks.place, chunks.step)
+        # A sequence that ends r steps into a chunk: P_r h + the inputs of those r steps, moved to the chunk's end
+        place = chunks.place[chunks.last]
+        rest, j = place % L + 1, torch.arange(1 - L, 1, device=x.device)
+        moved = x[(chunks.last.unsqueeze(1) + j).clamp(min=0)].masked_fill((rest.unsqueeze(1) + j <= 0).unsqueeze(2), 0)
+        grown = torch.exp(torch.log(a).flatten() * rest.unsqueeze(1)) * before[0, place // L]
+        ended = grown + self._states(_by_feature(moved, L) @ onward, len(rest))[:, 0]
+        return y, first.to(a.dtype).index_copy(0, chunks.order, ended)
 
     def _weights(self, L: int, along: Along, a: Tensor, b: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
         """Return every feature's matrices, from a chunk's inputs and from the state before it.
