@@ -67,7 +67,7 @@ def _kinds(file: str, reading: Reading) -> tuple[list[str], list[str]]:
     numbers, dates, steps = [], [], []
     for name in map(str, frame.columns):
         try:
-            values = numbers_of(file, frame.columns, [name], rows)[:, 0]
+            values = numbers_of(file, frame, [name], rows)[:, 0]
         except InputError:
             dates += [name] if _are_times(frame.columns[name], rows, reading) else []
             continue

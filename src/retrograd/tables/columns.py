@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from retrograd.errors import InputError
+from retrograd.tables.codes import without_codes
 from retrograd.tables.dates import read_times
+from retrograd.tables.delimited import Layout, numerals, thousands_in
 from retrograd.tables.rows import TimeOptions
+from retrograd.tables.source import Frame
 from retrograd.tables.values import as_numbers
 
 __all__ = ["number_of", "numbers_of", "times_of"]
@@ -18,36 +20,74 @@ __all__ = ["number_of", "numbers_of", "times_of"]
 Array = np.ndarray[Any, Any]
 
 
-def numbers_of(source: str, frame: pd.DataFrame, names: Sequence[str], rows: Array) -> Array:
-    """Return columns as float64 ``(rows, columns)``, NaN where missing."""
-    values = np.empty((len(frame), len(names)))
+def numbers_of(source: str, frame: Frame, names: Sequence[str], rows: Array) -> Array:
+    """Return columns as float64 ``(rows, columns)``, NaN where missing.
+
+    Raises:
+        InputError: a value is no finite number, or a code for a missing one.
+    """
+    layout = frame.layout or Layout()
+    values = np.empty((len(frame.columns), len(names)))
     for column, name in enumerate(names):
-        series = frame[name]
-        where = f"{source}: column {name!r}"
-        if series.map(lambda value: isinstance(value, str)).any() if series.dtype.kind == "O" else False:
-            numbers = pd.to_numeric(series.astype("object"), errors="coerce")
-            text = (numbers.isna() & series.notna()).to_numpy()
-            if text.any():
-                row = int(text.argmax())
-                value = str(series.iloc[row])
-                decimal = number_of(value.replace(",", ".")) is not None
-                hint = ": give decimal=',', or write decimals with a point" if decimal else ""
+        series = frame.columns[name]
+        written = series.map(lambda value: isinstance(value, str)) if series.dtype.kind == "O" else None
+        if written is not None and written.any():
+            numbers = numerals(series[written].astype("object"), layout)
+            wrong = numbers.index[numbers.isna() & (series[written].str.strip() != "")]
+            if len(wrong):
+                row, value = int(wrong[0]), str(series[wrong[0]])
                 shown = value if len(value) <= 60 else value[:57] + "..."
-                raise InputError(f"{source}: row {rows[row]}, column {name!r} is {shown!r}, expected a number{hint}")
-            series = numbers
-        values[:, column] = as_numbers(where, series)
+                raise InputError(
+                    f"{source}: row {rows[row]}, column {name!r} is {shown!r}, expected a number"
+                    f"{_how_to_read(value.strip(), layout)}"
+                )
+            series = series.astype("object")
+            series[written] = numbers
+        values[:, column] = as_numbers(f"{source}: column {name!r}", series)
         infinite = np.isinf(values[:, column])
         if infinite.any():
             row = rows[int(infinite.argmax())]
             raise InputError(f"{source}: row {row}, column {name!r} is infinite, expected a finite number")
+        values[:, column] = without_codes(source, name, values[:, column], rows, frame.na)
     return values
 
 
-def times_of(column: Any, where: str, rows: Array, asked: TimeOptions) -> Any:
+def _how_to_read(value: str, layout: Layout) -> str:
+    """Return what may make a number of a text, as the end of a message; empty where nothing would."""
+    sign = thousands_in(value)
+    if layout.decimal == "," and number_of(value) is not None:
+        return ": decimals come after a comma in this file; set decimal or thousands to '.' where that is wrong"
+    if sign is not None and sign not in (layout.decimal, layout.thousands):
+        return f": set thousands={sign!r}"
+    if layout.decimal == "." and "," in value and number_of(value.replace(",", ".")) is not None:
+        return ": give decimal=',', or write decimals with a point"
+    return ""
+
+
+def times_of(column: Any, where: str, rows: Array, asked: TimeOptions, layout: Layout | None = None) -> Any:
     """Return a column as times."""
+    if layout is not None and asked.date_format is None and column.dtype.kind == "O":
+        column = _numbers_as_written(column, layout)
     return read_times(
-        column, where, rows, date_format=asked.date_format, dayfirst=asked.dayfirst, time_zone=asked.time_zone
+        column,
+        where,
+        rows,
+        date_format=asked.date_format,
+        dayfirst=asked.dayfirst,
+        time_zone=asked.time_zone,
+        points=layout is None or layout.decimal == ".",
     )
+
+
+def _numbers_as_written(column: Any, layout: Layout) -> Any:
+    """Return a column of times with the numbers of a layout, where all of its texts are numbers of it."""
+    written = column.map(lambda value: isinstance(value, str))
+    numbers = numerals(column[written].astype("object"), layout)
+    if not written.any() or numbers.isna().any():
+        return column
+    column = column.astype("object")
+    column[written] = numbers.astype("int64") if (numbers % 1 == 0).all() else numbers
+    return column
 
 
 def number_of(text: str) -> float | None:

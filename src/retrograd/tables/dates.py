@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from retrograd.errors import InputError
+from retrograd.tables.codes import refuse_parts_of_years
 from retrograd.tables.step import Step
 
 __all__ = ["read_times"]
@@ -64,6 +65,7 @@ def read_times(
     date_format: str | None = None,
     dayfirst: bool | None = None,
     time_zone: str | None = None,
+    points: bool = True,
 ) -> Any:
     """Read a column of times.
 
@@ -74,6 +76,7 @@ def read_times(
         date_format: how text or whole numbers are written, as ``strptime`` has it; ``"number"`` keeps whole numbers.
         dayfirst: whether 01/02/2024 is the first of February (True) or the second of January (False).
         time_zone: where the clocks are: of stamps with offsets, the zone to go on in; of others, the zone they are in.
+        points: whether text with a point, such as 12.2024, may be a number.
 
     Returns:
         an index of numbers, a ``DatetimeIndex`` (with its zone, where the stamps have one) or a ``PeriodIndex``.
@@ -85,9 +88,11 @@ def read_times(
         >>> read_times(pd.Series(["31/01/2024", "29/02/2024"]), "column 'day'", range(2, 4))
         DatetimeIndex(['2024-01-31', '2024-02-29'], dtype='datetime64[...]', freq=None)
     """
-    if time_zone is None:
-        return _read(values, where, rows, date_format, dayfirst, None)
+    if not pd.api.types.is_numeric_dtype(values) and not values.isna().any():
+        values = _as_written(values, points)
     times = _read(values, where, rows, date_format, dayfirst, time_zone)
+    if time_zone is None:
+        return times
     if not isinstance(times, pd.DatetimeIndex):
         raise InputError(f"{where} holds no stamps with a clock time: leave time_zone out", "time_zone")
     try:
@@ -111,9 +116,6 @@ def _read(
         raise InputError(f"{where} holds {values.dtype} values, expected numbers or dates")
     if pd.api.types.is_timedelta64_dtype(values):
         raise InputError(f"{where} holds lengths of time, expected numbers or dates")
-    if not pd.api.types.is_numeric_dtype(values) and all(_is_number(value) for value in values.head(_SAMPLE)):
-        numbers = pd.to_numeric(values, errors="coerce")
-        values = values if numbers.isna().any() else numbers
     if pd.api.types.is_numeric_dtype(values):
         return _read_numbers(values, where, rows, date_format)
     text = values.map(lambda value: value.isoformat() if hasattr(value, "isoformat") else str(value).strip())
@@ -126,8 +128,18 @@ def _read(
     return _read_text(text, where, rows, dayfirst, zone)
 
 
-def _is_number(value: Any) -> bool:
+def _as_written(values: pd.Series[Any], points: bool) -> pd.Series[Any]:
+    """Return text as numbers, where all of it can be."""
+    if not all(_is_number(value, points) for value in values.head(_SAMPLE)):
+        return values
+    numbers = pd.to_numeric(values, errors="coerce")
+    return values if numbers.isna().any() else numbers
+
+
+def _is_number(value: Any, points: bool) -> bool:
     if isinstance(value, str):
+        if "." in value and not points:
+            return False
         return re.fullmatch(r"\s*[+-]?\d+(\.\d*)?([eE][+-]?\d+)?\s*", value) is not None
     return isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, np.bool_))
 
@@ -150,6 +162,7 @@ def _read_numbers(values: pd.Series[Any], where: str, rows: Any, date_format: st
         return _read_format(text, where, rows, str(date_format))
     numbers = pd.Index(array)
     if date_format is None:
+        refuse_parts_of_years(array, where)
         for form, name in (("%Y%m%d", "20231231"), ("%Y%m", "202312")):
             dates = _as_dates(array, form)
             if dates is not None:
@@ -176,11 +189,15 @@ def _as_dates(array: np.ndarray[Any, Any], form: str) -> Any:
 
 
 def _read_format(text: pd.Series[Any], where: str, rows: Any, form: str, zone: str | None = None) -> Any:
+    written, asked = text, form
+    if ("%V" in form and "%u" not in form) or (("%W" in form or "%U" in form) and "%w" not in form):
+        # A week starts on its Monday.
+        text, form = text + " 1", form + (" %u" if "%V" in form else " %w")
     try:
         dates = pd.to_datetime(text, format=form, errors="coerce", utc="%z" in form)
     except ValueError as error:
-        raise InputError(f"date_format is {form!r}, which is no format of dates: {error}") from None
-    _require_all(dates, text, where, rows, f"a date written as date_format {form!r} says")
+        raise InputError(f"date_format is {asked!r}, which is no format of dates: {error}") from None
+    _require_all(dates, written, where, rows, f"a date written as date_format {asked!r} says")
     if "%z" in form:
         return _with_offsets(text, pd.DatetimeIndex(dates), zone)
     index = pd.DatetimeIndex(dates)

@@ -12,10 +12,13 @@ import io
 import re
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
 
 from retrograd.errors import InputError
 
-__all__ = ["Layout", "find_layout"]
+__all__ = ["Layout", "find_layout", "numerals", "thousands_in"]
 
 SEPARATORS = (",", ";", "\t", "|")
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", r"\s+": "spaces"}
@@ -29,9 +32,10 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _SIGN = r"[+-]?"
-_DECIMAL_COMMA = re.compile(_SIGN + r"(\d{1,3}(?:[. \u00a0\u202f']\d{3})+|\d+),\d+([eE][+-]?\d+)?$")
-_DECIMAL_POINT = re.compile(_SIGN + r"(\d{1,3}(?:[, \u00a0\u202f']\d{3})+|\d*)\.\d+([eE][+-]?\d+)?$")
-_THOUSANDS = re.compile(_SIGN + r"\d{1,3}(?:(?P<sign>[,. \u00a0\u202f'])\d{3})(?:(?P=sign)\d{3})*$")
+_SPACES = " \u00a0\u202f'\u2019"
+_DECIMAL_COMMA = re.compile(_SIGN + rf"(\d{{1,3}}(?:[.{_SPACES}]\d{{3}})+|\d+),\d+([eE][+-]?\d+)?$")
+_DECIMAL_POINT = re.compile(_SIGN + rf"(\d{{1,3}}(?:[,{_SPACES}]\d{{3}})+|\d*)\.\d+([eE][+-]?\d+)?$")
+_THOUSANDS = re.compile(_SIGN + rf"[1-9]\d{{0,2}}(?:(?P<sign>[,.{_SPACES}])\d{{3}})(?:(?P=sign)\d{{3}})*$")
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def find_layout(
     sep = sep or _separator_of(lines, source)
     cells = [cell for row in _rows(lines[1:], sep) for cell in row]
     if decimal is None:
-        decimal, found = _decimal_of(cells, source) if thousands is None else (_other(thousands), thousands)
+        decimal, found = _decimal_of(cells, sep, source) if thousands is None else (_other(thousands), thousands)
         thousands = thousands or found
     if decimal == thousands:
         raise InputError(f"decimal and thousands are both {decimal!r}: they must differ", "decimal", "thousands")
@@ -173,10 +177,11 @@ def _separator_of(lines: list[str], source: str) -> str:
     return r"\s+" if len(spaces) == 1 and next(iter(spaces)) > 1 and numbers else ","
 
 
-def _decimal_of(cells: list[str], source: str) -> tuple[str, str | None]:
+def _decimal_of(cells: list[str], sep: str, source: str) -> tuple[str, str | None]:
     """Return the sign before decimals and the one between thousands."""
     comma = [match for cell in cells if (match := _DECIMAL_COMMA.match(cell))]
     point = [match for cell in cells if (match := _DECIMAL_POINT.match(cell))]
+    grouped = [match for cell in cells if (match := _THOUSANDS.match(cell))]
     sure_comma = [match for match in comma if not _THOUSANDS.match(match.string)]
     sure_point = [match for match in point if not _THOUSANDS.match(match.string)]
     # A few cells of the other kind are faults of their rows, which are named when they are read.
@@ -186,24 +191,62 @@ def _decimal_of(cells: list[str], source: str) -> tuple[str, str | None]:
             "'.' or ','",
             "decimal",
         )
-    if len(sure_comma) > len(sure_point):
-        return ",", _thousands_in(sure_comma + comma)
-    if sure_point or point:
-        return ".", _thousands_in(point)
+    if sure_comma or sure_point:
+        sure, decimal = (sure_comma, ",") if len(sure_comma) > len(sure_point) else (sure_point, ".")
+        return decimal, _thousands_of(sure, [match["sign"] for match in grouped if match["sign"] != decimal])
+    # Two groups, or a sign that stands before no decimals: between thousands.
+    certain = [match["sign"] for match in grouped if match["sign"] in _SPACES or match.string.count(match["sign"]) > 1]
+    if certain:
+        return _other(certain[0]), certain[0]
     if comma:
         raise InputError(
             f"{source} has numbers such as {comma[0].string!r}, whose comma may stand before decimals or between "
             "thousands: give decimal=',' or thousands=','"
         )
+    if point and sep == ";":  # where a comma is no separator, it may be the sign before decimals
+        raise InputError(
+            f"{source} has numbers such as {point[0].string!r}, whose point may stand before decimals or between "
+            "thousands: give decimal='.' or thousands='.'"
+        )
     return ".", None
 
 
-def _thousands_in(matches: list[re.Match[str]]) -> str | None:
-    for match in matches:
-        for sign in (".", ",", "'", " ", "\u00a0", "\u202f"):
+def _thousands_of(decimals: list[re.Match[str]], signs: list[str]) -> str | None:
+    """Return the sign between thousands in numbers with decimals, else the first of those found in whole numbers."""
+    for match in decimals:
+        for sign in f".,{_SPACES}":
             if sign in (match.group(1) or ""):
                 return sign
-    return None
+    return signs[0] if signs else None
+
+
+def thousands_in(text: str) -> str | None:
+    """Return the sign between the thousands of a whole number; None where the text is none, or has no such sign.
+
+    >>> thousands_in("1'234"), thousands_in("12.5")
+    ("'", None)
+    """
+    match = _THOUSANDS.match(text)
+    return None if match is None else match["sign"]
+
+
+def numerals(texts: pd.Series[Any], layout: Layout) -> pd.Series[Any]:
+    """Return texts as the numbers that a layout makes of them, NaN where they are none.
+
+    A sign between thousands stands between groups of three digits: ``1,5`` is no number with thousands.
+
+    >>> numerals(pd.Series(["1.234,5", "12,25", "1.5"]), Layout(decimal=",", thousands=".")).tolist()
+    [1234.5, 12.25, nan]
+    """
+    texts = texts.str.strip()
+    if layout.thousands is not None:
+        sign, decimal = re.escape(layout.thousands), re.escape(layout.decimal)
+        grouped = texts.str.match(_SIGN + rf"\d{{1,3}}(?:{sign}\d{{3}})+(?:{decimal}\d*)?(?:[eE][+-]?\d+)?$")
+        texts = texts.where(~grouped, texts.str.replace(layout.thousands, "", regex=False))
+    if layout.decimal != ".":
+        texts = texts.where(~texts.str.contains(".", regex=False), "")
+        texts = texts.str.replace(layout.decimal, ".", regex=False)
+    return pd.to_numeric(texts, errors="coerce").astype("float64")
 
 
 def _other(thousands: str) -> str:

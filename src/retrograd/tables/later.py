@@ -75,14 +75,16 @@ def read_later(
     known = [*names, *([] if time is None else [time]), *([] if series is None else [series])]
     frame = read_frame(source, file, names=known)
     rows = np.arange(frame.first_row, frame.first_row + len(frame.columns))
-    values, asked, found = numbers_of(source, frame.columns, names, rows), axis or TimeOptions(), {}
+    values, asked, found = numbers_of(source, frame, names, rows), axis or TimeOptions(), {}
     for name, places in _parts(source, frame.columns, rows, series, axes).items():
         where = f"{source}: column {label!r}" if series is None else f"{source}, {series} {name}: column {label!r}"
         given, numbered = values[places], rows[places]
         if time is None:
             times = axes[name].step.after(axes[name].last, len(given))
         else:
-            times = times_of(frame.columns[time].iloc[places].reset_index(drop=True), where, numbered, asked)
+            times = times_of(
+                frame.columns[time].iloc[places].reset_index(drop=True), where, numbered, asked, frame.layout
+            )
             times, given, numbered = in_order(times, given, numbered, where, asked)
         later = _after(axes[name], times, given, numbered, where)
         if len(later.time):

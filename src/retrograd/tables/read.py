@@ -222,12 +222,12 @@ def _table_of(
         words = "no rows" if count == 0 else f"{count} row{'s' * (count > 1)}"
         raise InputError(f"{source} has {words} of data, expected at least {FEWEST_ROWS}")
     both = [*targets, *inputs]
-    values = numbers_of(source, frame.columns, both, rows)
+    values = numbers_of(source, frame, both, rows)
     if time is None:
         times, step, absent = pd.Index(np.arange(1, count + 1)), Step("number", 1), 0
     else:
         where = f"{source}: column {time!r}"
-        times = times_of(frame.columns[time], where, rows, asked)
+        times = times_of(frame.columns[time], where, rows, asked, frame.layout)
         times, values, rows = in_order(times, values, rows, where, asked)
         step = step_of(times, asked, where)
         # Only a target may be missing, and only where the model takes it so.
@@ -281,11 +281,11 @@ def read_inputs(
     has_time = time is not None and time in columns_of(source, file)
     frame = read_frame(source, file, names=[*names, *([time] if has_time and time else [])])
     rows = np.arange(frame.first_row, frame.first_row + len(frame.columns))
-    values = numbers_of(source, frame.columns, names, rows)
+    values = numbers_of(source, frame, names, rows)
     times = None
     if has_time:
         where = f"{source}: column {time!r}"
-        times = times_of(frame.columns[time], where, rows, asked)
+        times = times_of(frame.columns[time], where, rows, asked, frame.layout)
         times, values, rows = in_order(times, values, rows, where, asked)
     require_no_gap(source, values, names, rows)
     return Inputs(values, times)

@@ -59,7 +59,7 @@ class ReadOptions:
         thousands: the sign between thousands.
         encoding: of a text.
         skip_rows: lines before the header.
-        na: further texts that stand for a missing value.
+        na: further texts that stand for a missing value; ``"none"``: numbers such as -999 do not.
         sheet: of a workbook, by name.
     """
 
@@ -79,12 +79,14 @@ class Frame:
     Attributes:
         columns: as the file has them, names without spaces around.
         first_row: the number of the first row of data in the file, from 1.
-        layout: how a text was written; None for other files.
+        layout: how its texts are written, or None.
+        na: texts that stand for a missing value.
     """
 
     columns: pd.DataFrame
     first_row: int
     layout: Layout | None = None
+    na: tuple[str, ...] = ()
 
 
 def read_frame(
@@ -112,7 +114,7 @@ def read_frame(
     options = options or ReadOptions()
     with table_file(source) as (path, kind):
         if kind == ".parquet":
-            return _read_parquet(path, source, names)
+            return _read_parquet(path, source, options, names)
         if kind == ".xlsx":
             return _read_workbook(path, source, options, names)
         return _read_text(path, source, options, names, progress)
@@ -192,14 +194,15 @@ def _kind_of(path: Path, source: str) -> str:
     return kind
 
 
-def _read_parquet(path: Path, source: str, names: Sequence[str] | None) -> Frame:
+def _read_parquet(path: Path, source: str, options: ReadOptions, names: Sequence[str] | None) -> Frame:
     try:
         frame = pd.read_parquet(path)
     except ImportError:
         raise InputError(f"{source} needs pyarrow: pip install pyarrow") from None
     if frame.index.name is not None:  # a time index is a column like any other
         frame = frame.reset_index()
-    return Frame(_named(frame, [str(name) for name in frame.columns], source, names), 1)
+    columns = _named(frame, [str(name) for name in frame.columns], source, names)
+    return Frame(columns, 1, _layout_given(options), options.na)
 
 
 def _read_workbook(path: Path, source: str, options: ReadOptions, names: Sequence[str] | None) -> Frame:
@@ -223,7 +226,15 @@ def _read_workbook(path: Path, source: str, options: ReadOptions, names: Sequenc
         raise InputError(f"{source} is empty")
     header = [str(name) if not pd.isna(name) else "" for name in cells.iloc[0]]
     frame = cells.iloc[1:].reset_index(drop=True).infer_objects()
-    return Frame(_named(frame, header, source, names), options.skip_rows + 2)
+    return Frame(_named(frame, header, source, names), options.skip_rows + 2, _layout_given(options), options.na)
+
+
+def _layout_given(options: ReadOptions) -> Layout | None:
+    """Return how numbers are written as text in cells of another type, where that is said."""
+    if options.decimal is None and options.thousands is None:
+        return None
+    given = find_layout(b"a", "", sep=",", decimal=options.decimal, thousands=options.thousands)
+    return given
 
 
 def _read_text(
@@ -249,7 +260,6 @@ def _read_text(
                 index_col=False,
                 skiprows=layout.skip_rows + 1,
                 decimal=layout.decimal,
-                thousands=layout.thousands,
                 na_values=list(options.na),
                 skipinitialspace=True,
                 chunksize=_PIECE,
@@ -265,7 +275,7 @@ def _read_text(
     frame = pd.concat(pieces, ignore_index=True) if len(pieces) > 1 else pieces[0]
     frame = _without_empty_end(frame)
     frame.columns = pd.Index([header[place] for place in wanted])
-    return Frame(frame, layout.skip_rows + 2, layout)
+    return Frame(frame, layout.skip_rows + 2, layout, options.na)
 
 
 def header_of(path: Path, source: str, options: ReadOptions) -> tuple[Layout, list[str]]:

@@ -18,7 +18,7 @@ import pandas as pd
 from retrograd.errors import InputError
 from retrograd.tables.columns import numbers_of
 from retrograd.tables.packed import DAMAGED
-from retrograd.tables.source import ReadOptions, header_of, shape_of, table_file
+from retrograd.tables.source import Frame, ReadOptions, header_of, shape_of, table_file
 
 __all__ = ["places_of_rows", "read_rows"]
 
@@ -94,20 +94,18 @@ def read_rows(
     try:
         with table_file(source) as (path, kind):
             if kind == ".parquet":
-                frame = _of_row_groups(path, names, rows)
+                frame = Frame(_of_row_groups(path, names, rows), 1, None, options.na)
             elif places is not None:
                 frame = _of_bytes(path, source, names, places, options)
             else:
                 return None
-            values = numbers_of(source, frame, names, np.arange(rows.start, rows.start + len(frame)))
+            values = numbers_of(source, frame, names, np.arange(rows.start, rows.stop))
     except (InputError, ImportError, IndexError, *DAMAGED):  # whoever reads all of the file says what is wrong with it
         return None
     return values if len(values) == rows.stop - rows.start else None
 
 
-def _of_bytes(
-    path: Path, source: str, names: Sequence[str], places: tuple[int, int], options: ReadOptions
-) -> pd.DataFrame:
+def _of_bytes(path: Path, source: str, names: Sequence[str], places: tuple[int, int], options: ReadOptions) -> Frame:
     layout, header = header_of(path, source, options)
     with path.open("rb") as file:
         file.seek(places[0])
@@ -120,13 +118,12 @@ def _of_bytes(
         index_col=False,
         usecols=columns,
         decimal=layout.decimal,
-        thousands=layout.thousands,
         na_values=list(options.na),
         skipinitialspace=True,
         **shape_of(layout),
     )[columns]
     frame.columns = pd.Index(names)
-    return frame
+    return Frame(frame, 1, layout, options.na)
 
 
 def _of_row_groups(path: Path, names: Sequence[str], rows: slice) -> pd.DataFrame:
