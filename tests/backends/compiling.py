@@ -82,6 +82,7 @@ def main() -> None:
     both_ways(Dense(torch.zeros(64, 64)), 2, 256, 64)
     both_ways(Dense(torch.zeros(64, 64)), 2, 256, 64, "reset")
     both_ways(Dense(torch.zeros(2, 40, 20, 20)), 2, 40, 20)
+    both_ways(Dense(torch.zeros(1, 256, 20, 20, dtype=torch.complex128)), 2, 256, 20, "reset")  # chunks
     print(sum(MADE.values()), *sorted(MADE))
 
 

@@ -61,11 +61,11 @@ class _Operations(TorchDispatchMode):
 @contextmanager
 def launches() -> Iterator[list[str]]:
     """The names of kernels and of torch's operations, as they launch; no kernel runs."""
-    from retrograd.backends.triton import dense, diagonal, products
+    from retrograd.backends.triton import dense, diagonal, products, varying
 
     found: list[str] = []
     with pytest.MonkeyPatch.context() as patch, _Operations(found):
-        for module in (dense, diagonal, products):
+        for module in (dense, diagonal, products, varying):
             for name, kernel in vars(module).items():
                 if hasattr(kernel, "arg_names"):  # a kernel of Triton, compiled or interpreted
                     patch.setattr(module, name, _Kernel(name, found))

@@ -6,20 +6,31 @@ tests/conformance.py.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError
 
 import pytest
 import torch
+from interpreted import (
+    BACKEND,
+    DEVICE,
+    MARKS,
+    REASON,
+    as_the_loop_where_finite,
+    drawn,
+    eps,
+    expand,
+    float32_loop,
+    on_device,
+    poison,
+)
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import retrograd as rg
 from kinds import Kind, on_its_own
-from oracle import Running, assert_close, loop_adjoint, loop_scan
+from oracle import assert_close, loop_adjoint, loop_scan
 from retrograd.backends import reference
 from retrograd.backends.triton import backend
 from retrograd.backends.triton.backend import TritonBackend
@@ -27,14 +38,8 @@ from retrograd.core.backend import BACKENDS, Spec
 from retrograd.core.sequences import BACKWARD, FORWARD, Sequences
 from retrograd.core.steps import Steps
 
-DEVICE = os.environ.get("RETROGRAD_TEST_DEVICE", "cpu")
-BACKEND = TritonBackend(interpreted=DEVICE == "cpu")
-REASON = BACKEND.why_not(Spec(torch.device(DEVICE), torch.float32, "diagonal"))
-pytestmark = [
-    pytest.mark.skipif(REASON is not None, reason=str(REASON)),
-    # The interpreter is NumPy, which warns where a GPU gives inf or NaN.
-    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
-]
+pytestmark = MARKS
+__all__ = ["poison"]  # a fixture of every test here
 
 if REASON is None:
     from retrograd.backends.triton import diagonal, products
@@ -47,36 +52,6 @@ if REASON is None:
         "chunks of a group": Tiles(1, 4, 16, 1, 1, 8, 4, 8, 1),
         "chunks that fold": Tiles(2, 2, 16, 1, 1, 4, 2, 0, 1),
     }
-
-
-@pytest.fixture(autouse=True)
-def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fresh memory reads as NaN."""
-    fresh = torch.empty
-
-    def poisoned(*args: object, **kwargs: object) -> Tensor:
-        made = fresh(*args, **kwargs)
-        return made.fill_(torch.nan) if made.is_floating_point() or made.is_complex() else made
-
-    monkeypatch.setattr(torch, "empty", poisoned)
-    return
-
-
-def drawn(*shape: int, dtype: torch.dtype, seed: int) -> Tensor:
-    wide = torch.complex128 if dtype.is_complex else torch.float64
-    return torch.randn(shape, dtype=wide, generator=torch.Generator().manual_seed(seed)).to(dtype)
-
-
-def on_device(*arrays: Tensor) -> list[Tensor]:
-    return [x.to(DEVICE) for x in arrays]
-
-
-def expand(A: Tensor, u: Tensor) -> Tensor:
-    return A.repeat_interleave(u.shape[0] // A.shape[0], 0).expand(u.shape[0], u.shape[1], *A.shape[2:])
-
-
-def eps(dtype: torch.dtype) -> float:
-    return torch.finfo(dtype).eps
 
 
 # --- the diagonal ---
@@ -189,22 +164,6 @@ def test_products_that_leave_the_range_do_not_show(tile: str, name: str) -> None
     a, u = a.flip(1), u.flip(1)
     delta, _, _ = diagonal.adjoint(*on_device(a, u, h0), use=TILES[tile])
     as_the_loop_where_finite(delta, loop_adjoint(a, u, h0, u, h0)["u"], float32_loop(a, u, h0, adjoint=True))
-
-
-def float32_loop(a: Tensor, u: Tensor, h0: Tensor, adjoint: bool) -> Tensor:
-    """The states, or the gradients δ of them with u and h0 for g and g_final."""
-    x, found = h0, []
-    for t in range(u.shape[1])[:: -1 if adjoint else 1]:
-        found.append(u[:, t] + x if adjoint else a[:, t] * x + u[:, t])
-        x = a[:, t] * found[-1] if adjoint else found[-1]
-    return torch.stack(found[::-1] if adjoint else found, 1)
-
-
-def as_the_loop_where_finite(got: Tensor, want: Running, narrow: Tensor) -> None:
-    got, finite = got.cpu(), narrow.isfinite()
-    assert torch.equal(got.isfinite(), finite)
-    allowed = 8 * eps(torch.float32) * (want.error + want.value.abs() + torch.finfo(torch.float32).tiny)
-    assert ((got.double() - want.value).abs() <= allowed)[finite].all()
 
 
 def test_strides_of_every_kind() -> None:

@@ -67,6 +67,18 @@ def test_a_dense_is_a_logarithm_of_launches(time: int, most: tuple[int, int]) ->
     assert backward.count("outer_sum_kernel") == 1
 
 
+def test_few_rows_of_a_varying_dense_are_a_logarithm_of_products_and_four_loops() -> None:
+    for found in both_ways(rg.Dense(meta(65536, 32, 32)), 1, 65536, 32):
+        kernels = [name for name in found if name in ("digits_lost", "bmm", "dense_loop")]
+        assert kernels == ["dense_loop", *["digits_lost", "bmm"] * 7, *["dense_loop"] * 3]
+
+
+def test_many_rows_of_a_varying_dense_are_one_loop() -> None:
+    forward, backward = both_ways(rg.Dense(meta(300, 32, 32)), 128, 300, 32)
+    assert forward == ["dense_loop"]
+    assert backward.count("dense_loop") == 1
+
+
 @pytest.mark.parametrize("structure", ["diagonal", "dense", "dense, varying"])
 @pytest.mark.parametrize("kind", list(GIVEN))
 @pytest.mark.parametrize("reverse", [False, True])

@@ -1,4 +1,4 @@
-"""Configurations of the diagonal kernels by shape: measured on an H100 (docs/gpu.md), never tuned at run time."""
+"""Configurations by shape: the diagonal's measured on an H100 (docs/gpu.md); never tuned at run time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["GRID", "OPTIONS", "Tiles", "configuration"]
+__all__ = ["GRID", "OPTIONS", "Tiles", "configuration", "steps_of_a_chunk"]
 
 # Programs along all but a grid's first axis, at most.
 GRID = 65535
@@ -63,3 +63,18 @@ def configuration(batch: int, time: int, width: int, dtype: torch.dtype, coded: 
     if coded:
         return Tiles(16, 4, 16, 2, 3)
     return Tiles(8, 8, 16, 1, 3 if back else 4)
+
+
+# Of a time-varying dense scan: rows that keep an H100's 132 multiprocessors busy, steps that are worth the launches of
+# chunks, and multiplications of one step's products up to which these cost less than the loop's wait for a step.
+_ROWS, _STEPS, _PRODUCTS = 128, 256, 1 << 22
+
+
+def steps_of_a_chunk(batch: int, groups: int, time: int, width: int) -> int:
+    """Return the steps C of a chunk of a time-varying dense scan, 2 C² ≤ time; 0: a program walks each row.
+
+    Chunks wait for 2 C + time / C steps one after another, rows for all of them.
+    """
+    if batch >= _ROWS or time < _STEPS or groups * width**3 > _PRODUCTS:
+        return 0
+    return 1 << (((time // 2).bit_length() - 1) // 2)

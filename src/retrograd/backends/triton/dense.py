@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
+from retrograd.backends.triton import varying
 from retrograd.backends.triton.configurations import OPTIONS
-from retrograd.backends.triton.loops import dense_loop, summaries
+from retrograd.backends.triton.loops import summaries
 from retrograd.backends.triton.products import add_products, sum_of_outer_products, tf32_allowed
-from retrograd.backends.triton.results import for_adjoint
+from retrograd.backends.triton.results import carried, for_adjoint
 from retrograd.core.steps import Steps
 
 __all__ = ["adjoint", "scan"]
@@ -42,17 +42,21 @@ def scan(
     codes: Steps | None = None,
     reverse: bool = False,
     out: Tensor | None = None,
+    chunk: int | None = None,
 ) -> Tensor:
-    """Return h_t = A_t h_{t-1} + u_t: A (groups, steps, H, H), u (batch, time, H), h0 (count, H)."""
+    """Return h_t = A_t h_{t-1} + u_t: A (groups, steps, H, H), u (batch, time, H), h0 (count, H).
+
+    ``chunk``: steps of a chunk of a time-varying scan, 0: whole rows.
+    """
     states = torch.empty(u.shape, dtype=u.dtype, device=u.device) if out is None else out
     if not states.numel():
         return states
     if A.shape[1] > 1:
-        _loop(A, u, h0, codes, states, not reverse, False, None, None)
+        varying.walk(A, u, h0, codes, states, not reverse, False, None, chunk)
         return states
-    W, drive, x = _carried(A[:, 0]), _carried(u), _memory(states)
+    W, drive, x = carried(A[:, 0]), carried(u), _memory(states)
     x.copy_(drive)
-    start = _carried(h0)
+    start = carried(h0)
     cut = None
     if codes is None:
         entered = x[:, -1 if reverse else 0].unflatten(0, (W.shape[0], -1))
@@ -76,6 +80,7 @@ def adjoint(
     states: Tensor | None = None,
     h0: Tensor | None = None,
     out: tuple[Tensor | None, Tensor | None] = (None, None),
+    chunk: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return (δ, ∂L/∂h0, ∂L/∂A or None): the last where states and h0 are given, shaped as A."""
     delta, d_h0 = for_adjoint(g, g_final, codes, out[0])
@@ -83,11 +88,11 @@ def adjoint(
     if not delta.numel():
         return delta, g_final.clone(), torch.zeros_like(A) if wanted else None
     if A.shape[1] > 1:
-        _loop(A, g, g_final, codes, delta, reverse, True, d_h0, None)
+        varying.walk(A, g, g_final, codes, delta, reverse, True, d_h0, chunk)
     else:
-        W, x, final = _carried(A[:, 0]), _memory(delta), _carried(g_final)
+        W, x, final = carried(A[:, 0]), _memory(delta), carried(g_final)
         M = W.mH
-        x.copy_(_carried(g))
+        x.copy_(carried(g))
         cut = None
         if codes is None:
             x[:, 0 if reverse else -1].add_(final)
@@ -107,11 +112,6 @@ def adjoint(
     if states is None or h0 is None:
         return delta, d_h0, None
     return delta, d_h0, _gradient(A, delta, states, h0, codes, reverse, out[1])
-
-
-def _carried(x: Tensor) -> Tensor:
-    """Return x in the dtype in which states are carried, without a pending conjugation."""
-    return (x.float() if x.dtype.itemsize == 2 else x).resolve_conj().resolve_neg()
 
 
 def _memory(result: Tensor) -> Tensor:
@@ -255,7 +255,7 @@ def _gradient(
         code = codes.before.unsqueeze(-1)
         previous = torch.where(code == -1, previous, torch.where(code >= 0, h0[codes.before.clamp(min=0).long()], 0))
         d = torch.where(code < -1, torch.zeros_like(delta), delta)
-    d, previous = _carried(d), _carried(previous).conj()
+    d, previous = carried(d), carried(previous).conj()
     if invariant:
         rows = torch.matmul(d.mT, previous)
         d_A = rows.view(groups, -1, 1, width, width).sum(1)
@@ -302,48 +302,6 @@ def _mend(
     summaries[(batch * pieces + groups * levels * blocks,)](
         x, None if codes is None else codes.before, found, powers, fell, time, width, batch, pieces,
         triton.cdiv(steps, pieces), step, first, -1 if up else 1, levels, groups, height, columns,
-        BT=16, BW=min(128, triton.next_power_of_2(width)), BC=BC, LEAST=_least(x.dtype), **OPTIONS,
+        BT=16, BW=min(128, triton.next_power_of_2(width)), BC=BC, LEAST=varying.least(x.dtype), **OPTIONS,
     )  # fmt: skip
-    _loop(A, u, start, codes, result, up, back, d_start, (found, fell))
-
-
-def _least(dtype: torch.dtype) -> float:
-    """Return the magnitude below which a product may have lost digits, and how far below 1 such a one may show."""
-    return torch.finfo(dtype).tiny * 2.0**32
-
-
-def _loop(
-    A: Tensor,
-    u: Tensor,
-    start: Tensor,
-    codes: Steps | None,
-    result: Tensor,
-    up: bool,
-    back: bool,
-    d_start: Tensor | None,
-    checked: tuple[Tensor, Tensor] | None,
-) -> None:
-    batch, time, width = u.shape
-    is_complex = u.is_complex()
-    state = tl.float64 if u.dtype in (torch.float64, torch.complex128) else tl.float32
-    parts = 2 if is_complex else 1
-    A, u, start = A.resolve_conj().resolve_neg(), u.resolve_conj().resolve_neg(), start.contiguous().resolve_conj()
-    block = min(64, triton.next_power_of_2(width))
-    carried = torch.float64 if state == tl.float64 else torch.float32
-    work = torch.empty(batch, 2, width * parts, dtype=carried, device=u.device)
-
-    def real(x: Tensor | None) -> Tensor | None:
-        return torch.view_as_real(x) if x is not None and x.is_complex() else x
-
-    found, fell = (None, None) if checked is None else checked
-    entering = None if codes is None else codes.after if back else codes.before
-    dense_loop[(batch,)](
-        real(A), real(u), real(start), entering, real(result),
-        None if codes is None else codes.before, real(d_start), work, found, fell,
-        0 if found is None else found.shape[1], 0 if fell is None else fell.shape[1], time, width, batch // A.shape[0],
-        A.stride(0), A.stride(1) if A.shape[1] > 1 else 0, A.stride(2), A.stride(3),
-        u.stride(0), u.stride(1), u.stride(2), start.stride(0),
-        BR=block, BK=block, BH=triton.next_power_of_2(width * parts),
-        PIECES=64, FELLS=1 if fell is None else triton.next_power_of_2(fell.shape[1]),
-        UP=up, BACK=back, COMPLEX=is_complex, STATE=state, SMALL=_least(carried), num_warps=4, **OPTIONS,
-    )  # fmt: skip
+    varying.loop(A, u, start, codes, result, up, back, d_start, checked=(found, fell))

@@ -1,7 +1,7 @@
 # mypy: ignore-errors
-"""The dense recurrence step by step, a program for each row: any transition, exactly as the loop.
+"""The dense recurrence step by step, a program for each row, or for each chunk of its time: exactly as the loop.
 
-It serves time-varying transitions, and the rows of a time-invariant one of which products left the range.
+It serves time-varying transitions (`varying.py`), and rows of which products left the range.
 
     S  (BACK = False):  h_i = A_i h_{i-1} + u_i
     S* (BACK = True):   δ_i = g_i + x_{i-1};  x_i = A_i^H δ_i, the gradient of h0 after the last
@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["dense_loop", "summaries"]
+__all__ = ["dense_loop", "digits_lost", "summaries"]
 
 
 @triton.jit
@@ -23,11 +23,11 @@ def _apply(
     """OUT (H,) = A IN, or A^H IN; by blocks of BR rows and BK columns, numbers as pairs where COMPLEX."""
     W: tl.constexpr = 2 if COMPLEX else 1
     for first in range(0, H, BR):
-        r = first + tl.arange(0, BR)
+        r = first + tl.arange(0, BR).to(tl.int64)
         x = tl.zeros([BR], STATE)
         y = tl.zeros([BR], STATE)
         for start in range(0, H, BK):
-            k = start + tl.arange(0, BK)
+            k = start + tl.arange(0, BK).to(tl.int64)
             inside = (r < H)[:, None] & (k < H)[None, :]
             at = r[:, None] * a_r + k[None, :] * a_k
             a = tl.load(A + at * W, mask=inside, other=0.0).to(STATE)
@@ -135,20 +135,64 @@ def summaries(
 
 
 @triton.jit
+def _sizes(P, a_r, a_k, H, BR: tl.constexpr, BK: tl.constexpr, COMPLEX: tl.constexpr, STATE: tl.constexpr):
+    """Return the largest magnitude of a part of P (H, H), and the least one that is not 0."""
+    W: tl.constexpr = 2 if COMPLEX else 1
+    largest = tl.zeros([BR, BK], STATE)
+    least = largest + float("inf")
+    for first in range(0, H, BR):
+        r = first + tl.arange(0, BR).to(tl.int64)
+        for start in range(0, H, BK):
+            k = start + tl.arange(0, BK).to(tl.int64)
+            inside = (r < H)[:, None] & (k < H)[None, :]
+            at = (r[:, None] * a_r + k[None, :] * a_k) * W
+            for part in tl.static_range(W):
+                x = tl.abs(tl.load(P + at + part, mask=inside, other=0.0).to(STATE))
+                largest = tl.maximum(largest, x)
+                least = tl.minimum(least, tl.where(x > 0.0, x, float("inf")))
+    return tl.max(largest), tl.min(least)
+
+
+@triton.jit
+def digits_lost(
+    A, LOST, OUT, n, H, a_g, a_t, a_r, a_k,
+    BR: tl.constexpr, BK: tl.constexpr, COMPLEX: tl.constexpr, STATE: tl.constexpr, TINY: tl.constexpr,
+):  # fmt: skip
+    """OUT (groups, n): how far an entry of A_{2j+1} A_{2j}, or of A_{2j} A_{2j+1}, may be off because of the range.
+
+    A (groups, 2 n, H, H), off by LOST (groups, 2 n) or by nothing. A term of two numbers below TINY, the smallest
+    normal one, is off by TINY; no other loses digits.
+    """
+    W: tl.constexpr = 2 if COMPLEX else 1
+    program = tl.program_id(0).to(tl.int64)
+    A += program // n * a_g * W
+    t = program % n * 2
+    big, small = _sizes(A + t * a_t * W, a_r, a_k, H, BR, BK, COMPLEX, STATE)
+    big_next, small_next = _sizes(A + (t + 1) * a_t * W, a_r, a_k, H, BR, BK, COMPLEX, STATE)
+    off = tl.where(small * small_next < TINY, TINY, big * 0.0)  # in big's dtype
+    if LOST is not None:
+        off += big_next * tl.load(LOST + program * 2) + tl.load(LOST + program * 2 + 1) * big
+    tl.store(OUT + program, off * (H * W))
+
+
+@triton.jit
 def dense_loop(
-    A, U, START, CODES, OUT, BEFORE, D_START, WORK, SUMMARIES, FELL,
-    pieces, fells, T, H, shared, a_g, a_t, a_r, a_k, u_b, u_t, u_k, start_b,
+    A, U, START, CODES, OUT, BEFORE, D_START, WORK, CARRY, SUMMARIES, FELL,
+    pieces, fells, T, H, N, C, shared, a_g, a_t, a_r, a_k, u_b, u_t, u_k, start_b,
     BR: tl.constexpr, BK: tl.constexpr, BH: tl.constexpr, PIECES: tl.constexpr, FELLS: tl.constexpr,
     UP: tl.constexpr, BACK: tl.constexpr, COMPLEX: tl.constexpr, STATE: tl.constexpr, SMALL: tl.constexpr,
 ):  # fmt: skip
-    """Walk the rows whose SUMMARIES (B, pieces, 3) say that it is needed, or all.
+    """Walk N chunks of C steps of each row; of those rows whose SUMMARIES (B, pieces, 3) say that it is needed, or all.
 
     It is where a number is not finite (only such numbers are then written), or where the group's powers FELL (groups,
-    fells) below the range and a state is below the largest by a factor SMALL. Codes as in `steps.py`; WORK (B, 2, H):
-    what is handed on, and h.
+    fells) below the range and a state is below the largest by a factor SMALL. Codes as in `steps.py`; WORK (B, N, 2,
+    H): what is handed on, in the end by the chunk, and h. CARRY (B, N - 1, H) enters the chunks after the first, or 0
+    does.
     """
     W: tl.constexpr = 2 if COMPLEX else 1
-    b = tl.program_id(0).to(tl.int64)
+    program = tl.program_id(0).to(tl.int64)
+    b = program // N
+    chunk = program % N
     needed = 1
     every = 1
     if SUMMARIES is not None:
@@ -163,20 +207,23 @@ def dense_loop(
         needed = ((bad > 0.0) | shows).to(tl.int32)
         every = shows.to(tl.int32)
     if needed != 0:
-        k = tl.arange(0, BH)  # the numbers of a row, parts one after another
+        k = tl.arange(0, BH).to(tl.int64)  # the numbers of a row, parts one after another
         inside = k < H * W
         side = k % W
         A += b // shared * a_g * W
-        carried = WORK + b * 2 * H * W
+        carried = WORK + program * 2 * H * W
         state = carried + H * W
+        x = tl.zeros([BH], STATE)
+        which = k * 0 + chunk
         if CODES is None:
-            x = tl.load(START + b * start_b * W + k, mask=inside, other=0.0).to(STATE)
-            tl.store(carried + k, x, mask=inside)
-        else:
-            tl.store(carried + k, tl.zeros([BH], STATE), mask=inside)
+            x = tl.load(START + b * start_b * W + k, mask=inside & (which == 0), other=0.0).to(STATE)
+        if CARRY is not None:
+            enters = CARRY + (program - b - 1) * H * W + k
+            x = tl.where(which == 0, x, tl.load(enters, mask=inside & (which > 0), other=0.0))
+        tl.store(carried + k, x, mask=inside)
         tl.debug_barrier()
-        for i in range(0, T):
-            m = (i if UP else T - 1 - i) + b * 0
+        for i in range(chunk * C, tl.minimum(chunk * C + C, T)):
+            m = i if UP else T - 1 - i
             u = tl.load(U + b * u_b * W + m * u_t * W + (k // W) * u_k * W + side, mask=inside, other=0.0).to(STATE)
             code = -1
             if CODES is not None:
@@ -194,7 +241,7 @@ def dense_loop(
                 tl.store(state + k, u, mask=inside)
                 tl.debug_barrier()
                 _apply(A_m, a_k, a_r, state, carried, H, BR, BK, BACK, COMPLEX, STATE)
-                if CODES is not None:
+                if BEFORE is not None:
                     before = tl.load(BEFORE + b * T + m)
                     if before >= 0:
                         x = tl.load(carried + k, mask=inside, other=0.0)
@@ -210,10 +257,12 @@ def dense_loop(
                     u = tl.zeros([BH], STATE)
                 tl.debug_barrier()
                 tl.store(carried + k, u, mask=inside)
-            to = OUT + (b * T + m) * H * W + k
-            _write(to, u, inside, every, STATE)
+            if OUT is not None:
+                to = OUT + (b * T + m) * H * W + k
+                _write(to, u, inside, every, STATE)
             tl.debug_barrier()
-        if BACK and CODES is None:
-            x = tl.load(carried + k, mask=inside, other=0.0)
+        if BACK and CODES is None and D_START is not None:
+            ends = inside & (which == N - 1)
+            x = tl.load(carried + k, mask=ends, other=0.0)
             to = D_START + b * H * W + k
-            _write(to, x, inside, every, STATE)
+            _write(to, x, ends, every, STATE)

@@ -1,4 +1,4 @@
-"""Memory that an adjoint writes, whatever the structure of its transitions."""
+"""What scans and adjoints share, whatever the structure of their transitions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from retrograd.core.steps import EMPTY, Steps
 
-__all__ = ["for_adjoint"]
+__all__ = ["carried", "for_adjoint"]
 
 
 def for_adjoint(g: Tensor, g_final: Tensor, codes: Steps | None, delta: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -19,3 +19,8 @@ def for_adjoint(g: Tensor, g_final: Tensor, codes: Steps | None, delta: Tensor |
     if codes is None:
         return delta, torch.empty(g_final.shape, dtype=g.dtype, device=g.device)
     return delta, torch.where((codes.ends == EMPTY)[:, None], g_final, torch.zeros_like(g_final))
+
+
+def carried(x: Tensor) -> Tensor:
+    """Return x in the dtype in which states are carried, without a pending conjugation."""
+    return (x.float() if x.dtype.itemsize == 2 else x).resolve_conj().resolve_neg()
