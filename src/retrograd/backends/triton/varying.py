@@ -55,7 +55,7 @@ def walk(
     cut, between = None, None
     if codes is not None:
         code = (codes.after if back else codes.before)[:, inner]
-        cut = (code if up else code.flip(1)).unflatten(1, (-1, length)).ne(NEIGHBOUR).any(2)
+        cut = (code if up else code.flip(1)).reshape(batch, -1, length).ne(NEIGHBOUR).any(2)
         between = torch.where(cut, NOTHING, NEIGHBOUR).to(torch.int32)
         row = torch.arange(batch, dtype=torch.int32, device=u.device)
         between[:, 0] = torch.where(cut[:, 0], between[:, 0], row)
@@ -94,7 +94,7 @@ def _shows(handed: Tensor, walked: Tensor, lost: Tensor, cut: Tensor | None) -> 
     show in; and those in which the loop over the chunk leaves the range where P x + e does not.
     """
     x, y = handed[:, :-1], handed[:, 1:]
-    off = x.abs().sum(2).unflatten(0, (lost.shape[0], -1)).mul(lost.unsqueeze(1)).flatten(0, 1).unsqueeze(2)
+    off = (x.abs().sum(2).view(lost.shape[0], -1, lost.shape[1]) * lost.unsqueeze(1)).view(*x.shape[:2], 1)
     tiny = torch.finfo(off.dtype).tiny
     digits = ~(y.abs() >= off * 2.0**24) & ~(off <= tiny) & x.isfinite().all(2, keepdim=True)
     if cut is not None:
@@ -155,7 +155,7 @@ def loop(
         SMALL=least(real), num_warps=4, **OPTIONS,
     )  # fmt: skip
     left = work[:, :, 0]
-    return torch.view_as_complex(left.unflatten(2, (width, 2))) if parts == 2 else left
+    return torch.view_as_complex(left.view(batch, count, width, 2)) if parts == 2 else left
 
 
 def _real(x: Tensor | None) -> Tensor | None:
