@@ -73,17 +73,24 @@ def test_ranks_that_torchrun_has_not_started(retrograd: Any, tmp_path: Path, mon
     assert not (tmp_path / "run").exists()
 
 
-def train(out: Path, epochs: int, kills: int) -> dict[str, bytes]:
-    """Train over two processes of torchrun, of which a random one is killed so many times; the files of the run."""
-    command = [
+def command(out: Path, *more: str, kills: int = 0) -> list[str]:
+    """A training over two processes of torchrun, which starts them again so many times."""
+    return [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
         *("--max-restarts", str(kills), "--monitor-interval", "0.1", "-m", "retrograd", "fit", "sunspots"),
         *("--target", "sunspots", "--time", "year", "--model", "recurrent", "--hidden", "4"),
-        *("--epochs", str(epochs), "--time-parallel", "2", "--out", str(out)),
+        *("--epochs", "400", "--time-parallel", "2", "--out", str(out), *more),
     ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def train(out: Path, *more: str, kills: int = 0) -> dict[str, bytes]:
+    """Train, and kill a random process so many times; the files of the run."""
     choice, killed = random.Random(kills), 0
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as running:
+    given, pipe = command(out, *more, kills=kills), subprocess.PIPE
+    with subprocess.Popen(given, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=pipe) as running:
         while running.poll() is None:
             time.sleep(0.1)
             if killed < kills and (out / "checkpoint.safetensors").exists():
@@ -99,10 +106,35 @@ def train(out: Path, epochs: int, kills: int) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir()}
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    return train(tmp_path_factory.mktemp("unbroken") / "run")
+
+
+def assert_same_bits(found: dict[str, bytes], unbroken: dict[str, bytes]) -> None:
+    assert found.keys() == unbroken.keys()
+    for name in ("model.safetensors", "checkpoint.safetensors", "forecast.csv", "predictions.csv", "metrics.json"):
+        assert found[name] == unbroken[name], name
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads the processes' children from Linux's /proc")
-def test_a_killed_worker_changes_no_bit_of_the_run(tmp_path: Path) -> None:
-    want, found = train(tmp_path / "a", 400, 0), train(tmp_path / "b", 400, 2)
-    assert found.keys() == want.keys()
-    for name in ("model.safetensors", "checkpoint.safetensors", "forecast.csv", "predictions.csv", "metrics.json"):
-        assert found[name] == want[name], name
+def test_a_killed_worker_changes_no_bit_of_the_run(unbroken: dict[str, bytes], tmp_path: Path) -> None:
+    assert_same_bits(train(tmp_path / "run", kills=2), unbroken)
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_every_rank_after_one_epoch(unbroken: dict[str, bytes], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with subprocess.Popen(command(out), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        while not (out / "checkpoint.safetensors").exists():
+            time.sleep(0.02)
+            assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        said, error = (text.decode() for text in running.communicate(timeout=60))
+    assert said.count("Stopped after epoch") == 1
+    assert "torchrun --standalone --nproc-per-node 2 -m retrograd fit sunspots" in said
+    assert "retrograd: " not in error
+    assert "SIGKILL" not in error
+    assert (out / "checkpoint.safetensors").exists()
+    assert_same_bits(train(out, "--resume"), unbroken)

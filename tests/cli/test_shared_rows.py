@@ -19,7 +19,7 @@ from retrograd.cli.shared_rows import (
     panel_shared_by_the_first,
     shared_by_the_first,
 )
-from retrograd.estimators import Recurrent, RecurrentPanel
+from retrograd.estimators import Recurrent, RecurrentPanel, Trainer
 from retrograd.tables import TimeOptions, read_table
 from retrograd.tables.source import ReadOptions
 
@@ -38,6 +38,9 @@ class Threads:
 
     def plan(self, out: Path, checkpoint: Path, resume: bool, overwrite: bool) -> tuple[bool, bool]:
         return resume, overwrite
+
+    def wait(self) -> None:
+        pass
 
     def end(self, out: Path) -> None:
         pass
@@ -90,6 +93,19 @@ def test_each_rank_has_its_rows(kind: str, tmp_path: Path, monkeypatch: pytest.M
         assert torch.equal(weight, want.network_.weights[name])
     rows = [None, None] if kind == "packed" else [17, 17]
     assert sorted(read, key=str) == rows
+
+
+def test_a_rank_that_is_asked_to_stop_stops_all() -> None:
+    y = SERIES[["y"]].to_numpy()
+
+    def work(ranks: rg.distributed.Ranks) -> tuple[str, int]:
+        def asks(trainer: Trainer) -> bool:
+            return ranks.rank == 1 and len(trainer.history) == 2
+
+        model = Recurrent(3, epochs=5).fit(y, group=ranks, callbacks=(asks,))
+        return model.stop_reason_, len(model.history_)
+
+    assert rg.distributed.simulate(3, work) == [("callback", 2)] * 3
 
 
 def test_each_rank_is_handed_its_series(tmp_path: Path) -> None:

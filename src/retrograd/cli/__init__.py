@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
+from retrograd.cli.torchrun import follows
+
 __all__ = ["main"]
 
 COMMANDS = ("fit", "forecast", "backtest", "simulate", "compare", "explain", "grad", "check")
@@ -131,7 +133,8 @@ def _shortened(part: str) -> str:
 def _ended_by_signals() -> Iterator[None]:
     """Raise :class:`_EndedError` on Ctrl-C and on SIGTERM: what is being written is cleared away, then one line.
 
-    It reaches the caller where a library has made another error of it, too.
+    It reaches the caller where a library has made another error of it, too. Of several ranks the first one does so; the
+    others have nothing to clear away or to say, and end at once, also where they wait for a message.
     """
 
     def end(number: int, frame: Any) -> None:
@@ -149,7 +152,7 @@ def _ended_by_signals() -> Iterator[None]:
     with suppress(ValueError):  # no main thread has no signals
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, end)
+                before[number] = signal.signal(number, signal.SIG_DFL if follows() else end)
     try:
         yield
     except Exception as error:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import typer
 
 from retrograd.cli.coming import coming_of, levels_of
 from retrograd.cli.judged import goodness_of, understood
@@ -18,7 +17,7 @@ from retrograd.cli.results import Results, gradient_note, write_results
 from retrograd.cli.run_folder import CHECKPOINT_FILE, LIVE_FILE, run_folder, saved_run
 from retrograd.cli.shared_rows import shared_by_the_first
 from retrograd.cli.time_parallel import Joined
-from retrograd.cli.training import Interruption, progress, require_not_both, resume_command
+from retrograd.cli.training import Interruption, progress, require_not_both
 from retrograd.errors import InputError
 from retrograd.estimators import OPTIMIZERS, DivergenceError, Recurrent, Trainer
 from retrograd.insight import Sweep, analyse
@@ -122,8 +121,7 @@ def _train(
     if model.stop_reason_ == "callback":
         done = len(model.history_)
         view.stop(seen[0], f"interrupted after epoch {done}; --resume continues it.")
-        print(f"Stopped after epoch {done} of {epochs}. To continue:\n  {resume_command()}")
-        raise typer.Exit(128 + interrupted.number)
+        raise interrupted.stop(done, epochs, ranks)
     return seen, diverged
 
 

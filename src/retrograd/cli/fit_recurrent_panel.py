@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import typer
 
 from retrograd.cli.coming import comings_of_networks, levels_of
 from retrograd.cli.fit_panel import judge, starts_of, write_run
@@ -15,7 +14,7 @@ from retrograd.cli.judged import understood
 from retrograd.cli.run_folder import CHECKPOINT_FILE, run_folder, saved_panel
 from retrograd.cli.shared_rows import panel_shared_by_the_first
 from retrograd.cli.time_parallel import Joined
-from retrograd.cli.training import Interruption, progress, require_not_both, resume_command
+from retrograd.cli.training import Interruption, progress, require_not_both
 from retrograd.errors import InputError
 from retrograd.estimators import OPTIMIZERS, DivergenceError, RecurrentPanel
 from retrograd.tables import Table
@@ -109,6 +108,4 @@ def _train(
         except DivergenceError as error:
             raise InputError(f"{error}; nothing was written", "lr") from None
     if model.stop_reason_ == "callback":
-        done = len(model.history_)
-        print(f"Stopped after epoch {done} of {epochs}. To continue:\n  {resume_command()}")
-        raise typer.Exit(128 + interrupted.number)
+        raise interrupted.stop(len(model.history_), epochs, ranks)

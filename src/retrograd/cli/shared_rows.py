@@ -10,18 +10,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import typer
 from torch import Tensor
 
 from retrograd.cli.run_folder import CHECKPOINT_FILE
 from retrograd.cli.time_parallel import Joined
+from retrograd.cli.training import Interruption
 from retrograd.distributed.exchange import prefix
 from retrograd.distributed.handing import handed, told
 from retrograd.distributed.ranks import ranks_of
 from retrograd.estimators.recurrent.panel_training import shared_out
-from retrograd.estimators.recurrent.sharing import Plan, digest_of_rows, follow, follow_panel, rows_of
+from retrograd.estimators.recurrent.sharing import Plan, digest_of_rows, follow, rows_of
 from retrograd.tables.read import Table
 from retrograd.tables.source import ReadOptions
 from retrograd.tables.stretch import places_of_rows, read_rows
@@ -99,19 +102,21 @@ def follow_the_first(
         resume: as this rank was asked.
         overwrite: as this rank was asked.
     """
-    group, checkpoint = ranks_of(ranks.group), out / CHECKPOINT_FILE
-    resume, _ = ranks.plan(out, checkpoint, resume, overwrite)
-    given = json.loads(told(group, _PLAN, None, _PATIENCE))
-    plan, mine = Plan.of_text(given["plan"]), given["ranks"][group.rank]
-    rows = slice(*mine["rows"])
-    values = read_rows(source, names, rows, mine["places"] and tuple(mine["places"]), options)
-    lacks = values is None or digest_of_rows(values) != mine["digest"]
-    found = handed(group, _HANDED, None, _who_lacks(ranks, lacks), _PATIENCE)
-    if found is not None:
-        values = found.view(rows.stop - rows.start, len(names)).numpy()
-    assert values is not None
-    follow(plan, values, group=ranks.group, checkpoint=checkpoint, resume=resume)
-    ranks.end(out)
+    group = ranks_of(ranks.group)
+
+    def read(text: str) -> tuple[Plan, np.ndarray[Any, Any]]:
+        given = json.loads(text)
+        mine = given["ranks"][group.rank]
+        rows = slice(*mine["rows"])
+        values = read_rows(source, names, rows, mine["places"] and tuple(mine["places"]), options)
+        lacks = values is None or digest_of_rows(values) != mine["digest"]
+        found = handed(group, _HANDED, None, _who_lacks(ranks, lacks), _PATIENCE)
+        if found is not None:
+            values = found.view(rows.stop - rows.start, len(names)).numpy()
+        assert values is not None
+        return Plan.of_text(given["plan"]), values
+
+    _follow(ranks, out, read, resume=resume, overwrite=overwrite)
 
 
 def panel_shared_by_the_first(ranks: Joined) -> Callable[[Plan, list[Tensor]], None]:
@@ -138,13 +143,33 @@ def follow_the_first_on_series(ranks: Joined, out: Path, *, resume: bool, overwr
         resume: as this rank was asked.
         overwrite: as this rank was asked.
     """
-    group, checkpoint = ranks_of(ranks.group), out / CHECKPOINT_FILE
+    group = ranks_of(ranks.group)
+
+    def read(text: str) -> tuple[Plan, np.ndarray[Any, Any]]:
+        plan, found = Plan.of_text(text), handed(group, _HANDED, None, range(1, group.size), _PATIENCE)
+        assert found is not None
+        return plan, found.view(-1, plan.outputs).numpy()
+
+    _follow(ranks, out, read, resume=resume, overwrite=overwrite)
+
+
+def _follow(
+    ranks: Joined,
+    out: Path,
+    read: Callable[[str], tuple[Plan, np.ndarray[Any, Any]]],
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """Train in step with the first rank on what ``read`` makes of the text that it sends."""
+    checkpoint = out / CHECKPOINT_FILE
     resume, _ = ranks.plan(out, checkpoint, resume, overwrite)
-    plan = Plan.of_text(told(group, _PLAN, None, _PATIENCE))
-    found = handed(group, _HANDED, None, range(1, group.size), _PATIENCE)
-    assert found is not None
-    values = found.view(-1, plan.outputs)
-    follow_panel(plan, values, group=ranks.group, checkpoint=checkpoint, resume=resume)
+    plan, values = read(told(ranks_of(ranks.group), _PLAN, None, _PATIENCE))
+    with Interruption() as interrupted:
+        how: dict[str, Any] = {"group": ranks.group, "checkpoint": checkpoint, "resume": resume}
+        if follow(plan, values, **how, callbacks=(interrupted,)) == "callback":
+            ranks.wait()
+            raise typer.Exit(interrupted.code)
     ranks.end(out)
 
 

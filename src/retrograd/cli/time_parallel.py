@@ -55,9 +55,13 @@ class Joined:
         """Note in the run folder that this training writes it."""
         (out / MARK).write_text(self._name)
 
+    def wait(self) -> None:
+        """Wait for the first rank, which writes what there is to write."""
+        dist.barrier()
+
     def end(self, out: Path) -> None:
         """Wait for the first rank, which writes the results, and take the note away."""
-        dist.barrier()
+        self.wait()
         if self.first:
             (out / MARK).unlink(missing_ok=True)
 

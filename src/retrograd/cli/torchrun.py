@@ -6,13 +6,18 @@ import os
 
 from retrograd.errors import InputError
 
-__all__ = ["require_started", "started"]
+__all__ = ["follows", "require_started", "started"]
 
 
 def started() -> int:
     """Return how many ranks torchrun has started; 0 where this process is none."""
     size = os.environ.get("WORLD_SIZE", "")
     return int(size) if "RANK" in os.environ and size.isdigit() else 0
+
+
+def follows() -> bool:
+    """Return whether this process is one of several ranks and not the first, which alone speaks and writes."""
+    return started() > 1 and os.environ["RANK"] != "0"
 
 
 def require_started(count: int) -> int:

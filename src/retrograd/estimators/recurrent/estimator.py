@@ -156,7 +156,7 @@ class Recurrent(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             Y: targets; NaN where one is missing: there the network reads its own prediction, and no loss is taken.
             U: inputs at the same steps; None for none.
             callbacks: called with the :class:`retrograd.estimators.Trainer` after every epoch; one that returns True
-                ends the training.
+                ends the training, of all ranks of a group after the same epoch.
             checkpoint: a file that holds the training's state, written after the first epoch, then every few seconds
                 and in the end.
             resume: continue the training in ``checkpoint``: the result is bit for bit that of an unbroken one.

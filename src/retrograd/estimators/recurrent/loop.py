@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from retrograd.distributed.exchange import prefix
 from retrograd.distributed.ranks import ranks_of
 from retrograd.errors import InputError
 from retrograd.estimators.recurrent import checkpoint
@@ -123,7 +124,8 @@ def train(
         trainer: fresh, or with epochs behind it.
         epochs: in all.
         patience: epochs without a lower loss after which training ends; None: it goes on.
-        callbacks: called with the trainer after every epoch; one that returns True ends the training.
+        callbacks: called with the trainer after every epoch; one that returns True ends the training, over ranks that
+            of all of them.
         checkpoint: where the state is kept, every few seconds and in the end.
 
     Returns:
@@ -139,7 +141,7 @@ def train(
             checkpoint.write_when_due(trainer)
         # Every callback sees every epoch, whatever another one says.
         asked = [callback(trainer) is True for callback in callbacks]
-        if len(trainer.history) < epochs and any(asked):
+        if len(trainer.history) < epochs and _any_rank(trainer, any(asked)):
             reason = "callback"
             break
         if patience is not None and _since_best(trainer) >= patience:
@@ -148,6 +150,13 @@ def train(
     if checkpoint is not None:
         checkpoint.write(trainer)
     return reason
+
+
+def _any_rank(trainer: Trainer, asked: bool) -> bool:
+    """Return whether a rank asks to stop, which all then do after the same epoch."""
+    if trainer.ranks is None:
+        return asked
+    return prefix(trainer.ranks, "fit, whether to stop", [float(asked)])[1][0] > 0
 
 
 def _since_best(trainer: Trainer) -> int:

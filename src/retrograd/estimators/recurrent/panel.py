@@ -107,7 +107,7 @@ class RecurrentPanel(BaseEstimator):  # type: ignore[misc]  # scikit-learn is un
             group: the process group of ranks that share out the series: each gives all of them, and trains on its own.
                 The weights are those of one process to rounding, and the same bits on every rank and in every run.
             share: where this is the first rank of a group whose others have no series yet: called with what these must
-                know before they :func:`retrograd.estimators.recurrent.sharing.follow_panel`, and every series' rows,
+                know before they :func:`retrograd.estimators.recurrent.sharing.follow`, and every series' rows,
                 scaled.
 
         Raises:

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from retrograd.distributed.exchange import summed
-from retrograd.distributed.ranks import ranks_of
 from retrograd.estimators.recurrent.training import Trainer, Weights, own_where_missing
 from retrograd.estimators.threads import threads_for
 from retrograd.rnn.bptt import bptt
@@ -105,10 +104,9 @@ class PanelTrainer(Trainer):
         own: bool = False,
     ) -> None:
         nothing = weights["h0"].detach()  # what one series would be
-        super().__init__(weights, nothing, nothing, optimizer=optimizer, lr=lr, clip=clip)
-        self._ranks = None if group is None else ranks_of(group)
-        if self._ranks is not None and not own:
-            places = shared_out([len(x) for x, _ in series], self._ranks.rank, self._ranks.size)
+        super().__init__(weights, nothing, nothing, optimizer=optimizer, lr=lr, clip=clip, group=group)
+        if self.ranks is not None and not own:
+            places = shared_out([len(x) for x, _ in series], self.ranks.rank, self.ranks.size)
             series = [series[place] for place in places]
         self._batches = batches(series)
 
@@ -117,8 +115,8 @@ class PanelTrainer(Trainer):
         total = self._x.new_zeros(2 + sum(weight.numel() for weight in weights.values()))
         for batch in self._batches:
             total += torch.cat(_sums(weights, batch))
-        if self._ranks is not None:
-            total = summed(self._ranks, f"fit over {self._ranks.size} ranks' series", total)
+        if self.ranks is not None:
+            total = summed(self.ranks, f"fit over {self.ranks.size} ranks' series", total)
         error, count, *parts = torch.split(total, [1, 1, *(weight.numel() for weight in weights.values())])
         named = zip(weights.items(), parts, strict=True)
         return (error / count)[0], {name: (part / count).view(weight.shape) for (name, weight), part in named}

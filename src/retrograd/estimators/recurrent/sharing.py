@@ -1,14 +1,14 @@
 """A training whose ranks each hold their own rows of one long series, or their own of many series; the first one all.
 
 The first rank has the data, checks them, and makes the weights to start from. The others are told a :class:`Plan`; each
-then needs its own rows or series alone, wherever they come from, and runs the same epochs (:func:`follow`,
-:func:`follow_panel`).
+then needs its own rows or series alone, wherever they come from, and runs the same epochs (:func:`follow`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from retrograd.distributed.ranks import ranks_of
-from retrograd.estimators.recurrent.loop import Checkpoint, train
+from retrograd.estimators.recurrent.loop import Callback, Checkpoint, train
 from retrograd.estimators.recurrent.network import Network
 from retrograd.estimators.recurrent.panel_training import PanelTrainer, shared_out
 from retrograd.estimators.recurrent.training import DivergenceError, Trainer, stretch_of
 from retrograd.tables.scale import Scaling
 
-__all__ = ["Plan", "digest_of_rows", "follow", "follow_panel", "rows_of"]
+__all__ = ["Plan", "digest_of_rows", "follow", "rows_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -75,6 +75,10 @@ class Plan:
         """Return the weights."""
         return {name: torch.tensor(x, dtype=torch.float64, device=self.device) for name, x in self.weights.items()}
 
+    def update(self) -> dict[str, Any]:
+        """Return how weights are updated, as a trainer takes it."""
+        return {"optimizer": self.optimizer, "lr": self.lr, "clip": self.clip}
+
     def text(self) -> str:
         """Return the plan as text, which keeps every bit."""
         return json.dumps(asdict(self))
@@ -104,67 +108,57 @@ def digest_of_rows(values: Array) -> str:
     return hashlib.sha256(np.ascontiguousarray(values, dtype=np.float64).tobytes()).hexdigest()
 
 
-def follow(plan: Plan, values: Array, *, group: Any, checkpoint: Path | None = None, resume: bool = False) -> None:
-    """Train on this rank's rows, in step with the first rank, which calls :meth:`retrograd.estimators.Recurrent.fit`.
+def follow(
+    plan: Plan,
+    values: Array,
+    *,
+    group: Any,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    callbacks: Iterable[Callback] = (),
+) -> str:
+    """Train in step with the first rank, which fits a ``Recurrent`` or, of many series, a ``RecurrentPanel``.
 
     Args:
         plan: of the first rank.
-        values: this rank's rows (:func:`rows_of`), targets and inputs, ``(rows, O + E)``.
+        values: this rank's rows (:func:`rows_of`), targets and inputs, ``(rows, O + E)``; of many series the rows of
+            this rank's series (:func:`retrograd.estimators.recurrent.panel_training.shared_out`), below each other and
+            scaled, ``(rows, O)``.
         group: the ranks.
         checkpoint: where the first rank keeps the training's state.
         resume: whether the training goes on from it.
+        callbacks: as of :meth:`retrograd.estimators.Recurrent.fit`.
+
+    Returns:
+        Why the training ended, as :func:`retrograd.estimators.recurrent.loop.train`; ``"divergence"``.
 
     Raises:
         InputError: the checkpoint cannot be used.
     """
-    assert isinstance(plan.rows, int)
-    scaled = torch.from_numpy(Scaling(np.array(plan.mean), np.array(plan.scale)).apply(values)).to(plan.device)
-    y, z = scaled[:, : plan.outputs], scaled[:, plan.outputs :]
-    trainer = Trainer(
-        plan.tensors(),
-        torch.cat([y[:-1], z[1:]], dim=1),
-        y[1:],
-        optimizer=plan.optimizer,
-        lr=plan.lr,
-        clip=plan.clip,
-        group=group,
-        values=(plan.rows - 1) * plan.outputs,
-    )
-    _run(plan, trainer, checkpoint, resume)
-
-
-def follow_panel(
-    plan: Plan, values: Tensor, *, group: Any, checkpoint: Path | None = None, resume: bool = False
-) -> None:
-    """Train on this rank's series, in step with the first rank, which fits a ``RecurrentPanel``.
-
-    Args:
-        plan: of the first rank.
-        values: the rows of this rank's series (:func:`retrograd.estimators.recurrent.panel_training.shared_out`), below
-            each other and scaled, ``(rows, O)``.
-        group: the ranks.
-        checkpoint: where the first rank keeps the training's state.
-        resume: whether the training goes on from it.
-
-    Raises:
-        InputError: the checkpoint cannot be used.
-    """
-    assert isinstance(plan.rows, list)
-    ranks, lengths = ranks_of(group), [rows - 1 for rows in plan.rows]
-    own = [plan.rows[place] for place in shared_out(lengths, ranks.rank, ranks.size)]
-    series = [(one[:-1], one[1:]) for one in torch.split(values.to(plan.device), own)] if own else []
-    how: dict[str, Any] = {"optimizer": plan.optimizer, "lr": plan.lr, "clip": plan.clip}
-    trainer = PanelTrainer(plan.tensors(), series, **how, group=group, own=True)
-    if _run(plan, trainer, checkpoint, resume):
-        trainer.finish()
-
-
-def _run(plan: Plan, trainer: Trainer, checkpoint: Path | None, resume: bool) -> bool:
-    """Run the epochs, and return whether they came to an end."""
+    trainer = (_of_series if isinstance(plan.rows, int) else _of_panel)(plan, values, group)
     if resume and checkpoint is not None:
         Checkpoint(checkpoint, plan.settings, None).resume(trainer, plan.epochs)
     try:
-        train(trainer, plan.epochs, patience=plan.patience)
+        reason = train(trainer, plan.epochs, patience=plan.patience, callbacks=list(callbacks))
     except DivergenceError:  # the first rank says so
-        return False
-    return True
+        return "divergence"
+    if isinstance(trainer, PanelTrainer):
+        trainer.finish()
+    return reason
+
+
+def _of_series(plan: Plan, values: Array, group: Any) -> Trainer:
+    assert isinstance(plan.rows, int)
+    scaled = torch.from_numpy(Scaling(np.array(plan.mean), np.array(plan.scale)).apply(values)).to(plan.device)
+    y, z = scaled[:, : plan.outputs], scaled[:, plan.outputs :]
+    x, targets = torch.cat([y[:-1], z[1:]], dim=1), (plan.rows - 1) * plan.outputs
+    return Trainer(plan.tensors(), x, y[1:], **plan.update(), group=group, values=targets)
+
+
+def _of_panel(plan: Plan, values: Array, group: Any) -> Trainer:
+    assert isinstance(plan.rows, list)
+    ranks = ranks_of(group)
+    own = [plan.rows[place] for place in shared_out([rows - 1 for rows in plan.rows], ranks.rank, ranks.size)]
+    parts = torch.split(torch.from_numpy(values).to(plan.device), own) if own else ()
+    series = [(one[:-1], one[1:]) for one in parts]
+    return PanelTrainer(plan.tensors(), series, **plan.update(), group=group, own=True)

@@ -215,6 +215,9 @@ class Trainer:
         group: ranks that each run a stretch of the series, in open loop; None: one process runs all of it.
         values: how many targets all ranks have together, where x and target are this rank's stretch alone.
 
+    Attributes:
+        ranks: those of ``group``.
+
     Examples:
         >>> import numpy as np
         >>> from retrograd.estimators import Recurrent
@@ -251,7 +254,8 @@ class Trainer:
         self._optimizer = choice.make(list(self.weights.values()), choice.lr if lr is None else lr)
         self._line_search = isinstance(self._optimizer, torch.optim.LBFGS)
         self._x, self._target, self._clip, self._horizon = x, target, clip, horizon
-        self._group, self._values = group, values
+        self._values = values
+        self.ranks = None if group is None else ranks_of(group)
 
     def step(self) -> Epoch:
         """Run one epoch: initialise, propagate, accumulate, update.
@@ -287,9 +291,9 @@ class Trainer:
 
     def loss_and_gradients(self, weights: Weights) -> tuple[Tensor, Weights]:
         """Return the loss, and ∂L/∂weight of every weight."""
-        if self._group is None:
+        if self.ranks is None:
             return loss_and_gradients(weights, self._x, self._target, self._horizon)[:2]
-        return over_ranks(weights, self._x, self._target, self._group, self._values)[:2]
+        return over_ranks(weights, self._x, self._target, self.ranks, self._values)[:2]
 
     def finish(self) -> Tensor:
         """Judge the weights after the last update too, and return δ_t = ∂L/∂h_t ``(T, H)`` at the best ones."""
