@@ -1,10 +1,8 @@
-"""What a training step of each deep layer costs on a CPU, beside the way the field usually writes it.
+"""What a training step of each deep layer costs on a CPU, beside the ways in which others run it.
 
-`make bench-layers`. A step is forward and backward of a (16, 1024, 256) batch, projections and all. The contenders
-compute the same, with torch's own products and autograd, and run the recurrence as the authors' public code and the
-usual re-implementations do: a loop over time in Python (RG-LRU, HGRN, QRNN and SRU on a CPU), torch's generic
-associative scan (the algorithm of LRU and S5 in JAX), the scan in log space of the minGRU paper, and the convolution by
-FFT of S4D.
+`make bench-layers`. A step is forward and backward of a (16, 1024, 256) batch, projections and all. The contenders are
+those of benchmarks/layer_contenders.py: what a layer's authors published where it runs on a CPU, and the usual ways in
+torch, with torch's own products and autograd.
 
 "Its products" is what the matrix products of a step cost alone, forward and backward, on the library's own kernels: no
 way of running the recurrence goes under it.
@@ -27,15 +25,12 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - the name everyone knows it by
 
 import retrograd as rg
-from benchmarks import record
-from benchmarks.run import interleaved
+from benchmarks import layer_contenders, record
+from benchmarks.run import at_most, interleaved, seconds
 from retrograd.core.linear import linear
-from retrograd.core.transition import Transition
-from retrograd.nn.complex_maps import as_complex
-from retrograd.nn.recurrence import Along, Recurrence
+from retrograd.nn import s4d
 
 RESULT = Path(__file__).parent / "results" / "layers.json"
 BATCH, TIME, WIDTH = 16, 1024, 256
@@ -53,38 +48,6 @@ LAYERS: dict[str, Callable[[], Any]] = {
 }
 
 
-def loop(A: Transition, u: Tensor, h0: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The honest loop: unbind, whose backward is not O(T²)."""
-    (a,), h, states = A.arrays, u.new_zeros(u.shape[0], u.shape[2]), []
-    per_step = a[:, 0].expand(u.shape[1], *a[:, 0].shape) if A.invariant else a.unbind(1)
-    for a_t, u_t in zip(per_step, u.unbind(1), strict=True):
-        h = torch.addcmul(u_t, a_t, h)
-        states.append(h)
-    return torch.stack(states, 1), h
-
-
-def associative(A: Transition, u: Tensor, h0: Tensor | None) -> tuple[Tensor, Tensor]:
-    """torch's generic associative scan, the algorithm of jax.lax.associative_scan."""
-    from torch._higher_order_ops.associative_scan import generic_associative_scan
-
-    def combine(a: Tensor, u: Tensor, later: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        return a * later, later * u + v
-
-    states = generic_associative_scan(combine, (A.normal().expand(u.shape), u), 1)[1]
-    return states, states[:, -1]
-
-
-class Instead(Along):
-    """A call whose scan is another one."""
-
-    def __init__(self, scan: Callable[..., tuple[Tensor, Tensor]]) -> None:
-        super().__init__(None, None, None, False, "auto")
-        self._scan, self.keeps = scan, True
-
-    def scan(self, A: Transition, u: Tensor, h0: Tensor | None) -> tuple[Tensor, Tensor]:
-        return self._scan(A, u, h0)
-
-
 @contextmanager
 def torchs_products() -> Iterator[None]:
     """Let layers multiply as torch.nn.Linear does."""
@@ -92,49 +55,11 @@ def torchs_products() -> Iterator[None]:
         yield
 
 
-def with_scan(scan: Callable[..., tuple[Tensor, Tensor]]) -> Callable[[Recurrence, Tensor], Tensor]:
-    return lambda layer, x: layer.run(x, None, Instead(scan))[0]
-
-
-def in_log_space(layer: Any, x: Tensor) -> Tensor:
-    """minGRU and minLSTM as their paper trains them: log h_t = a*_t + logcumsumexp(log b_t - a*_t)."""
-
-    def log_g(v: Tensor) -> Tensor:
-        return torch.where(v >= 0, (F.relu(v) + 0.5).log(), -F.softplus(-v))
-
-    candidate = log_g(layer.candidate(x))
-    if isinstance(layer, rg.nn.MinGRU):
-        k = layer.gate(x)
-        log_a, log_b = -F.softplus(k), -F.softplus(-k) + candidate
-    else:
-        difference = F.softplus(-layer.forget(x)) - F.softplus(-layer.input(x))
-        log_a, log_b = -F.softplus(difference), -F.softplus(-difference) + candidate
-    a_star = log_a.cumsum(1)
-    return (a_star + (log_b - a_star).logcumsumexp(1)).exp()
-
-
-def by_fft(layer: rg.nn.S4D, x: Tensor) -> Tensor:
-    """S4D as a convolution: its kernel by a Vandermonde product, the convolution by FFT at twice the length."""
-    a, b = layer.discrete()
-    powers = torch.exp(torch.log(a).unsqueeze(-1) * torch.arange(x.shape[1]))
-    kernel = 2 * torch.einsum("fn,fnl->fl", as_complex(layer.C) * b, powers).real
-    size, turned = 2 * x.shape[1], x.mT
-    y = torch.fft.irfft(torch.fft.rfft(turned, size) * torch.fft.rfft(kernel, size), size)[..., : x.shape[1]]
-    return (y + layer.D.unsqueeze(1) * turned).mT
-
-
-def dense_loop(layer: rg.nn.LinearRNN, x: Tensor) -> Tensor:
-    u = F.linear(x, layer.weight_ih_l0, layer.bias_ih_l0 + layer.bias_hh_l0)
-    h, states = torch.zeros_like(u[:, 0]), []
-    for u_t in u.unbind(1):
-        h = torch.addmm(u_t, h, layer.weight_hh_l0.mT)
-        states.append(h)
-    return torch.stack(states, 1)
-
-
 PRODUCTS = "its products"
-# Inputs and outputs of a layer's products, a number for each step, where they are of this kind.
+# Inputs and outputs of a layer's products of every step, in widths. LinearRNN's second one is its recurrence, which
+# takes as many operations one step after the other.
 SHAPES = {
+    "LinearRNN": [(1, 1), (1, 1)],
     "LRU": [(1, 1), (1, 1)],
     "S5": [(1, 1), (1, 1)],
     "MinGRU": [(1, 1)] * 2,
@@ -148,6 +73,12 @@ SHAPES = {
 
 def products(name: str) -> Callable[[], Any]:
     """Return a step of the layer's products alone, forward and backward."""
+    if name == "S4D":  # of each feature's chunks: from inputs to outputs, to the state, and from the state
+        size = s4d.CHUNK
+        sides = [torch.randn(WIDTH, BATCH * TIME // size, size, requires_grad=True) for _ in range(6)]
+        weights = [torch.randn(WIDTH, size, size, requires_grad=True) for _ in range(3)]
+        chunks = list(zip(sides[:3], weights, sides[3:], strict=True))
+        return lambda: [torch.autograd.grad(torch.bmm(x, W), [x, W], g) for x, W, g in chunks]
     shapes = [(WIDTH * inputs, WIDTH * outputs) for inputs, outputs in SHAPES[name]]
     arrays = [
         [torch.randn(*shape, requires_grad=True) for shape in ((BATCH, TIME, i), (o, i))]
@@ -155,21 +86,6 @@ def products(name: str) -> Callable[[], Any]:
         for i, o in shapes
     ]
     return lambda: [torch.autograd.grad(linear(x, W, None, "auto"), [x, W], g) for x, W, g in arrays]
-
-
-# The first is the field's usual way.
-USUAL: dict[str, dict[str, Callable[[Any, Tensor], Tensor]]] = {
-    "LinearRNN": {"torch loop": dense_loop},
-    "LRU": {"associative scan": with_scan(associative), "torch loop": with_scan(loop)},
-    "S4D": {"FFT convolution": by_fft},
-    "S5": {"associative scan": with_scan(associative), "torch loop": with_scan(loop)},
-    "MinGRU": {"scan in log space": in_log_space, "torch loop": with_scan(loop)},
-    "MinLSTM": {"scan in log space": in_log_space, "torch loop": with_scan(loop)},
-    "RGLRU": {"torch loop": with_scan(loop)},
-    "HGRN": {"torch loop": with_scan(loop)},
-    "QRNN": {"torch loop": with_scan(loop)},
-    "SRU": {"torch loop": with_scan(loop)},
-}
 
 
 def kept_activations(layer: Any, x: Tensor) -> float:
@@ -203,21 +119,31 @@ def measure(name: str, budget: float) -> dict[str, Any]:
         with torchs_products():
             return run(layer, x)
 
-    calls |= {way: step(partial(usually, run)) for way, run in USUAL[name].items()}
-    if name in SHAPES:
-        calls[PRODUCTS] = products(name)
-    times, failures = interleaved(calls, budget, 120.0)
-    usual, alone = next(iter(USUAL[name])), times.pop(PRODUCTS, None)
-    fastest = min((way for way in times if way != "retrograd"), key=lambda way: times[way]["median_ms"])
+    ways = {way: step(partial(usually, run)) for way, run in layer_contenders.WAYS[name].items()}
+    jax = layer_contenders.in_jax(layer, x, g) if name in layer_contenders.JAX else None
+    if jax is not None:
+        ways = {"JAX, associative scan": jax[1], **ways}
+    once = {way: call for way, call in ways.items() if (name, way) in layer_contenders.QUADRATIC}
+    calls |= {way: call for way, call in ways.items() if way not in once}
+    times, failures = interleaved({**calls, PRODUCTS: products(name)}, budget, 120.0)
+    alone = times.pop(PRODUCTS)
+    for way, call in once.items():
+        try:
+            with at_most(120.0):
+                times[way] = {"median_ms": 1000 * seconds(call)}
+        except TimeoutError as error:
+            failures[way] = str(error)
+    others = {way: times[way]["median_ms"] for way in ways if way in times}
+    usual, fastest = next(iter(others)), min(others, key=lambda way: others[way])
     return {
         "layer": name,
         "times": times,
         "failures": failures,
         "usual": usual,
-        "products_ms": alone["median_ms"] if alone else None,
-        "times_faster": times[usual]["median_ms"] / times["retrograd"]["median_ms"],
+        "products_ms": alone["median_ms"],
+        "times_faster": others[usual] / times["retrograd"]["median_ms"],
         "fastest_contender": fastest,
-        "times_faster_than_it": times[fastest]["median_ms"] / times["retrograd"]["median_ms"],
+        "times_faster_than_it": others[fastest] / times["retrograd"]["median_ms"],
         "activations_kept": kept_activations(layer, x),
     }
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks import layer_table, layers
+from benchmarks import layer_contenders, layer_table, layers
 from retrograd.nn import MinGRU, MinLSTM
 
-WAYS = [(name, way) for name, ways in layers.USUAL.items() for way in ways]
+WAYS = [(name, way) for name, ways in layer_contenders.WAYS.items() for way in ways]
 
 
 @pytest.mark.parametrize(("name", "way"), WAYS)
@@ -20,7 +20,20 @@ def test_a_contender_computes_the_layer(name: str, way: str, monkeypatch: pytest
         assert isinstance(layer, MinGRU | MinLSTM)
         layer.positive_candidate = True
     x = torch.randn(2, 70, 8, dtype=torch.float64)
-    torch.testing.assert_close(layers.USUAL[name][way](layer, x), layer(x)[0])
+    torch.testing.assert_close(layer_contenders.WAYS[name][way](layer, x), layer(x)[0])
+
+
+@pytest.mark.parametrize("name", layer_contenders.JAX)
+def test_a_contender_in_jax_computes_the_layer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jax")
+    monkeypatch.setattr(layers, "WIDTH", 8)
+    torch.manual_seed(0)
+    layer, x = layers.LAYERS[name](), torch.randn(2, 70, 8, requires_grad=True)
+    y, _ = layer(x)
+    calls = layer_contenders.in_jax(layer, x, torch.ones_like(y))
+    assert calls is not None
+    torch.testing.assert_close(torch.tensor(calls[0]().tolist()), y)
+    torch.testing.assert_close(torch.tensor(calls[1]()[-1].tolist()), torch.autograd.grad(y.sum(), x)[0])
 
 
 def test_what_autograd_keeps_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
