@@ -20,6 +20,10 @@ def _every(first: str, periods: int, freq: str, zone: str | None = None) -> pd.D
     return pd.date_range(first, periods=periods, freq=freq, tz=zone)
 
 
+def _days(periods: int, weekmask: str) -> pd.DatetimeIndex:
+    return pd.bdate_range("2024-01-01", periods=periods, freq="C", weekmask=weekmask).as_unit("us")
+
+
 def _dated(*stamps: str) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(list(stamps))
 
@@ -57,6 +61,8 @@ CALENDARS: dict[str, tuple[Any, str]] = {
         "every year, on day 1 of the month",
     ),
     "business days": (_every("2024-01-01", 40, "B"), "business days"),
+    "days without Sundays": (_days(60, "Mon Tue Wed Thu Fri Sat"), "days without Sunday"),
+    "Sunday to Thursday": (_days(60, "Sun Mon Tue Wed Thu"), "days without Friday and Saturday"),
     "business month ends": (_every("2018-01-31", 40, "BME"), "the frequency BME"),
     "third Fridays": (_every("2018-01-01", 40, "WOM-3FRI"), "the frequency WOM-3FRI"),
     "weeks": (_every("2024-01-03", 30, "W-WED"), "every week"),

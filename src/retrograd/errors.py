@@ -86,7 +86,8 @@ def near_names(name: str, names: Iterable[str], described: Iterable[str] | None 
     "did you mean 'sunspots'? There are: year, sunspots"
     """
     known = list(names)
-    near = [shortened(one) for one in difflib.get_close_matches(name[:80], known, n=3, cutoff=0.5)]
+    same = [one for one in known if one.casefold() == name.casefold()]
+    near = [shortened(one) for one in same or difflib.get_close_matches(name[:80], known, n=3, cutoff=0.5)]
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     more = f", and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
     listed = (known if described is None else list(described))[:MOST_NAMES]

@@ -110,6 +110,34 @@ def test_a_part_of_a_year_is_no_number(times: list[str], message: str, tmp_path:
     assert len(numbers_in(tmp_path, text, date_format="number")[1]) >= len(times)
 
 
+@pytest.mark.parametrize("days", ["2023-10-28", "2023-10-29"])
+def test_an_hour_that_comes_twice_is_told_by_its_order(days: str, tmp_path: Path) -> None:
+    times = pd.date_range(days, periods=30, freq="h", tz="Europe/Berlin")
+    text = "day,y\n" + "".join(f"{time:%Y-%m-%d %H:%M},{k}.5\n" for k, time in enumerate(times))
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    table = read_table(str(path), targets=["y"], time="day", axis=TimeOptions(time_zone="Europe/Berlin"))
+    assert table.time.tolist() == times.tolist()
+
+
+def test_two_years_in_one_are_no_month(tmp_path: Path) -> None:
+    text = "day,y\n" + "".join(f"{year}/{year % 100 + 1:02d},1.5\n" for year in range(2001, 2009))
+    with pytest.raises(InputError, match=r"'2001/02', a month, or two years: set date_format='%Y/%m'"):
+        numbers_in(tmp_path, text)
+
+
+@pytest.mark.parametrize(("name", "kept"), [("hours of the day", range(9, 18)), ("days of the week", range(24))])
+def test_hours_that_never_have_a_row_are_not_forecast(name: str, kept: range, tmp_path: Path) -> None:
+    hours = pd.date_range("2024-01-01", periods=24 * 35, freq="h")
+    hours = hours[hours.hour.isin(kept) & ((hours.dayofweek < 5) | (len(kept) < 24))]
+    path = tmp_path / "a.csv"
+    path.write_text("day,y\n" + "".join(f"{time},1.5\n" for time in hours))
+    read = partial(read_table, str(path), targets=["y"], time="day", missing_targets=True)
+    with pytest.raises(InputError, match=f"goes on by every hour, but some {name} never have a row.*give freq"):
+        read()
+    assert read(axis=TimeOptions(freq="h")).absent > 0
+
+
 def test_weeks_and_days_of_a_year_are_read_where_that_is_said(tmp_path: Path) -> None:
     weeks = "day,y\n202051,1\n202052,2\n202053,3\n202101,4\n"
     assert numbers_in(tmp_path, weeks, date_format="%G%V")[0][-2:] == ["2020-12-28", "2021-01-04"]

@@ -45,6 +45,8 @@ def test_found(name: str) -> None:
         (b"a,b\n1,\0\n", {}, r"row 2 holds a NUL byte"),
         (b"", {}, r"t.csv is empty"),
         (b"a,b\n", {"encoding": "foo"}, r"encoding is 'foo', which Python does not know"),
+        (b"a,b\n1,2\n", {"encoding": "rot13"}, r"encoding is 'rot13', which Python does not know"),
+        (b"a,b\n1,2\n", {"encoding": "hex"}, r"encoding is 'hex', which Python does not know"),
         (b"a,b\n", {"decimal": "::"}, r"decimal is '::', expected one character"),
         (b"a,b\n", {"decimal": ",", "thousands": ","}, r"decimal and thousands are both ','"),
         (b"a,b\n", {"skip_rows": -1}, r"skip_rows is -1, expected 0 or more"),

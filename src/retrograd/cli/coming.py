@@ -38,8 +38,8 @@ def levels_of(text: Any) -> tuple[float, ...]:
         levels = sorted({float(part) for part in str(text).split(",")})
     except ValueError:
         levels = [0.0]
-    if not all(0 < level < 100 for level in levels):
-        raise InputError(f"--level is {text!r}, expected levels in per cent, between 0 and 100, such as 80,95")
+    if not all(1 <= level < 100 for level in levels):  # 0.95 is no level in per cent that anyone asks for
+        raise InputError(f"--level is {text!r}, expected levels in per cent, from 1 to below 100, such as 80,95")
     return tuple(int(level) if level.is_integer() else level for level in levels)
 
 

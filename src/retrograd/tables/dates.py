@@ -96,9 +96,12 @@ def read_times(
     if not isinstance(times, pd.DatetimeIndex):
         raise InputError(f"{where} holds no stamps with a clock time: leave time_zone out", "time_zone")
     try:
-        return times.tz_localize(time_zone) if times.tz is None else times.tz_convert(time_zone)
+        # An hour that comes twice as the clocks go back is told by its order.
+        return times.tz_localize(time_zone, ambiguous="infer") if times.tz is None else times.tz_convert(time_zone)
     except (KeyError, ValueError) as error:  # pytz and zoneinfo name an unknown zone in different ways
         reason = str(error).strip("'").partition(chr(10))[0]
+        if "dst" in reason:
+            reason = "where clocks go back, its rows do not tell which of two hours is meant: write the offsets"
         raise InputError(f"time_zone is {time_zone!r}, which the times cannot be in: {reason}") from None
 
 
@@ -211,6 +214,15 @@ def _past_century(index: pd.DatetimeIndex) -> Any:
 
 
 def _read_text(text: pd.Series[Any], where: str, rows: Any, dayfirst: bool | None, zone: str | None) -> Any:
+    pairs = text.str.extract(r"^(\d{4})([-/])(\d{2})$")
+    if len(text) > 1 and pairs.notna().all(axis=None):
+        year, month = pairs[0].astype(int), pairs[2].astype(int)
+        if ((year + 1) % 100 == month).all():
+            form = f"%Y{pairs[1].iloc[0]}%m"
+            raise InputError(
+                f"{where}: row {rows[0]} is {_short(text.iloc[0])}, a month, or two years: set date_format={form!r}, "
+                "or write one year"
+            )
     quarters = _quarters(text)
     if quarters is not None:
         return quarters

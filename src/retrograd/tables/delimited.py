@@ -31,6 +31,8 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+# The first line by which spreadsheets say the separator.
+_SEP_HINT = re.compile(r'"?sep=(.)"?$', re.IGNORECASE)
 _SIGN = r"[+-]?"
 _SPACES = " \u00a0\u202f'\u2019"
 _DECIMAL_COMMA = re.compile(_SIGN + rf"(\d{{1,3}}(?:[.{_SPACES}]\d{{3}})+|\d+),\d+([eE][+-]?\d+)?$")
@@ -105,6 +107,10 @@ def find_layout(
         raise InputError(f"skip_rows is {skip_rows}, expected 0 or more lines")
     encoding = encoding or _encoding_of(head, source)
     lines = _lines_of(head, source, encoding)[skip_rows:]
+    if lines and (hint := _SEP_HINT.match(lines[0])):
+        sep, lines, skip_rows = sep or hint[1], lines[1:], skip_rows + 1
+    while lines and not lines[0].strip():
+        lines, skip_rows = lines[1:], skip_rows + 1
     if not lines:
         raise InputError(f"{source} is empty")
     sep = sep or _separator_of(lines, source)
@@ -135,11 +141,14 @@ def _encoding_of(head: bytes, source: str) -> str:
 
 def _lines_of(head: bytes, source: str, encoding: str) -> list[str]:
     try:
+        if not getattr(codecs.lookup(encoding), "_is_text_encoding", True):
+            raise LookupError
         text = codecs.getincrementaldecoder(encoding)().decode(head)
-    except LookupError:
+    except (LookupError, TypeError, ValueError) as error:
+        if isinstance(error, UnicodeDecodeError):
+            message = f"{source} is not text of encoding {encoding!r}: give another encoding"
+            raise InputError(message, "encoding") from None
         raise InputError(f"encoding is {encoding!r}, which Python does not know: such as 'utf-8' or 'cp1252'") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{source} is not text of encoding {encoding!r}: give another encoding", "encoding") from None
     text = text.removeprefix("\ufeff")
     if "\0" in text:
         raise InputError(

@@ -15,7 +15,16 @@ import pandas as pd
 
 from retrograd.errors import InputError, require_choice
 from retrograd.tables.columns import number_of, numbers_of, times_of
-from retrograd.tables.rows import FILLS, TimeOptions, filled_in, in_order, on_grid, require_no_gap, step_of
+from retrograd.tables.rows import (
+    FILLS,
+    TimeOptions,
+    filled_in,
+    in_order,
+    on_grid,
+    refuse_closed_hours,
+    require_no_gap,
+    step_of,
+)
 from retrograd.tables.source import Frame, ReadOptions, columns_of, read_frame
 from retrograd.tables.step import Step
 from retrograd.tables.time_axis import TimeAxis, time_of, time_text
@@ -230,6 +239,8 @@ def _table_of(
         times = times_of(frame.columns[time], where, rows, asked, frame.layout)
         times, values, rows = in_order(times, values, rows, where, asked)
         step = step_of(times, asked, where)
+        if asked.freq is None and fill is None:
+            refuse_closed_hours(times, step, where)
         # Only a target may be missing, and only where the model takes it so.
         may_lack = fill is not None or (missing_targets and not inputs)
         times, values, rows, absent = on_grid(times, step, values, rows, where, may_lack=may_lack)

@@ -13,11 +13,24 @@ from retrograd.errors import InputError
 from retrograd.tables.step import Step
 from retrograd.tables.time_axis import time_text
 
-__all__ = ["FILLS", "TimeOptions", "filled_in", "in_order", "on_grid", "require_no_gap", "step_of"]
+__all__ = [
+    "FILLS",
+    "TimeOptions",
+    "filled_in",
+    "in_order",
+    "on_grid",
+    "refuse_closed_hours",
+    "require_no_gap",
+    "step_of",
+]
 
 Array = np.ndarray[Any, Any]
 
 FILLS = ("forward", "linear")
+
+_DAY = 86_400_000_000_000
+# Days after which a clock time without a row is one that there is never, and weeks after which a weekday is.
+_DAYS, _WEEKS = 4, 4
 
 
 @dataclass(frozen=True)
@@ -72,11 +85,8 @@ def _resampled(times: Any, values: Array, where: str, rule: str) -> tuple[Any, A
         times = times.to_timestamp()
     try:
         means = pd.DataFrame(values, index=times).resample(rule).mean()
-    except (ValueError, TypeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(
-            f"resample is {rule!r}, expected a pandas frequency such as 'D' or '15min' ({reason})"
-        ) from None
+    except (ValueError, TypeError):
+        raise InputError(f"resample is {rule!r}, expected a pandas frequency such as 'D' or '15min'") from None
     return means.index, means.to_numpy(), np.zeros(len(means), dtype=int)
 
 
@@ -86,6 +96,23 @@ def step_of(times: Any, asked: TimeOptions, where: str) -> Step:
         return Step.find(times) if asked.freq is None else Step.given(asked.freq, times)
     except InputError as error:
         raise InputError(f"{where}: {error}", "freq", "resample") from None
+
+
+def refuse_closed_hours(times: Any, step: Step, where: str) -> None:
+    """Raise where hours of the day, or days of the week, never have a row: a forecast would go into them."""
+    if step.kind != "elapsed" or step.size >= _DAY or _DAY % step.size:
+        return
+    local = times if times.tz is None else times.tz_localize(None)
+    days = (local[-1] - local[0]) / pd.Timedelta(days=1)
+    slots = np.unique(np.rint((local - local.normalize()) / pd.Timedelta(step.size, "ns")))
+    closed = "hours of the day" if days >= _DAYS and len(slots) < _DAY // step.size else ""
+    closed = "days of the week" if days >= 7 * _WEEKS and local.dayofweek.nunique() < 7 else closed
+    if closed:
+        raise InputError(
+            f"{where} goes on by {step}, but some {closed} never have a row, and would be forecast: give freq, the "
+            "step, to take them as missing, or leave the column out, to count rows",
+            "freq",
+        )
 
 
 def on_grid(
@@ -130,7 +157,9 @@ def filled_in(
         left[:, :may_miss] = False
     if left.any():
         row, column = (int(i) for i in np.argwhere(left)[0])
-        where = f"{source}: row {rows[row]}, column {names[column]!r} is missing"
+        # A step that had no row, or one of a period that had none, has no number.
+        here = f"row {rows[row]}" if rows[row] else f"step {row + 1}, which has no row"
+        where = f"{source}: {here}, column {names[column]!r} is missing"
         if fill is None:
             count = int(missing.sum())
             raise InputError(

@@ -11,40 +11,27 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from retrograd.errors import InputError, near_names
-from retrograd.tables.delimited import Layout, find_layout
-from retrograd.tables.packed import DAMAGED, PACKED, Counted, opened
+from retrograd.tables.delimited import SEPARATORS, Layout, find_layout
+from retrograd.tables.faults import LOOKED_AT, refuse_data_as_header, refuse_footer, refuse_titles
+from retrograd.tables.kind import first_line, table_file
+from retrograd.tables.packed import Counted, opened
 
 __all__ = [
-    "SHIPPED",
     "Frame",
     "ReadOptions",
     "columns_of",
     "header_of",
     "read_frame",
     "shape_of",
-    "table_file",
 ]
 
-SHIPPED = {"airline": "airline.csv", "sunspots": "sunspots.csv", "hair_dryer": "hair_dryer.csv"}
-
-_TEXT = (".csv", ".tsv", ".txt")
-# The first bytes of files whose name may say otherwise.
-_MARKS = (
-    (b"\x1f\x8b", ".gz"),
-    (b"BZh", ".bz2"),
-    (b"\xfd7zXZ\0", ".xz"),
-    (b"PK\x03\x04", ".zip"),
-    (b"PAR1", ".parquet"),
-)
 # Bytes from which the layout of a text is told, and rows of a piece of it.
 _HEAD, _PIECE = 1 << 18, 200_000
 
@@ -113,11 +100,21 @@ def read_frame(
     """
     options = options or ReadOptions()
     with table_file(source) as (path, kind):
+        _require_its_kind(options, kind, source)
         if kind == ".parquet":
             return _read_parquet(path, source, options, names)
         if kind == ".xlsx":
             return _read_workbook(path, source, options, names)
         return _read_text(path, source, options, names, progress)
+
+
+def _require_its_kind(options: ReadOptions, kind: str, source: str) -> None:
+    """Raise where something is said that a file of this kind has not."""
+    lacks = {".parquet": ("sep", "encoding", "skip_rows", "sheet"), ".xlsx": ("sep", "encoding")}.get(kind, ("sheet",))
+    for name in lacks:
+        if getattr(options, name):
+            what = "a sheet of a workbook" if name == "sheet" else "the lines of a text"
+            raise InputError(f"{name} is {getattr(options, name)!r}, but {source} has none: {name} is of {what}", name)
 
 
 def columns_of(source: str, options: ReadOptions | None = None) -> list[str]:
@@ -142,64 +139,12 @@ def columns_of(source: str, options: ReadOptions | None = None) -> list[str]:
         return header_of(path, source, options)[1]
 
 
-@contextmanager
-def table_file(source: str) -> Iterator[tuple[Path, str]]:
-    """Yield a table's path and kind; whatever goes wrong with it is one line."""
-    with ExitStack() as stack:
-        path = Path(source)
-        if not path.exists() and source in SHIPPED:
-            path = stack.enter_context(as_file(files("retrograd") / "datasets" / SHIPPED[source]))
-        try:
-            yield path, _kind_of(path, source)
-        except InputError:
-            raise
-        except pd.errors.EmptyDataError:
-            raise InputError(f"{source} is empty") from None
-        except UnicodeError:
-            message = f"{source} is not text of one encoding: give encoding, such as 'cp1252'"
-            raise InputError(message, "encoding") from None
-        except MemoryError:
-            raise InputError(f"{source} does not fit in memory: name fewer columns, or split it") from None
-        except DAMAGED as error:
-            raise InputError(f"{source} cannot be read as a table: {_first_line(error)}") from None
-
-
-def _kind_of(path: Path, source: str) -> str:
-    """Return the suffix that says how to read a file; raise where there is none, or its content is of another."""
-    if not path.exists():
-        siblings = sorted(p.name for p in path.parent.iterdir() if p.is_file()) if path.parent.is_dir() else []
-        tables = [name for name in siblings if any(kind in name.lower() for kind in (*_TEXT, ".parquet", ".xlsx"))]
-        shipped = [f"{name} (comes with retrograd)" for name in SHIPPED]
-        raise InputError(f"{source} does not exist: {near_names(path.name, [*tables, *SHIPPED], [*tables, *shipped])}")
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "no regular file"
-        raise InputError(f"{source} is {what}, expected a table: .csv, .tsv, .txt, .parquet or .xlsx")
-    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
-    packed = suffixes[-1] if suffixes and suffixes[-1] in PACKED else ""
-    kind = (suffixes[-2] if len(suffixes) > 1 else "") if packed else (suffixes[-1] if suffixes else "")
-    if kind not in (*_TEXT, ".parquet", ".xlsx") or (packed and kind not in _TEXT):
-        hint = ": save it as .xlsx or .csv" if kind in (".xls", ".ods", ".xlsb", ".xlsm") else ""
-        raise InputError(
-            f"{source} is no table that can be read{hint or ': expected .csv, .tsv, .txt, .parquet or .xlsx'}"
-        )
-    with path.open("rb") as file:
-        start = file.read(8)
-    mark = next((name for sign, name in _MARKS if start.startswith(sign)), "")
-    expected = packed or {".parquet": ".parquet", ".xlsx": ".zip"}.get(kind, "")
-    if mark != expected and start:
-        if mark:
-            ending = f"{mark} or .xlsx" if mark == ".zip" else mark
-            raise InputError(f"{source} is a {ending} file by its content: rename it so that its name says so")
-        raise InputError(f"{source} is no {packed or kind} file by its content: it is damaged, or has the wrong name")
-    return kind
-
-
 def _read_parquet(path: Path, source: str, options: ReadOptions, names: Sequence[str] | None) -> Frame:
     try:
         frame = pd.read_parquet(path)
     except ImportError:
         raise InputError(f"{source} needs pyarrow: pip install pyarrow") from None
-    if frame.index.name is not None:  # a time index is a column like any other
+    if any(name is not None for name in frame.index.names):  # a time index is a column like any other
         frame = frame.reset_index()
     columns = _named(frame, [str(name) for name in frame.columns], source, names)
     return Frame(columns, 1, _layout_given(options), options.na)
@@ -224,17 +169,29 @@ def _read_workbook(path: Path, source: str, options: ReadOptions, names: Sequenc
             cells = book.parse(sheet, header=None, skiprows=options.skip_rows, na_values=list(options.na))
     if not len(cells):
         raise InputError(f"{source} is empty")
-    header = [str(name) if not pd.isna(name) else "" for name in cells.iloc[0]]
+    header = [_name_of(cell) for cell in cells.iloc[0]]
+    first = options.skip_rows + 2
+    if names is not None and not set(names) <= set(header):
+        refuse_titles(names, enumerate(cells.iloc[1:LOOKED_AT].to_numpy(), first), source)
+    refuse_data_as_header(header, source)
     frame = cells.iloc[1:].reset_index(drop=True).infer_objects()
-    return Frame(_named(frame, header, source, names), options.skip_rows + 2, _layout_given(options), options.na)
+    columns = _named(frame, header, source, names)
+    refuse_footer(frame, header, _places(header, source, names), source, first)
+    return Frame(columns, first, _layout_given(options), options.na)
+
+
+def _name_of(cell: Any) -> str:
+    """Return a cell as the name of a column: 2020, where its column of reals made it 2020.0."""
+    if pd.isna(cell):
+        return ""
+    return str(int(cell) if isinstance(cell, float) and cell.is_integer() else cell).strip()
 
 
 def _layout_given(options: ReadOptions) -> Layout | None:
     """Return how numbers are written as text in cells of another type, where that is said."""
     if options.decimal is None and options.thousands is None:
         return None
-    given = find_layout(b"a", "", sep=",", decimal=options.decimal, thousands=options.thousands)
-    return given
+    return find_layout(b"a", "", sep=",", decimal=options.decimal, thousands=options.thousands)
 
 
 def _read_text(
@@ -246,6 +203,8 @@ def _read_text(
 ) -> Frame:
     layout, header = header_of(path, source, options)
     shape = shape_of(layout)
+    if names is not None and not set(names) <= set(header):
+        refuse_titles(names, _first_lines(path, layout), source)
     wanted = _places(header, source, names)
     # Fields beyond the header would be dropped: pandas warns of them, unless the columns are chosen as it reads.
     pieces = []
@@ -267,9 +226,10 @@ def _read_text(
             ):
                 pieces.append(piece[wanted])
                 counted.report()
+            refuse_footer(_without_empty_end(piece), header, wanted, source, layout.skip_rows + 2)
         except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
             reason = _wrong_width(path, source, layout, len(header))
-            raise InputError(reason or f"{source} cannot be read as a table: {_first_line(error)}") from None
+            raise InputError(reason or f"{source} cannot be read as a table: {first_line(error)}") from None
         except pd.errors.EmptyDataError:
             pieces = [pd.DataFrame(columns=wanted)]
     frame = pd.concat(pieces, ignore_index=True) if len(pieces) > 1 else pieces[0]
@@ -300,7 +260,18 @@ def header_of(path: Path, source: str, options: ReadOptions) -> tuple[Layout, li
         keep_default_na=False,
         **shape_of(layout),
     )
-    return layout, [str(name).strip() for name in first.iloc[0]]
+    header = [str(name).strip() for name in first.iloc[0]]
+    refuse_data_as_header(header, source)
+    return layout, header
+
+
+def _first_lines(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
+    """Yield the lines below the header with their numbers, cut at each separator that it may be."""
+    with opened(path) as file:
+        lines = file.read(_HEAD).decode(layout.encoding, errors="replace").splitlines()[:LOOKED_AT]
+    for number, line in enumerate(lines[layout.skip_rows + 1 :], layout.skip_rows + 2):
+        for separator in SEPARATORS:
+            yield number, next(csv.reader([line], delimiter=separator), [])
 
 
 def shape_of(layout: Layout) -> dict[str, Any]:
@@ -366,8 +337,3 @@ def _wrong_width(path: Path, source: str, layout: Layout, width: int) -> str | N
 
 def _cut(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().partition("\n")[0] or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."

@@ -27,6 +27,9 @@ _END = 31
 _JITTER = 0.05
 # The part of all spacings that has to be the step itself: with fewer, the stamps follow no rule.
 _LEAST = 0.2
+# Weeks after which a weekday without a stamp is one that there is never.
+_WEEKS = 4
+_WEEK = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _DAY = 86_400_000_000_000
 _UNITS = ((7 * _DAY, "week"), (_DAY, "day"), (3_600_000_000_000, "hour"), (60_000_000_000, "minute"), (10**9, "second"))
 
@@ -38,10 +41,11 @@ class Step:
     Attributes:
         kind: ``"number"`` (size in the axis' own unit), ``"elapsed"`` (size in nanoseconds), ``"day"`` (size in days of
             the local calendar, at one clock time), ``"month"`` (size in months, on day ``day``), ``"business"``
-            (Monday to Friday), ``"period"`` and ``"offset"`` (the pandas frequency ``freq``).
+            (Monday to Friday, or those of ``freq``), ``"period"`` and ``"offset"`` (the pandas frequency ``freq``).
         size: how many of the kind's units one step has.
         day: of ``"month"``: the day of the month, the month's last where it is shorter; 31 is the month's end.
-        freq: of ``"period"`` and ``"offset"``: a pandas frequency.
+        freq: of ``"period"`` and ``"offset"``: a pandas frequency; of ``"business"``: seven signs from Monday on, 1 for
+            a day that there is, empty for Monday to Friday.
 
     Examples:
         >>> step = Step.find(pd.to_datetime(["2024-01-31", "2024-02-29", "2024-03-31"]))
@@ -145,7 +149,9 @@ class Step:
         if self.kind == "day":
             moved = [local + pd.Timedelta(days=int(self.size) * int(k)) for k in places]
         elif self.kind == "business":
-            moved = [local + pd.offsets.BusinessDay(int(k)) if k else local for k in places]
+            day = local.normalize()
+            days = np.busday_offset(day.to_datetime64().astype("datetime64[D]"), places, weekmask=self._weekdays)
+            moved = [pd.Timestamp(each) + (local - day) for each in days]
         else:
             moved = [_month_later(local, int(self.size) * int(k), self.day) for k in places]
         index = pd.DatetimeIndex(moved)
@@ -182,7 +188,8 @@ class Step:
         if self.kind == "period":
             return f"periods of {self.freq}"
         if self.kind == "business":
-            return "business days"
+            closed = [name for name, sign in zip(_WEEK, self._weekdays, strict=True) if sign == "0"]
+            return f"days without {' and '.join(closed)}" if self.freq else "business days"
         if self.kind == "offset":
             return f"the frequency {self.freq}"
         if self.kind == "month":
@@ -193,6 +200,10 @@ class Step:
             if nanoseconds % unit == 0:
                 return _every(nanoseconds // unit, word)
         return f"every {nanoseconds / 1e9:g} seconds"
+
+    @property
+    def _weekdays(self) -> str:
+        return self.freq or "1111100"
 
     def _exact_places(self, times: Any) -> Array:
         """Return places on the grid as real numbers, NaN where a stamp cannot be on it."""
@@ -205,8 +216,8 @@ class Step:
         local = _local(times)
         if self.kind == "business":
             days = local.normalize().to_numpy().astype("datetime64[D]")
-            places = np.busday_count(days[0], days).astype(np.float64)
-            return np.where((local.dayofweek < 5) & _same_clock(local), places, np.nan)
+            places = np.busday_count(days[0], days, weekmask=self._weekdays).astype(np.float64)
+            return np.where(np.is_busday(days, weekmask=self._weekdays) & _same_clock(local), places, np.nan)
         if self.kind == "day":
             return np.asarray((local - local[0]) / pd.Timedelta(days=self.size), dtype=np.float64)
         if self.kind == "month":
@@ -250,6 +261,10 @@ def _candidates(times: pd.Index) -> Iterator[Step]:
     days = np.diff(local.normalize().to_numpy().astype("datetime64[D]")).astype(np.int64)
     if (local.dayofweek < 5).all() and _same_clock(local).all() and _common(days) == 1 and days.max() > 1:
         yield Step("business")
+    elif _same_clock(local).all() and _common(days) == 1 and (local[-1] - local[0]).days >= _WEEKS * 7:
+        open_days = "".join("01"[int(day in local.dayofweek)] for day in range(7))
+        if open_days.count("1") >= 4 and "0" in open_days:
+            yield Step("business", freq=open_days)
     if _same_clock(local).all():
         yield Step("day", int(_common(days)))
     yield Step("elapsed", int(_common(spacings)))

@@ -17,8 +17,9 @@ import pandas as pd
 
 from retrograd.errors import InputError
 from retrograd.tables.columns import numbers_of
+from retrograd.tables.kind import table_file
 from retrograd.tables.packed import DAMAGED
-from retrograd.tables.source import Frame, ReadOptions, header_of, shape_of, table_file
+from retrograd.tables.source import Frame, ReadOptions, header_of, shape_of
 
 __all__ = ["places_of_rows", "read_rows"]
 

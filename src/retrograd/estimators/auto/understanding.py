@@ -167,7 +167,7 @@ def calendar_seasons(step: Step | None, index: Any) -> tuple[int, ...] | None:
     if step is None or not isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex)):
         return None
     if step.kind == "business":
-        return (5,)
+        return (step.freq.count("1") or 5,)
     ends = index[:1].append(step.at(index[0], np.array([1])))
     if isinstance(ends, pd.PeriodIndex):
         ends = ends.to_timestamp(how="start")
