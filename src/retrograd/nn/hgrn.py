@@ -1,7 +1,7 @@
 """HGRN: a complex recurrence whose forget gate cannot fall below a bound that grows from layer to layer.
 
-Qin, Yang, Zhong, Hierarchically Gated Recurrent Neural Network for Sequence Modeling, 2023 (arXiv 2311.04823),
-section 3.
+Qin, Yang, Zhong, Hierarchically Gated Recurrent Neural Network for Sequence Modeling, 2023 (arXiv 2311.04823):
+its token mixer, HGRU.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """minGRU: a GRU whose gate and candidate see the input alone, so that its state is a linear recurrence.
 
-Feng, Tung, Ahmed, Bengio, Hajimirsadeghi, Were RNNs All We Needed?, 2024 (arXiv 2410.01201), section 3.1.
+Feng, Tung, Ahmed, Bengio, Hajimirsadeghi, Were RNNs All We Needed?, 2024 (arXiv 2410.01201): its minGRU.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class MinGRU(Recurrence):
     Args:
         input_size: features of x_t.
         hidden_size: width of the state, which is the output.
-        positive_candidate: ĥ_t = g(W_h x_t + b_h) > 0 with g(v) = v + ½ for v ≥ 0, else σ(v) (appendix B).
+        positive_candidate: ĥ_t = g(W_h x_t + b_h) > 0 with g(v) = v + ½ for v ≥ 0, else σ(v).
         bias: whether there are b_z and b_h.
         reverse: run from the last step to the first.
         backend: what runs the scan.

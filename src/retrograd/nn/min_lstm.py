@@ -1,6 +1,6 @@
 """minLSTM: an LSTM whose gates and candidate see the input alone; its state is a linear recurrence.
 
-Feng, Tung, Ahmed, Bengio, Hajimirsadeghi, Were RNNs All We Needed?, 2024 (arXiv 2410.01201), section 3.2.
+Feng, Tung, Ahmed, Bengio, Hajimirsadeghi, Were RNNs All We Needed?, 2024 (arXiv 2410.01201): its minLSTM.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """QRNN: gates from a window of inputs, and a pooling that is a linear recurrence.
 
-Bradbury, Merity, Xiong, Socher, Quasi-Recurrent Neural Networks, 2017 (arXiv 1611.01576), section 2,
-equations (1) to (5).
+Bradbury, Merity, Xiong, Socher, Quasi-Recurrent Neural Networks, 2017 (arXiv 1611.01576): its f-pooling,
+fo-pooling and ifo-pooling.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ GATES = {"f": "f", "fo": "fo", "ifo": "ifo"}
 
 
 class QRNN(Recurrence):
-    """z_t = tanh(W_z * x), f_t = σ(W_f * x), o_t = σ(W_o * x) over the last ``window`` inputs (1), then a pooling.
+    """z_t = tanh(W_z * x), f_t = σ(W_f * x), o_t = σ(W_o * x) over the last ``window`` inputs, then a pooling.
 
-    ``"f"`` (3): h_t = f_t h_{t-1} + (1 - f_t) z_t. ``"fo"`` (4): c_t = f_t c_{t-1} + (1 - f_t) z_t, h_t = o_t c_t.
-    ``"ifo"`` (5): c_t = f_t c_{t-1} + i_t z_t, h_t = o_t c_t.
+    ``"f"``: h_t = f_t h_{t-1} + (1 - f_t) z_t. ``"fo"``: c_t = f_t c_{t-1} + (1 - f_t) z_t, h_t = o_t c_t.
+    ``"ifo"``: c_t = f_t c_{t-1} + i_t z_t, h_t = o_t c_t.
 
     A window never reaches over a sequence's border; the inputs that the next call needs are part of the state, behind
     the pooled values: ``(hidden_size + (window - 1) * input_size)``.
@@ -104,6 +104,6 @@ class QRNN(Recurrence):
     def _pooled(self, along: Along, z: Tensor, *gates_and_c0: Tensor) -> tuple[Tensor, Tensor]:
         *values, c0 = gates_and_c0
         gates = dict(zip(self.pooling, values, strict=True))
-        drive = gates["i"] * z if "i" in gates else torch.addcmul(z, gates["f"], z, value=-1)  # (5); (1 - f) z
+        drive = gates["i"] * z if "i" in gates else torch.addcmul(z, gates["f"], z, value=-1)  # i z, or (1 - f) z
         c, last = along.scan(Diagonal(gates["f"]), drive, c0)
-        return gates["o"] * c if "o" in gates else c, last  # (4)
+        return gates["o"] * c if "o" in gates else c, last

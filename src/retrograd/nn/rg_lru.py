@@ -1,7 +1,7 @@
 """RG-LRU: a diagonal recurrence whose decay and input are gated by the input.
 
 De et al., Griffin: Mixing Gated Linear Recurrences with Local Attention for Efficient Language Models, 2024
-(arXiv 2402.19427), section 2.4, equations (1) to (4).
+(arXiv 2402.19427): the RG-LRU layer of its recurrent block.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class RGLRU(Recurrence):
 
     def run(self, x: Tensor, state: Tensor | None, along: Along) -> tuple[Tensor, Tensor]:
         """Return h_t and the last one."""
-        r = torch.sigmoid(wide(self.recurrence_gate(x)))  # (1)
-        i = torch.sigmoid(wide(self.input_gate(x)))  # (2)
+        r = torch.sigmoid(wide(self.recurrence_gate(x)))
+        i = torch.sigmoid(wide(self.input_gate(x)))
         log_a = -self.c * F.softplus(-wide(self.logit), threshold=50)  # of r_t = 1: log σ(Λ) = -softplus(-Λ)
         y, last = recomputed(_states, along, (r, i, x, self.entering(x, state, along)), (log_a,))
         return y, last
@@ -89,5 +89,5 @@ def _states(along: Along, r: Tensor, i: Tensor, x: Tensor, state: Tensor, log_a:
     least = log_a.new_full((), -torch.finfo(log_a.dtype).tiny)
     squared = -torch.expm1(torch.addcmul(least, r, 2 * log_a))
     # exp2 takes a fifth of exp's time; the logarithm's base is changed for the features, not for their steps
-    a = torch.exp2(log_a / math.log(2) * r)  # (3)
-    return along.scan(Diagonal(a), squared.sqrt() * (i * x), state)  # (4)
+    a = torch.exp2(log_a / math.log(2) * r)
+    return along.scan(Diagonal(a), squared.sqrt() * (i * x), state)

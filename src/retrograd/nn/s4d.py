@@ -1,7 +1,7 @@
 """S4D: a diagonal state-space model of its own for every feature.
 
-Gu, Gupta, Goel, Ré, On the Parameterization and Initialization of Diagonal State Space Models, 2022 (arXiv 2206.11893),
-sections 3 and 4.
+Gu, Gupta, Goel, Ré, On the Parameterization and Initialization of Diagonal State Space Models, 2022 (arXiv 2206.11893):
+its S4D-Lin, S4D-Inv and S4D-LegS.
 
 Every feature has N/2 complex states, so that the states of all steps are N times as large as the inputs. They are
 needed at the borders of chunks of L steps alone. With P_l = Ā^l, inside a chunk whose state before is h,
@@ -50,7 +50,7 @@ class S4D(Recurrence):
         features: of x_t and y_t.
         order: N, states of a feature; N/2 complex numbers are kept of them.
         initial: a at the start: ``"lin"``, -½ + iπn; ``"inv"``, -½ + i (N/π) (N / (2n + 1) - 1); ``"legs"``, the
-            eigenvalues of the normal part of the HiPPO-LegS matrix (section 4).
+            eigenvalues of the normal part of the HiPPO-LegS matrix.
         method: ``"zoh"`` or ``"bilinear"``.
         delta_min: least step Δ of a feature at the start; log Δ is uniform.
         delta_max: largest one.

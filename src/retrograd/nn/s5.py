@@ -1,6 +1,6 @@
 """S5: one continuous-time diagonal system of many inputs and outputs, discretised at a learned step.
 
-Smith, Warrington, Linderman, Simplified State Space Layers for Sequence Modeling, 2023 (arXiv 2208.04933), section 3.
+Smith, Warrington, Linderman, Simplified State Space Layers for Sequence Modeling, 2023 (arXiv 2208.04933).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class S5(Recurrence):
     """h'(t) = Λ h(t) + B x(t), y = 2 Re(C h) + D x, discretised: h_t = Λ̄ h_{t-1} + B̄ x_t.
 
     Λ starts as the eigenvalues with positive imaginary part of the normal part of the HiPPO-LegS matrix, B = V^H B_0
-    and C = C_0 V with its eigenvectors V; their conjugates are implied, hence the 2 (section 3.2). Re Λ < 0 always.
+    and C = C_0 V with its eigenvectors V; their conjugates are implied, hence the 2. Re Λ < 0 always.
 
     Args:
         features: of x_t and y_t.
         state_size: complex numbers of a state: half of the paper's P.
-        blocks: HiPPO matrices on the diagonal at the start (appendix B.1.1); it divides ``state_size``.
+        blocks: HiPPO matrices on the diagonal at the start; it divides ``state_size``.
         method: ``"zoh"`` or ``"bilinear"``.
         delta_min: least step Δ of a state at the start; log Δ is uniform.
         delta_max: largest one.

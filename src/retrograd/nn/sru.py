@@ -1,7 +1,7 @@
 """SRU: a forget gate for the memory and a highway past it, both of the input alone.
 
-Lei, Zhang, Wang, Dai, Artzi, Simple Recurrent Units for Highly Parallelizable Recurrence, 2018 (arXiv 1709.02755),
-section 3, with v_f = v_r = 0: a gate that reads c_{t-1} would make the recurrence nonlinear.
+Lei, Zhang, Wang, Dai, Artzi, Simple Recurrent Units for Highly Parallelizable Recurrence, 2018 (arXiv 1709.02755):
+its light recurrence and highway, with v_f = v_r = 0: a gate that reads c_{t-1} would make the recurrence nonlinear.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class SRU(Recurrence):
     Args:
         input_size: features of x_t.
         hidden_size: width of the state and of the output; where it is not ``input_size``, a matrix makes x_t as wide.
-        highway_bias: b_r at the start; α = √(1 + 2 exp(b_r)) then keeps the variance of x_t at the start (section 3).
+        highway_bias: b_r at the start; α = √(1 + 2 exp(b_r)) then keeps the variance of x_t at the start.
         reverse: run from the last step to the first.
         backend: what runs the scan.
         time_mesh: the ranks on which its time lies, as :func:`retrograd.nn.shard_time` takes them.
