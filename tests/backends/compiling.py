@@ -79,6 +79,8 @@ def main() -> None:
     both_ways(Diagonal(torch.zeros(2, 64, 1024)), 2, 64, 1024, "reset")
     both_ways(Diagonal(torch.zeros(1, 1024, 64)), 1, 1024, 64)  # chunks
     both_ways(Diagonal(torch.zeros(1, 64, 64, dtype=torch.complex64)), 1, 64, 64)
+    both_ways(Diagonal.from_log(torch.zeros(1, 1024, 64)), 1, 1024, 64)
+    both_ways(Diagonal.from_log(torch.zeros(64, dtype=torch.complex64)), 2, 64, 64)
     both_ways(Dense(torch.zeros(64, 64)), 2, 256, 64)
     both_ways(Dense(torch.zeros(64, 64)), 2, 256, 64, "reset")
     both_ways(Dense(torch.zeros(2, 40, 20, 20)), 2, 40, 20)

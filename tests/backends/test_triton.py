@@ -58,13 +58,23 @@ if REASON is None:
 
 
 def check_diagonal(
-    tile: str, dtype: torch.dtype, steps: str, groups: int, reverse: bool, kind: str, time: int = 13, width: int = 5
+    tile: str,
+    dtype: torch.dtype,
+    steps: str,
+    groups: int,
+    reverse: bool,
+    kind: str,
+    time: int = 13,
+    width: int = 5,
+    log: bool = False,
 ) -> None:
     use, batch = TILES[tile], 2
     a = drawn(groups, 1 if steps == "invariant" else time, width, dtype=dtype, seed=1)
-    a = (a / (1 + a.abs())).to(dtype)
+    a = (a / 2 - 1 if log else a / (1 + a.abs())).to(dtype)
     u, g = (drawn(batch, time, width, dtype=dtype, seed=s) for s in (2, 3))
     view, full = BACKWARD if reverse else FORWARD, expand(a, u)
+    if log:
+        full = full.to(torch.complex128 if dtype.is_complex else torch.float64).exp()
     if kind == "whole":
         h0, g_final = (drawn(batch, width, dtype=dtype, seed=s) for s in (4, 5))
         want = loop_adjoint(full, u, h0, g, g_final, reverse)
@@ -80,12 +90,13 @@ def check_diagonal(
         u, g = (x.masked_fill(found.padding().unsqueeze(2), torch.nan) for x in (u, g))
         codes = Steps(on_device(*Sequences(batch, time, **given, reverse=reverse).view("steps").tensors), reverse)
     a, u, g, h0, g_final = on_device(a, u, g, h0, g_final)
-    states = diagonal.scan(a, u, h0, codes, view.reverse, use=use)
-    delta, d_h0, d_a = diagonal.adjoint(a, g, g_final, codes, view.reverse, states, h0, use=use)
+    states = diagonal.scan(a, u, h0, codes, view.reverse, use=use, log=log)
+    delta, d_h0, d_a = diagonal.adjoint(a, g, g_final, codes, view.reverse, states, h0, use=use, log=log)
     for what, got in (("states", states), ("u", delta), ("h0", d_h0)):
         assert_close(got.cpu(), want[what], eps(dtype), what)
     # Half precision rounds what it stores, states among it, which the bound of d_a does not count.
-    by_group = want["A"].value.unflatten(0, (groups, -1)).sum(1)
+    by_step = want["A"].value * full.conj() if log else want["A"].value
+    by_group = by_step.unflatten(0, (groups, -1)).sum(1)
     by_group = by_group.sum(1, keepdim=True) if steps == "invariant" else by_group
     torch.testing.assert_close(d_a.cpu().to(by_group.dtype), by_group, rtol=50 * eps(dtype), atol=50 * eps(dtype))
 
@@ -121,6 +132,44 @@ def test_every_diagonal_is_the_loop(tile: str, dtype: torch.dtype, steps: str, g
     for reverse in (False, True):
         check_diagonal(tile, dtype, steps, groups, reverse, kind)
         check_diagonal(tile, dtype, steps, groups, reverse, kind, time=16, width=16)
+
+
+@pytest.mark.parametrize(
+    ("tile", "dtype", "steps", "groups", "reverse", "kind"),
+    [
+        ("groups", torch.float32, "varying", 2, True, "sequences"),
+        ("chunks", torch.bfloat16, "invariant", 1, False, "whole"),
+        *(
+            pytest.param(tile, dtype, steps, 1, False, kind, marks=pytest.mark.slow)
+            for tile, dtype, steps, kind in (
+                ("chunks that fold", torch.complex64, "varying", "sequences"),
+                ("chunks", torch.float64, "varying", "whole"),
+                ("a group", torch.float16, "varying", "sequences"),
+                ("groups", torch.complex64, "invariant", "whole"),
+            )
+        ),
+    ],
+)
+def test_gates_by_their_logarithm_are_the_loop(
+    tile: str, dtype: torch.dtype, steps: str, groups: int, reverse: bool, kind: str
+) -> None:
+    check_diagonal(tile, dtype, steps, groups, reverse, kind, log=True)
+
+
+def test_gates_that_are_0_or_near_1_by_their_logarithm() -> None:
+    """-inf, what underflows, and a bfloat16 of which the gate would round to 1."""
+    log_a = torch.tensor([[-torch.inf, -1e4, -0.001, -80.0]], dtype=torch.bfloat16)
+    u = torch.ones(1, 40, 4, dtype=torch.bfloat16)
+    A, (given,) = rg.Diagonal.from_log(log_a.to(DEVICE)), on_device(u)
+    states = BACKEND.scan(A, given, given[:, 0])
+    a = log_a.double().exp()[0]
+    assert torch.equal(states[..., :2].cpu(), u[..., :2])
+    last = a**40 + (1 - a**40) / (1 - a)
+    torch.testing.assert_close(states[0, -1].double().cpu(), last, rtol=2**-7, atol=0)  # the interpreter truncates
+    large = torch.full_like(given, torch.finfo(torch.bfloat16).max / 4)
+    _, _, found = BACKEND.adjoint(A, large, large[:, 0], FORWARD, large, large[:, 0])
+    assert found is not None
+    assert torch.equal(found[0][0, 0, :2].cpu(), torch.zeros(2, dtype=torch.bfloat16))
 
 
 @pytest.mark.slow

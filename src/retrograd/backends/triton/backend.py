@@ -16,7 +16,7 @@ from retrograd.backends.reference import sum_of_outer_products
 from retrograd.core.backend import Spec, device_memory
 from retrograd.core.sequences import FORWARD, View
 from retrograd.core.steps import Steps
-from retrograd.core.transition import LogDiagonal, Transition
+from retrograd.core.transition import Transition
 
 __all__ = ["TritonBackend"]
 
@@ -51,12 +51,12 @@ class TritonBackend:
 
     def scan(self, A: Transition, u: Tensor, h0: Tensor, view: View = FORWARD, out: Tensor | None = None) -> Tensor:
         """Return h_t = A_t h_{t-1} + u_t for every t."""
-        A = A.plain()
+        kernels, options = _kernels(A.structure)
         with _on(u):
             if out is None or out.is_contiguous():
-                states: Tensor = _kernels(A.structure).scan(A.arrays[0], u, h0, _codes(view), view.reverse, out)
+                states: Tensor = kernels.scan(A.arrays[0], u, h0, _codes(view), view.reverse, out, **options)
                 return states
-            return out.copy_(_kernels(A.structure).scan(A.arrays[0], u, h0, _codes(view), view.reverse))
+            return out.copy_(kernels.scan(A.arrays[0], u, h0, _codes(view), view.reverse, **options))
 
     def adjoint(
         self,
@@ -69,15 +69,12 @@ class TritonBackend:
         out: tuple[Tensor | None, Sequence[Tensor] | None] = (None, None),
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...] | None]:
         """Return (δ, ∂L/∂h_0, ∂L/∂A)."""
-        if isinstance(A, LogDiagonal):
-            plain = A.plain()
-            delta, d_h0, found = self.adjoint(plain, g, g_final, view, states, h0, out)
-            return delta, d_h0, None if found is None else (A.of_plain(plain, found[0]),)
+        kernels, options = _kernels(A.structure)
         given = out[0], None if out[1] is None else out[1][0]
         usable = tuple(x if x is not None and x.is_contiguous() else None for x in given)
         with _on(g):
-            delta, d_h0, d_A = _kernels(A.structure).adjoint(
-                A.arrays[0], g, g_final, _codes(view), view.reverse, states, h0, usable
+            delta, d_h0, d_A = kernels.adjoint(
+                A.arrays[0], g, g_final, _codes(view), view.reverse, states, h0, usable, **options
             )
         delta, d_A = (
             x if memory is None or x is None or x is memory else memory.copy_(x)
@@ -129,9 +126,11 @@ def _why_no_triton() -> str | None:
 
 
 @cache
-def _kernels(structure: str) -> Any:
-    """Return the module of a structure's kernels. Loaded late: it imports Triton."""
-    return import_module(f"retrograd.backends.triton.{structure}")
+def _kernels(structure: str) -> tuple[Any, dict[str, bool]]:
+    """Return the module of a structure's kernels, and their options. Loaded late: it imports Triton."""
+    log = structure == "log_diagonal"
+    module = import_module(f"retrograd.backends.triton.{'diagonal' if log else structure}")
+    return module, {"log": True} if log else {}
 
 
 def _codes(view: View) -> Steps | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from retrograd.backends.triton.numbers import compose, compose_complex, load, multiply_add, product, store
+from retrograd.backends.triton.numbers import compose, compose_complex, exponential, load, multiply_add, product, store
 from retrograd.backends.triton.steps import advance, entering, inputs, lanes, magnitude
 
 __all__ = ["after_chunks", "carries"]
@@ -21,7 +21,7 @@ __all__ = ["after_chunks", "carries"]
 def after_chunks(
     A, U, START, CODES, P, X, V, Q, CARRY, x, y, until, a0, b0, b, d, there,
     T, D, N, C, base_a, base_u, a_t, u_t, start_b,
-    CHUNKS: tl.constexpr, FLAT: tl.constexpr, INVARIANT: tl.constexpr, CODED: tl.constexpr,
+    CHUNKS: tl.constexpr, FLAT: tl.constexpr, INVARIANT: tl.constexpr, LOG: tl.constexpr, CODED: tl.constexpr,
     UP: tl.constexpr, BACK: tl.constexpr,
     COMPLEX: tl.constexpr, STATE: tl.constexpr, SMALLEST: tl.constexpr, SMALL: tl.constexpr,
 ):  # fmt: skip
@@ -80,7 +80,7 @@ def after_chunks(
                     need = alive[:, None] & here & wrong
                     a, e, u, w, cut, code = inputs(
                         A, U, CODES, base_a, base_u, row, m, a_t, u_t, a0, b0, alive, need,
-                        True, INVARIANT, CODED, FLAT, BACK, COMPLEX, STATE,
+                        True, INVARIANT, LOG, CODED, FLAT, BACK, COMPLEX, STATE,
                     )  # fmt: skip
                     if CODED:
                         u_1, w_1 = entering(
@@ -105,7 +105,7 @@ def carries(
     B, T, D, N, C, shared, a_b, a_t, u_b, u_t, start_b,
     CHUNKS: tl.constexpr, LANES: tl.constexpr,
     FLAT: tl.constexpr, A_D: tl.constexpr, U_D: tl.constexpr,
-    INVARIANT: tl.constexpr, CODED: tl.constexpr, UP: tl.constexpr, BACK: tl.constexpr,
+    INVARIANT: tl.constexpr, LOG: tl.constexpr, CODED: tl.constexpr, UP: tl.constexpr, BACK: tl.constexpr,
     COMPLEX: tl.constexpr, STATE: tl.constexpr, SMALLEST: tl.constexpr, SMALL: tl.constexpr,
 ):  # fmt: skip
     """Write what enters each of N chunks of C steps, CARRY (B, N, D)."""
@@ -117,6 +117,8 @@ def carries(
     a0, b0 = zero, zero
     if INVARIANT:
         a0, b0 = load(A, base_a[None, :], here, True, COMPLEX, STATE)
+        if LOG:
+            a0, b0 = exponential(a0, b0, COMPLEX)
         if BACK:
             b0 = -b0
     x, y = zero, zero
@@ -125,5 +127,5 @@ def carries(
     after_chunks(
         A, U, START, CODES, P, X, V, Q, CARRY, x, y, N, a0, b0, b, d, there,
         T, D, N, C, base_a, base_u, a_t, u_t, start_b,
-        CHUNKS, FLAT, INVARIANT, CODED, UP, BACK, COMPLEX, STATE, SMALLEST, SMALL,
+        CHUNKS, FLAT, INVARIANT, LOG, CODED, UP, BACK, COMPLEX, STATE, SMALLEST, SMALL,
     )  # fmt: skip

@@ -37,11 +37,12 @@ def scan(
     reverse: bool = False,
     out: Tensor | None = None,
     use: Tiles | None = None,
+    log: bool = False,
 ) -> Tensor:
-    """Return h_t = a_t h_{t-1} + u_t: a (groups, steps, D), u (batch, time, D), h0 (count, D)."""
+    """Return h_t = a_t h_{t-1} + u_t: a (groups, steps, D), u (batch, time, D), h0 (count, D); ``log``: a is log a."""
     states = torch.empty(u.shape, dtype=u.dtype, device=u.device) if out is None else out
     if states.numel():
-        _launch(a, u, h0, codes.before if codes else None, states, not reverse, False, use)
+        _launch(a, u, h0, codes.before if codes else None, states, not reverse, False, use, log)
     return states
 
 
@@ -55,14 +56,15 @@ def adjoint(
     h0: Tensor | None = None,
     out: tuple[Tensor | None, Tensor | None] = (None, None),
     use: Tiles | None = None,
+    log: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return (δ, ∂L/∂h0, ∂L/∂a or None): the last where states and h0 are given, shaped as a."""
+    """Return (δ, ∂L/∂h0, ∂L/∂a or None): the last where states and h0 are given, shaped as a; of log a if ``log``."""
     delta, d_h0 = for_adjoint(g, g_final, codes, out[0])
     wanted = states is not None and h0 is not None
     if not delta.numel():
         return delta, g_final.clone(), torch.zeros_like(a) if wanted else None
     if not wanted:
-        _launch(a, g, g_final, codes.after if codes else None, delta, reverse, True, use, codes, d_h0)
+        _launch(a, g, g_final, codes.after if codes else None, delta, reverse, True, use, log, codes, d_h0)
         return delta, d_h0, None
     assert states is not None
     assert h0 is not None
@@ -76,7 +78,7 @@ def adjoint(
     elif not invariant:
         each = torch.empty(g.shape, dtype=carried, device=g.device)
     sums = _launch(
-        a, g, g_final, codes.after if codes else None, delta, reverse, True, use, codes, d_h0, states, h0, each
+        a, g, g_final, codes.after if codes else None, delta, reverse, True, use, log, codes, d_h0, states, h0, each
     )
     if d_a is None:
         rows = each if sums is None else sums
@@ -113,6 +115,7 @@ def _launch(
     up: bool,
     back: bool,
     use: Tiles | None,
+    log: bool,
     table: Steps | None = None,
     d_start: Tensor | None = None,
     states: Tensor | None = None,
@@ -149,7 +152,14 @@ def _launch(
 
     sums = workspace(sums_dtype) if gradient and invariant else None
     sizes = (batch, time, width, count, length, batch // a.shape[0])
-    flags = {**_flags(u.dtype, invariant, codes is not None), "A_D": a_d, "U_D": u_d, "UP": up, "BACK": back}
+    flags = {
+        **_flags(u.dtype, invariant, codes is not None),
+        "LOG": log,
+        "A_D": a_d,
+        "U_D": u_d,
+        "UP": up,
+        "BACK": back,
+    }
     across, tile = _tile(use, batch, time, width)
     grid = (*across, count)
     chunks: tuple[Tensor | None, ...] = (None,) * 5

@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["compose", "compose_complex", "load", "multiply", "multiply_add", "product", "store"]
+__all__ = ["compose", "compose_complex", "exponential", "load", "multiply", "multiply_add", "product", "store"]
 
 
 @triton.jit
@@ -64,6 +64,24 @@ def multiply_add(a, b, x, y, u, v, COMPLEX: tl.constexpr):
         return a * x - b * y + u, a * y + b * x + v
     else:
         return a * x + u, a * x + u
+
+
+@triton.jit
+def exponential(x, y, COMPLEX: tl.constexpr):
+    """Return exp(x + iy). Of float32 tl.exp is off by |x| units of rounding, so that x is split: n ln 2 + the rest."""
+    if x.dtype == tl.float64:
+        size = tl.exp(x)
+    else:
+        x = tl.where(x < -150.0, -150.0, x)
+        x = tl.where(x > 100.0, 100.0, x)
+        n = tl.floor(x * 1.4426950408889634 + 0.5)
+        rest = (x - n * 0.693145751953125) - n * 1.4286068203094172e-06  # the first product is exact
+        half = tl.floor(n * 0.5)  # 2^n may leave the range where exp(x) does not
+        size = tl.exp2(rest * 1.4426950408889634) * tl.exp2(half) * tl.exp2(n - half)
+    if COMPLEX:
+        return size * tl.cos(y), size * tl.sin(y)
+    else:
+        return size, size
 
 
 @triton.jit

@@ -5,7 +5,8 @@ Positions 0, 1, .. follow the walk: the scan's direction in S, its opposite in S
 
     S  (BACK = False):  x_i = a_i x_{i-1} + u_i                      out_i = x_i
     S* (BACK = True):   out_i = g_i + x_{i-1};  x_i = conj(a_i) out_i
-                        d_a_i = out_i conj(h before step i), the state at position i + 1
+                        d_a_i = out_i conj(h before step i), the state at position i + 1;
+                        where A holds log a (LOG), d_log_a_i = out_i conj(a_i h)
 
 x is what a step hands on. Where CODES says what stands before a step of the walk (-1 the step before it, -2 nothing,
 k row k of START, -3: the step is padding), every step but those of code -1 is a cut: x_{i-1} does not enter. Values
@@ -17,7 +18,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from retrograd.backends.triton.numbers import load, multiply, multiply_add, store
+from retrograd.backends.triton.numbers import exponential, load, multiply, multiply_add, store
 
 __all__ = [
     "advance",
@@ -60,7 +61,7 @@ def code_at(CODES, row, m, alive, inside, MASKED: tl.constexpr, FLAT: tl.constex
 @triton.jit
 def inputs(
     A, U, CODES, base_a, base_u, row, m, a_t, u_t, a0, b0, alive, inside,
-    MASKED: tl.constexpr, INVARIANT: tl.constexpr, CODED: tl.constexpr, FLAT: tl.constexpr,
+    MASKED: tl.constexpr, INVARIANT: tl.constexpr, LOG: tl.constexpr, CODED: tl.constexpr, FLAT: tl.constexpr,
     BACK: tl.constexpr, COMPLEX: tl.constexpr, STATE: tl.constexpr,
 ):  # fmt: skip
     """Return a (conjugated if BACK), u, the cuts and the codes of steps m (rows,) in every lane; padding is 0."""
@@ -70,6 +71,8 @@ def inputs(
         b = tl.broadcast_to(b0, u.shape)
     else:
         a, b = load(A, base_a[None, :] + m[:, None] * a_t, inside, MASKED, COMPLEX, STATE)
+        if LOG:
+            a, b = exponential(a, b, COMPLEX)
         if BACK and COMPLEX:
             b = -b
     cut = inside
@@ -195,13 +198,13 @@ def state_before(
 
 @triton.jit
 def emit(
-    OUT, D_A, D_START, base_out, d, m, o, q, n, k, h, r, code, starts, total, total_i, inside, D,
-    MASKED: tl.constexpr, INVARIANT: tl.constexpr, CODED: tl.constexpr,
+    OUT, D_A, D_START, base_out, d, m, a, b, o, q, n, k, h, r, code, starts, total, total_i, inside, D,
+    MASKED: tl.constexpr, INVARIANT: tl.constexpr, LOG: tl.constexpr, CODED: tl.constexpr,
     BACK: tl.constexpr, GRADIENT: tl.constexpr, COMPLEX: tl.constexpr, STATE: tl.constexpr,
 ):  # fmt: skip
     """Write one step: out (o, q), and in S* the gradient of h0's rows (n, k), and d_a, or its sum over time.
 
-    (h, r) and code are the state before and its code in S*. Returns the sum so far.
+    (h, r) and code are the state before and its code in S*; (a, b) the conjugated a. Returns the sum so far.
     """
     at = base_out[None, :] + m[:, None] * D
     store(OUT, at, o, q, inside, MASKED, COMPLEX)
@@ -210,7 +213,10 @@ def emit(
             begins = (code >= 0) & inside
             store(D_START, tl.maximum(code, 0).to(tl.int64) * D + d[None, :], n, k, begins, True, COMPLEX)
     if BACK and GRADIENT:
-        g, e = multiply(o, q, h, -r, COMPLEX)
+        s, w = h, -r
+        if LOG:  # first, so that the gradient of a gate of 0 is 0
+            s, w = multiply(a, b, s, w, COMPLEX)
+        g, e = multiply(o, q, s, w, COMPLEX)
         if CODED:  # where nothing stands before, an infinite gradient times 0 is none
             nothing = code < -1
             g, e = tl.where(nothing, 0.0, g), tl.where(nothing, 0.0, e)

@@ -22,7 +22,16 @@ import triton
 import triton.language as tl
 
 from retrograd.backends.triton.carries import after_chunks
-from retrograd.backends.triton.numbers import compose, compose_complex, load, multiply, multiply_add, product, store
+from retrograd.backends.triton.numbers import (
+    compose,
+    compose_complex,
+    exponential,
+    load,
+    multiply,
+    multiply_add,
+    product,
+    store,
+)
 from retrograd.backends.triton.steps import (
     advance,
     any_begins,
@@ -86,13 +95,14 @@ def tiles(
     B, T, D, N, C, shared, a_b, a_t, u_b, u_t, start_b, s_b, s_t, h0_b,
     GROUPS: tl.constexpr, ROWS: tl.constexpr, LANES: tl.constexpr, STAGES: tl.constexpr, PHASE: tl.constexpr,
     CHUNKS: tl.constexpr, FLAT: tl.constexpr, MASKED: tl.constexpr, A_D: tl.constexpr, U_D: tl.constexpr,
-    INVARIANT: tl.constexpr, CODED: tl.constexpr, UP: tl.constexpr, BACK: tl.constexpr, GRADIENT: tl.constexpr,
-    COMPLEX: tl.constexpr, STATE: tl.constexpr, SMALLEST: tl.constexpr, SMALL: tl.constexpr,
+    INVARIANT: tl.constexpr, LOG: tl.constexpr, CODED: tl.constexpr, UP: tl.constexpr, BACK: tl.constexpr,
+    GRADIENT: tl.constexpr, COMPLEX: tl.constexpr, STATE: tl.constexpr, SMALLEST: tl.constexpr, SMALL: tl.constexpr,
 ):  # fmt: skip
     """`steps.py` has recurrence, adjoint and boundary.
 
-    A (groups, steps, D), of which row b uses b // shared; U, STATES (B, T, D) by their strides; START, H0 (count, D)
-    and codes (B, T) as there; writes OUT, D_A (B, T, D), D_START (count, D) and SUMS (B, N, D), contiguous.
+    A (groups, steps, D), a or (LOG) log a, of which row b uses b // shared; U, STATES (B, T, D) by their strides;
+    START, H0 (count, D) and codes (B, T) as there; writes OUT, D_A (B, T, D), D_START (count, D) and SUMS (B, N, D),
+    contiguous.
     N chunks of C steps. Phase "ends" writes p, the end, v = Π min(1, |a|) since the last cut and q = Π max(1, |a|) to
     P, X, V, Q (B, N, D); phase "chunks" reads CARRY (B, N, D), or where it is None folds those, CHUNKS at once.
     MASKED: T or D is no multiple of the tile. UP: the walk's first position is step 0, else step T - 1.
@@ -115,6 +125,8 @@ def tiles(
     a0, b0 = nothing, nothing
     if INVARIANT:
         a0, b0 = load(A, base_a[None, :], there[None, :], True, COMPLEX, STATE)
+        if LOG:
+            a0, b0 = exponential(a0, b0, COMPLEX)
         if BACK:
             b0 = -b0
     carry, carry_i = nothing, nothing
@@ -132,7 +144,7 @@ def tiles(
         enters, enters_i = after_chunks(
             A, U, START, CODES, P, X, V, Q, None, enters, enters_i, chunk, a0, b0, b, d, there,
             T, D, N, C, base_a, base_u, a_t, u_t, start_b,
-            CHUNKS, FLAT, INVARIANT, CODED, UP, BACK, COMPLEX, STATE, SMALLEST, SMALL,
+            CHUNKS, FLAT, INVARIANT, LOG, CODED, UP, BACK, COMPLEX, STATE, SMALLEST, SMALL,
         )  # fmt: skip
         carry, carry_i = tl.broadcast_to(enters, [GROUPS, LANES]), tl.broadcast_to(enters_i, [GROUPS, LANES])
     whole, whole_i = nothing + 1.0, nothing
@@ -149,7 +161,7 @@ def tiles(
             inside = alive[:, None] & there[None, :]
             a, e, u, v, cut, code = inputs(
                 A, U, CODES, base_a, base_u, row, m, a_t, u_t, a0, b0, alive, inside,
-                MASKED, INVARIANT, CODED, FLAT, BACK, COMPLEX, STATE,
+                MASKED, INVARIANT, LOG, CODED, FLAT, BACK, COMPLEX, STATE,
             )  # fmt: skip
             if MASKED and not CODED:  # past the end the state stays
                 a = tl.where(inside, a, 1.0)
@@ -236,8 +248,9 @@ def tiles(
                 m = (i if UP else T - 1 - i).to(tl.int64)
                 inside = (i < T)[:, None] & there[None, :]
                 total, total_i = emit(
-                    OUT, D_A, D_START, base_out, d, m, o, r, x, y, h_rows[j], g_rows[j], code_rows[j], starts,
-                    total, total_i, inside, D, MASKED, INVARIANT, CODED, BACK, GRADIENT, COMPLEX, STATE,
+                    OUT, D_A, D_START, base_out, d, m, a_rows[j], b_rows[j], o, r, x, y,
+                    h_rows[j], g_rows[j], code_rows[j], starts, total, total_i, inside, D,
+                    MASKED, INVARIANT, LOG, CODED, BACK, GRADIENT, COMPLEX, STATE,
                 )  # fmt: skip
         carry = _last(x, groups, GROUPS)
         carry_i = carry
