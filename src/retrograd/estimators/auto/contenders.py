@@ -21,7 +21,7 @@ from retrograd.estimators.auto.windows import Windows
 from retrograd.estimators.forecasting.states import Difference
 from retrograd.estimators.recurrent.training import DivergenceError
 
-__all__ = ["Contender", "Fitted"]
+__all__ = ["Contender", "Fitted", "logarithm"]
 
 Array = np.ndarray[Any, Any]
 

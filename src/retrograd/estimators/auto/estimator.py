@@ -179,7 +179,8 @@ class AutoForecaster(ForecasterBase):
             X: its inputs, ``(T, inputs)``; None forecasts by the contenders that take none.
             start: row of the first step to predict: the first origin is the row before.
             stride: how many rows between two origins.
-            alpha: give this quantile of the values instead of the forecasts.
+            alpha: give this quantile of the values instead of the forecasts; it goes by the errors of the windows
+                before too, as far as their values are known at its origin.
 
         Returns:
             ``(windows, K, series)``: forecast ``[i, k]`` is of row ``start + stride * i + fh[k] - 1``. The last window
@@ -204,12 +205,15 @@ class AutoForecaster(ForecasterBase):
                 f"start is {start}: it must be from {least + 1} (the rows that forecasts look back to) to {stop} (the "
                 f"last target is {int(steps[-1])} rows after an origin; y has {len(values)} rows)"
             )
-        found, places = [], np.arange(len(steps))
+        found, x = [], x[:, self._useful]
         for column, member in enumerate(self._members):
-            series = filled(np.ascontiguousarray(values[:, column]), member.season)
+            given = np.ascontiguousarray(values[:, column])
+            series, known = filled(given, member.season), ~np.isnan(given)
             forecaster = member.blind if X is None else member.mixture
-            center = forecaster.from_origins(series, x[:, self._useful], first, stop, steps)[::stride]
-            found.append(center if alpha is None else member.bound(center, alpha, places, blind=X is None))
+            each = forecaster.from_origins(series, x, first, stop, steps)
+            if alpha is not None:
+                each = member.moving(each, alpha, series, x, known, first, blind=X is None)
+            found.append(each[::stride])
         return np.stack(found, axis=2)
 
     @property

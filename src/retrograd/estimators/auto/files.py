@@ -73,7 +73,8 @@ def _mixture_record(at: str, mixture: Mixture, arrays: dict[str, Array]) -> dict
         "contenders": [asdict(fit.contender) for fit in mixture.fits],
         "arrays": [list(fit.arrays()) for fit in mixture.fits],
         "logs": spread.logs,
-        "half": spread.half,
+        "stride": spread.stride,
+        "late": spread.late,
     }
 
 
@@ -102,7 +103,10 @@ def _mixture_of(at: str, record: dict[str, Any], saved: Saved) -> Mixture:
     weights, errors, deviation = (arrays[f"{at}.{name}"] for name in ("weights", "errors", "deviation"))
     told = record["caution"]
     caution = None if told is None else Caution(told, arrays[f"{at}.missed"])
-    return Mixture(fits, weights, Spread(errors, deviation, record["logs"], record["half"]), steps, caution)
+    spread = Spread(errors, deviation, record["logs"], steps, record["stride"], record["late"])
+    if len(errors) < spread.waiting:
+        raise InputError(f"its {at}.errors have {len(errors)} rows, expected at least {spread.waiting}")
+    return Mixture(fits, weights, spread, steps, caution)
 
 
 def _require(saved: Saved) -> None:

@@ -116,10 +116,12 @@ def _mixture(series: Series, steps: Array, judgement: Judgement, choice: Choice,
     spread = Spread.of(
         judgement.observed,
         choice.forecasts,
-        deviation(steps),
-        deviation(judgement.steps),
-        logs,
-        judgement.blocks,
-        usual,
+        deviation,
+        judgement.steps,
+        steps,
+        logs=logs,
+        stride=judgement.stride,
+        late=len(series.y) - judgement.first - (len(judgement.observed) - 1) * judgement.stride,
+        usual=usual,
     )
     return Mixture(fits, weights, spread, steps, choice.caution)

@@ -68,6 +68,7 @@ class Judgement:
         steps: the horizons that could be judged, ``(K,)``: all that were asked for, if there are rows enough.
         first: row of the first value that was forecast.
         blocks: how many times the longest horizon the judging rows are.
+        stride: rows from one origin to the next; the first one is the row before ``first``.
     """
 
     judged: list[Judged]
@@ -75,6 +76,7 @@ class Judgement:
     steps: Array
     first: int
     blocks: float
+    stride: int = 1
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ def judge(
             if np.isfinite(forecasts).all():
                 judged.append(Judged(fitted, forecasts, _error(observed, forecasts)))
     judged.sort(key=lambda found: found.error)
-    return Judgement(judged, observed, steps, first, (len(y) - first) / longest)
+    return Judgement(judged, observed, steps, first, (len(y) - first) / longest, stride)
 
 
 def _in_turn(fitted: Fitted, series: Series, steps: Array, start: int, stop: int) -> Iterator[tuple[Fitted, int, int]]:
