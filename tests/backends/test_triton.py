@@ -322,6 +322,15 @@ def test_powers_of_a_dense_that_leave_the_range_do_not_show() -> None:
     assert states.isfinite().all()
 
 
+def test_an_entry_of_a_power_that_is_lost_beside_larger_ones_does_not_show() -> None:
+    W = torch.eye(16)
+    W[0, 1], W[1, 1] = 1.0, 1e-25
+    u = torch.zeros(1, 40, 16)
+    u[0, 1, 0], u[0, 1, 1] = -1e30, 1e30
+    states = BACKEND.scan(rg.Dense(W.to(DEVICE)), *on_device(u, u[:, 0])).cpu()
+    assert_close(states, loop_scan(expand(W[None, None], u), u, u[:, 0]), eps(torch.float32))
+
+
 # --- what has nothing to do with values ---
 
 

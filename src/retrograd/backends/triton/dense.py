@@ -7,8 +7,9 @@ With s = 1, 2, 4, .. (R. P. Brent and H. T. Kung, A regular layout for parallel 
     down:  x_i += M^s x_{i-s}    at the steps between those, from the largest s to 1: from there, x_{i-s} sums up all
 
 so that time is a logarithm of products, each over all rows and steps of its level. A number passes through 2 log2(T)
-of them at most, so that float32 by three TF32 products each (`products.py`) keeps the loop's error; squares of M are
-strict float32, or what torch's own TF32 switch says, and so is the loop of few steps.
+of them at most, so that float32 by three TF32 products each (`products.py`) stays within an eighth of the bound that
+the loop's error is held to (tests/backends/test_triton_tf32.py). Squares of M are strict float32, or what torch's own
+TF32 switch says, and so is the loop of few steps.
 Powers of M may leave the range where the loop does not; rows in which that shows run through `loops.py`, on the device.
 """
 
@@ -282,18 +283,14 @@ def _mend(
 ) -> None:
     """Run those rows again step by step in which a power of M that left the range may show.
 
-    A value that is not finite stays so until a cut: some steps and the last show it in a row without cuts. A product
-    below the range is off by the smallest normal number at most, which shows where a state is that much smaller than
-    the largest.
+    A product below the range is off by the smallest normal number at most, which shows where a state is that much
+    smaller than the largest.
     """
     if not _is_cut(x):
         return
     batch, time, _ = x.shape
-    step = 8 if codes is None else 1
-    first = (time - 1) % step if up else 0
-    steps = triton.cdiv(time - first, step)
-    pieces = min(64, triton.cdiv(steps, 64))
-    x, powers = (torch.view_as_real(z).flatten(-2) if z.is_complex() else z for z in (x, powers))
+    pieces = min(64, triton.cdiv(time, 64))
+    x, powers = (torch.view_as_real(z).flatten(-2) if z.is_complex() else z for z in (x, powers[:-1]))
     width, (levels, groups, height, columns) = x.shape[2], powers.shape
     BC = min(64, triton.next_power_of_2(columns))
     blocks = triton.cdiv(columns, BC)
@@ -301,7 +298,7 @@ def _mend(
     fell = torch.empty(groups, levels * blocks, dtype=torch.int8, device=x.device)
     summaries[(batch * pieces + groups * levels * blocks,)](
         x, None if codes is None else codes.before, found, powers, fell, time, width, batch, pieces,
-        triton.cdiv(steps, pieces), step, first, -1 if up else 1, levels, groups, height, columns,
-        BT=16, BW=min(128, triton.next_power_of_2(width)), BC=BC, LEAST=varying.least(x.dtype), **OPTIONS,
+        triton.cdiv(time, pieces), -1 if up else 1, levels, groups, height, columns,
+        BT=16, BW=min(128, triton.next_power_of_2(width)), BC=BC, LEAST=torch.finfo(x.dtype).tiny ** 0.5, **OPTIONS,
     )  # fmt: skip
     varying.loop(A, u, start, codes, result, up, back, d_start, checked=(found, fell))

@@ -58,7 +58,7 @@ def _write(P, x, inside, every, STATE: tl.constexpr):
 
 @triton.jit
 def _summary(
-    X, CODES, OUT, T, W, piece, b, pieces, rows, step, first, beside,
+    X, CODES, OUT, T, W, piece, b, pieces, rows, beside,
     BT: tl.constexpr, BW: tl.constexpr,
 ):  # fmt: skip
     w = tl.arange(0, BW)
@@ -67,7 +67,7 @@ def _summary(
     least = largest + float("inf")
     for start in range(0, rows, BT):
         k = start + tl.arange(0, BT)
-        t = (first + (piece * rows + k) * step).to(tl.int64)
+        t = (piece * rows + k).to(tl.int64)
         here = (k < rows) & (t < T)
         if CODES is not None:
             here = here & (tl.load(CODES + b * T + t, mask=here, other=-3) != -3)
@@ -94,37 +94,30 @@ def _fall(POWERS, FELL, at, level, g, groups, height, columns, first, BT: tl.con
     c = first + tl.arange(0, BC)
     r = tl.arange(0, BT)
     power = POWERS + (level * groups + g).to(tl.int64) * height * columns
-    original = POWERS + g.to(tl.int64) * height * columns
-    entries = tl.zeros([BT, BC], tl.int32)
-    largest = tl.zeros([BT, BC], POWERS.dtype.element_ty)
-    there = tl.zeros([BT, BC], tl.int32)
+    least = tl.zeros([BT, BC], POWERS.dtype.element_ty) + float("inf")
     for start in range(0, height, BT):
         inside = ((start + r) < height)[:, None] & (c < columns)[None, :]
-        offsets = (start + r)[:, None] * columns + c[None, :]
-        x = tl.abs(tl.load(power + offsets, mask=inside, other=0.0))
-        entries = tl.maximum(entries, ((x > 0.0) & (x < LEAST)).to(tl.int32))
-        largest = tl.maximum(largest, x)
-        there = tl.maximum(there, (tl.load(original + offsets, mask=inside, other=0.0) != 0.0).to(tl.int32))
-    lost = (tl.max(largest, 0) < LEAST) & (tl.max(there, 0) > 0)
-    tl.store(FELL + at, tl.maximum(tl.max(entries), tl.max(lost.to(tl.int32))).to(tl.int8))
+        x = tl.abs(tl.load(power + (start + r)[:, None] * columns + c[None, :], mask=inside, other=0.0))
+        least = tl.minimum(least, tl.where(x > 0.0, x, float("inf")))
+    tl.store(FELL + at, (tl.min(least) < LEAST).to(tl.int8))
 
 
-@triton.jit(do_not_specialize=["T", "B", "pieces", "rows", "step", "first", "beside", "levels", "groups"])
+@triton.jit(do_not_specialize=["T", "B", "pieces", "rows", "beside", "levels", "groups"])
 def summaries(
-    X, CODES, OUT, POWERS, FELL, T, W, B, pieces, rows, step, first, beside, levels, groups, height, columns,
+    X, CODES, OUT, POWERS, FELL, T, W, B, pieces, rows, beside, levels, groups, height, columns,
     BT: tl.constexpr, BW: tl.constexpr, BC: tl.constexpr, LEAST: tl.constexpr,
 ):  # fmt: skip
     """OUT (B, pieces, 3): whether a number is not finite, the largest magnitude and the least, of X (B, T, W).
 
-    Of the steps first, first + step, .. that fall into a piece of so many, without padding (code -3). The least is of
-    a number and the one of the step beside it: a single 0 is chance.
+    Of the steps of each piece, without padding (code -3). The least is of a number and the one of the step beside it: a
+    single 0 is chance.
     FELL (groups, levels · blocks of BC columns): whether POWERS (levels, groups, height, columns) have an entry below
-    LEAST there, or a whole column that the first power has.
+    LEAST there that is not 0, so that the next power's sums may have lost a term.
     """
     program = tl.program_id(0)
     if program < B * pieces:
         b = (program // pieces).to(tl.int64)
-        _summary(X, CODES, OUT, T, W, program % pieces, b, pieces, rows, step, first, beside, BT, BW)
+        _summary(X, CODES, OUT, T, W, program % pieces, b, pieces, rows, beside, BT, BW)
     else:
         at = program - B * pieces
         blocks = tl.cdiv(columns, BC)

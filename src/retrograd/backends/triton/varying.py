@@ -107,7 +107,7 @@ def _shows(handed: Tensor, walked: Tensor, lost: Tensor, cut: Tensor | None) -> 
 
 
 def least(dtype: torch.dtype) -> float:
-    """Return the magnitude below which a product may have lost digits, and how far below 1 such a one may show."""
+    """Return how far below the largest state one may lie in which a product that lost digits shows."""
     return torch.finfo(dtype).tiny * 2.0**32
 
 
