@@ -70,6 +70,18 @@ def test_rows_that_came_since_move_the_forecast_on(retrograd: Any, tmp_path: Pat
     assert len(shops["south"]) == 60
 
 
+def test_a_wild_last_value_is_named_with_its_series(retrograd: Any, tmp_path: Path) -> None:
+    shops = write_shops(tmp_path)
+    shops["south"][-1] = 1e4
+    pd.concat([pd.DataFrame({"shop": name, "sold": y}) for name, y in shops.items()]).to_csv("shops.csv", index=False)
+    ran = retrograd(*FIT, "--epochs", "1", "--out", "run")
+    assert ran.code == 0, ran.err
+    (line,) = [line for line in ran.out.splitlines() if "usual changes" in line]
+    assert line.startswith("south: sold is 10000 at step 60, ")
+    assert "the forecast goes by it" in line
+    assert "usual changes" in Path("run/report.html").read_text()
+
+
 def test_it_resumes_in_the_same_bits(retrograd: Any, tmp_path: Path) -> None:
     write_shops(tmp_path)
     for out, *steps in (("whole", ("6",)), ("parts", ("3",), ("6", "--resume"))):

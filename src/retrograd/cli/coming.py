@@ -119,9 +119,10 @@ def comings_of(
     return found
 
 
-def comings_of_networks(model: Any, names: Iterable[str], horizon: int, levels: Sequence[float]) -> dict[str, Coming]:
+def comings_of_networks(model: Any, names: Sequence[str], horizon: int, levels: Sequence[float]) -> dict[str, Coming]:
     """Return by series what comes next by a :class:`retrograd.estimators.RecurrentPanel`, as :func:`comings_of`."""
-    mean, found = model.forecast(horizon), [model.forecast_interval(horizon, level=each / 100) for each in levels]
+    mean = model.forecast(horizon, names)
+    found = [model.forecast_interval(horizon, names, level=each / 100) for each in levels]
     return {
         name: Coming(
             mean[name], {level: (one[name].lower, one[name].upper) for level, one in zip(levels, found, strict=True)}

@@ -18,7 +18,6 @@ from retrograd.cli.results import Results, write_results
 from retrograd.cli.run_folder import saved_run
 from retrograd.errors import InputError, require_choice, require_whole
 from retrograd.estimators.auto.estimator import AutoForecaster
-from retrograd.estimators.auto.leaderboard import NOTHING
 from retrograd.estimators.auto.understanding import Understanding
 from retrograd.tables.read import Table
 
@@ -184,10 +183,10 @@ def _chosen(model: AutoForecaster, names: Sequence[str], begun: str) -> list[str
 def _chosen_before(judged: AutoForecaster, model: AutoForecaster, names: Sequence[str]) -> list[str]:
     """Return a line a target that a baseline alone forecasts now and did not the held-out end, or the other way."""
     found = []
-    for name, before, now in zip(names, _choices(judged, names), _choices(model, names), strict=True):
-        if before.endswith(NOTHING) != now.endswith(NOTHING):
+    for name, choice, before, now in zip(names, _choices(judged, names), judged.repeats, model.repeats, strict=True):
+        if before != now:
             of = f"{name}: what" if len(names) > 1 else "What"
-            found.append(f"{of} forecast the held-out end was chosen from the rows before it: {before}.")
+            found.append(f"{of} forecast the held-out end was chosen from the rows before it: {choice}.")
     return few(found)
 
 

@@ -15,10 +15,11 @@ import pandas as pd
 from retrograd.cli.bar import bar
 from retrograd.cli.coming import Coming, comings_of
 from retrograd.cli.fit_auto import Asked, few, require_room, understood_as
-from retrograd.cli.judged import Frames, understood
+from retrograd.cli.judged import Frames, understood, wild_ends
 from retrograd.cli.results import forecast_columns, grid, long_csv, without_nan
 from retrograd.cli.run_folder import CHECKPOINT_FILE, LIVE_FILE, saved_panel
 from retrograd.estimators.auto.estimator import AutoForecaster
+from retrograd.estimators.auto.understanding import Understanding
 from retrograd.estimators.backtesting import Origins, Rolled, baselines, scale_of
 from retrograd.estimators.model_files import OLD_RUN_FILE, Saved, add_model
 from retrograd.files import replaced_together, write_whole
@@ -27,7 +28,7 @@ from retrograd.report.panel import PanelReport, Seen, write_panel
 from retrograd.tables import Table, split_index
 from retrograd.tables.time_axis import drawn_times, time_text
 
-__all__ = ["Judged", "fit_panel", "judge", "starts_of", "write_run"]
+__all__ = ["Judged", "fit_panel", "judge", "seen_of", "starts_of", "write_run"]
 
 Array = np.ndarray[Any, Any]
 
@@ -85,11 +86,7 @@ def fit_panel(
         name: judge(table, starts[name], before[name], after[name], given["season"]) for name, table in tables.items()
     }
     # Of all rows: the model's own lines are of those before the held-out ends.
-    seen = [
-        f"{name}{f' {target}' if outputs > 1 else ''}: {each}"
-        for name, table in tables.items()
-        for target, each in zip(table.target_names, understood_as(table, given), strict=True)
-    ]
+    seen, wild = seen_of(tables, {name: understood_as(table, given) for name, table in tables.items()})
     for line in few(seen):
         print(line, flush=True)
     settings = {
@@ -98,7 +95,18 @@ def fit_panel(
         "test": "last rows" if test is None else test, "horizon": horizon, "seconds": f"{seconds:.3g}",
     }  # fmt: skip
     saved = saved_panel(model, tables, series, horizon, settings)
-    write_run(out, saved, judged, series, title, settings, seen, model.chosen_.splitlines())
+    write_run(out, saved, judged, series, title, settings, seen, model.chosen_.splitlines(), wild)
+
+
+def seen_of(tables: Mapping[str, Table], found: Mapping[str, Sequence[Understanding]]) -> tuple[list[str], list[str]]:
+    """Return a line a series and target on what it is like, and one for every one that ends in a wild value."""
+    seen, wild = [], []
+    for name, table in tables.items():
+        several = len(table.target_names) > 1
+        for target, each in zip(table.target_names, found[name], strict=True):
+            seen.append(f"{name}{f' {target}' * several}: {each}")
+        wild += [f"{name}: {line}" for line in wild_ends(table, found[name])]
+    return seen, wild
 
 
 def starts_of(tables: Mapping[str, Table], horizon: int, test: str | None) -> dict[str, int]:
@@ -151,6 +159,7 @@ def write_run(
     settings: dict[str, Any],
     understood: Sequence[str],
     chosen: Sequence[str],
+    wild: Sequence[str] = (),
     kept: Sequence[str] = (),
 ) -> None:
     """Write the run folder of many series.
@@ -164,6 +173,7 @@ def write_run(
         settings: what was run, by option name.
         understood: a line a series on what it is like.
         chosen: on what forecasts them.
+        wild: on every one that ends in a wild value.
         kept: files of the training that stay.
     """
     first = next(iter(judged.values())).table
@@ -174,6 +184,7 @@ def write_run(
         for row, values in each.goodness.rows().items()
     }
     summary, said = _summary(judged)
+    said += few(list(wild))
     steps = len(next(iter(judged.values())).coming.mean)
     forecasts = {
         name: (each.table.axis.ahead(steps), forecast_columns(first.target_names, each.coming))

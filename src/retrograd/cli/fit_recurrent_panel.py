@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from retrograd.cli.coming import comings_of_networks, levels_of
-from retrograd.cli.fit_panel import judge, starts_of, write_run
+from retrograd.cli.fit_panel import judge, seen_of, starts_of, write_run
 from retrograd.cli.judged import understood
 from retrograd.cli.run_folder import CHECKPOINT_FILE, run_folder, saved_panel
 from retrograd.cli.shared_rows import panel_shared_by_the_first
@@ -66,18 +66,13 @@ def fit_recurrent_panel(
         if ranks is not None:
             ranks.begin(out)
         _train(model, past, checkpoint, resume, ranks)
-        before = comings_of_networks(model, model.networks_, horizon, levels_of(level))
+        before = comings_of_networks(model, list(model.networks_), horizon, levels_of(level))
         held = {name: table.targets[starts[name] :] for name, table in tables.items()}
         model.update({name: rows for name, rows in held.items() if len(rows)})
-        after = comings_of_networks(model, model.networks_, horizon, levels_of(level))
+        after = comings_of_networks(model, list(model.networks_), horizon, levels_of(level))
         judged = {name: judge(table, starts[name], before[name], after[name], "auto") for name, table in tables.items()}
         names = next(iter(tables.values())).target_names
-        several = len(names) > 1
-        lines = [
-            f"{name}{f' {target}' * several}: {found}"
-            for name, table in tables.items()
-            for target, found in zip(names, understood(table), strict=True)
-        ]
+        lines, wild = seen_of(tables, {name: understood(table) for name, table in tables.items()})
         settings = {
             "model": "recurrent", "series": series, "target": names, "hidden": model.hidden,
             "optimizer": model.optimizer, "lr": OPTIMIZERS[model.optimizer].lr if model.lr is None else model.lr,
@@ -88,7 +83,7 @@ def fit_recurrent_panel(
             f"One linear RNN of {model.hidden} states, trained on all series one step ahead, each in its own scale."
         ]
         saved = saved_panel(model, tables, series, horizon, settings)
-        write_run(out, saved, judged, series, title, settings, lines, chosen, kept=[CHECKPOINT_FILE])
+        write_run(out, saved, judged, series, title, settings, lines, chosen, wild, [CHECKPOINT_FILE])
         if ranks is not None:
             ranks.end(out)
 

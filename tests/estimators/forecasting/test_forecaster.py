@@ -213,6 +213,35 @@ def test_intervals_cover_what_they_say(readout: str, difference: Any) -> None:
         assert low < float((np.abs(truth - windows) <= half).mean()) < high
 
 
+@pytest.mark.parametrize("readout", ["direct", "recursive"])
+@pytest.mark.parametrize("difference", [None, "last"])
+@pytest.mark.parametrize("wild", [1e6, -1e6])
+def test_a_wild_last_value_leaves_forecasts_bounded_and_unsure(readout: str, difference: Any, wild: float) -> None:
+    y = 10 + np.random.default_rng(0).standard_normal(200)
+    fh = range(1, 11)
+    calm = Forecaster(readout=readout, difference=difference).fit(y, fh=fh).predict_interval(fh, coverage=0.95)
+    y[-1] = wild
+    forecaster = Forecaster(readout=readout, difference=difference).fit(y, fh=fh)
+    assert np.abs(forecaster.predict(fh)).max() <= 4.1e6
+    half, usual = (np.diff(table, axis=1) / 2 for table in (forecaster.predict_interval(fh, coverage=0.95), calm))
+    assert (half > 3 * usual).all()
+    assert (half < 1e7).all()
+
+
+def test_a_forecast_from_rows_like_none_before_is_less_sure() -> None:
+    """By ordinary least squares: the variance of a forecast is σ² (1 + zᵀ (ZᵀZ)⁻¹ z)."""
+    random = np.random.default_rng(1)
+    y = random.standard_normal(120)
+    y[-2:] = 5.0, -5.0
+    forecaster = Forecaster(lags=2, difference=None, ridge=1e-9, intercept=False, scale=False).fit(y, fh=[1])
+    usual = Forecaster(lags=2, difference=None, ridge=1e-9, intercept=False, scale=False).fit(y, fh=[1])
+    usual.update(np.append(y, [0.0, 0.0]), update_params=False)
+    half, narrow = (np.diff(each.predict_interval(coverage=0.5))[0, 0] for each in (forecaster, usual))
+    Z, z = np.stack([y[1:-1], y[:-2]], axis=1), y[:-3:-1]
+    leverage = z @ np.linalg.solve(Z.T @ Z, z)
+    np.testing.assert_allclose(half / narrow, np.sqrt((1 + leverage) / (1 + 2 / 118)), rtol=1e-6)
+
+
 def test_the_recursive_deviation_is_that_of_the_process() -> None:
     rng = np.random.default_rng(0)
     y = np.zeros((20000, 1))

@@ -87,6 +87,10 @@ def test_a_saved_model_forecasts_the_same(tmp_path: Path) -> None:
     loaded = RecurrentPanel.load(tmp_path / "model")
     for name, values in model.forecast(3).items():
         np.testing.assert_array_equal(loaded.forecast(3)[name], values)
+        assert list(loaded.forecast(3, [name])) == list(loaded.forecast_interval(3, [name])) == [name]
+        np.testing.assert_array_equal(loaded.forecast(3, [name])[name], values)
+    with pytest.raises(InputError, match="names is 'nowhere': there are: "):
+        loaded.forecast(3, ["nowhere"])
     assert loaded.get_params() == model.get_params()
 
 

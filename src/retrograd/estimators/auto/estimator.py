@@ -240,6 +240,12 @@ class AutoForecaster(ForecasterBase):
         return [member.blind.described for member in self._members]
 
     @property
+    def repeats(self) -> list[bool]:
+        """Whether a baseline alone forecasts, for each series: nothing beat it."""
+        self._check_is_fitted()
+        return [all(fit.contender.is_naive for fit in member.mixture.fits) for member in self._members]
+
+    @property
     def takes_inputs(self) -> bool:
         """Whether a forecast of some series takes inputs, where they are known ahead."""
         self._check_is_fitted()

@@ -9,13 +9,13 @@ import pandas as pd
 
 from retrograd.estimators.auto.selection import Choice, Judgement
 
-__all__ = ["NOTHING", "SCORES", "by_step", "comparison", "leaderboard", "lines", "scores"]
+__all__ = ["SCORES", "by_step", "comparison", "leaderboard", "lines", "scores"]
 
 Array = np.ndarray[Any, Any]
 
 SCORES = ("RMSE", "MAE", "MASE", "sMAPE", "weight")
 # The end of the words on a choice that is a naive forecast alone.
-NOTHING = "nothing beats it"
+_NOTHING = "nothing beats it"
 
 
 def scores(y: Array, observed: Array, forecasts: Array, season: int, first: int) -> dict[str, float]:
@@ -81,7 +81,7 @@ def comparison(judgement: Judgement, choice: Choice) -> str:
     naive = [each for each in judgement.judged if each.contender.is_naive and not each.contender.lags]
     seasonal = [each for each in naive if each.contender.difference != 1] or naive
     if all(each.contender.is_naive for each in choice.chosen) or seasonal[0].error == 0:
-        return f"{what}; {NOTHING}"
+        return f"{what}; {_NOTHING}"
     ratio = np.sqrt(
         np.nanmean((judgement.observed - choice.forecasts) ** 2)
         / np.nanmean((judgement.observed - seasonal[0].forecasts) ** 2)

@@ -152,7 +152,7 @@ class Forecaster(ForecasterBase):
         from scipy.stats import norm
 
         center = self._predict(fh, X).to_numpy()
-        deviation = np.concatenate([self._model.deviation(number, fh.steps) for number in range(len(self._clocks))])
+        deviation = self._model.deviations_now(fh.steps)
         bounds = center[:, :, None] + deviation[:, :, None] * norm.ppf(np.asarray(alpha, dtype=float))
         columns = pd.MultiIndex.from_product([self._variables(), alpha])
         table: pd.DataFrame = self._arranged(bounds.reshape(len(bounds), -1), fh.steps, columns)

@@ -14,7 +14,7 @@ import numpy as np
 
 from retrograd.errors import InputError
 from retrograd.estimators.forecasting.fit import Group, add_feature_gradients, fit_group, folds_of, refined
-from retrograd.estimators.forecasting.readout import Moments, Piece, solve
+from retrograd.estimators.forecasting.readout import Moments, Piece, inverse, solve
 from retrograd.estimators.forecasting.recursion import ClosedLoop, closed_loop, direct, recursive
 from retrograd.estimators.forecasting.settings import Instance, Settings, look_back
 from retrograd.estimators.forecasting.states import Lags, Linear, strongest_periods
@@ -27,6 +27,8 @@ Array = np.ndarray[Any, Any]
 
 # Residuals of so many windows a series, evenly spread, are enough for a variance.
 _RESIDUALS = 4096
+# Forecasts stay within so many times as far from the mean as the rows so far, or as so many deviations.
+_FAR, _DEVIATIONS = 4, 5
 
 
 @dataclass
@@ -163,7 +165,9 @@ class ForecastModel:
                     if loop is None
                     else recursive(piece, group.weights, loop, column, first, last, steps)
                 )
-        return np.asarray(found * self.y_scale[number] + self.y_mean[number])
+        low, high = self._bounds(number, instance.y[:stop])
+        forecasts = found * self.y_scale[number] + self.y_mean[number]
+        return np.asarray(np.clip(forecasts, low[start:, None], high[start:, None]))
 
     def deviation(self, number: int, steps: Array) -> Array:
         """Return the standard deviation of the forecast errors of an instance, ``(K, C)``, in its units."""
@@ -181,6 +185,36 @@ class ForecastModel:
                 variance = variance[self._places(steps)]
             columns.append(np.sqrt(variance))
         return np.asarray(np.stack(columns, axis=1) * self.y_scale[number])
+
+    def deviations_now(self, steps: Array) -> Array:
+        """Return those of forecasts from the ends of all instances, below each other, ``(I K, C)``.
+
+        A forecast by the features z errs by the noise and by what its weights are off: its variance is
+        1 + zᵀ (Σ z zᵀ + λ I)⁻¹ z times that of the noise. The usual size of the second part is in :meth:`deviation`; it
+        is larger where the newest rows are like none before, as after a wild value.
+        """
+        every, inverses = [], {}
+        for number, tail in enumerate(self.tails):
+            piece, last, found = self.piece(number, tail), len(tail.y) - 1, self.deviation(number, steps)
+            low, high = (end[-1] for end in self._bounds(number, tail.y))
+            for column in range(found.shape[1]):
+                group = self._group(number, column)
+                if id(group) not in inverses:
+                    inverses[id(group)] = inverse(group.moments, group.ridge, self.settings.intercept)
+                G, usual = inverses[id(group)]
+                z = piece.features(column, last, last + 1)[0]
+                found[:, column] *= np.sqrt(max(1.0, (1 + float(z @ G @ z)) / (1 + usual)))
+            every.append(np.minimum(found, (high - low) / 2))
+        return np.concatenate(every)
+
+    def _bounds(self, number: int, y: Array) -> tuple[Array, Array]:
+        """Return how far down and up forecasts from every row go, ``(T, C)``.
+
+        That is so many times as far from the mean as the rows so far, or as so many deviations: what runs off is cut.
+        """
+        mean, scale = self.y_mean[number], self.y_scale[number]
+        far = _FAR * np.maximum(np.maximum.accumulate(np.abs(y - mean), axis=0), _DEVIATIONS * scale)
+        return mean - far, mean + far
 
     def extend(self, new: dict[int, tuple[Array, Array]], learn: bool) -> None:
         """Append rows ``y (N, C)``, ``x (N, E)`` to instances; with ``learn`` fit again, old windows and new ones."""

@@ -24,7 +24,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from retrograd.errors import InputError
 from retrograd.estimators.forecasting.states import Difference, Trajectory
 
-__all__ = ["Moments", "Piece", "Weights", "choose_ridge", "cross_validated", "penalties", "solve"]
+__all__ = ["Moments", "Piece", "Weights", "choose_ridge", "cross_validated", "inverse", "penalties", "solve"]
 
 Array = np.ndarray[Any, Any]
 
@@ -239,6 +239,17 @@ def solve(moments: Moments, ridge: float, intercept: bool) -> Weights:
     # A daily input does not differ from itself a day ago: at such horizons its weight is zero, not noise.
     beta = (np.linalg.pinv(schur, rcond=1e-10, hermitian=True) @ left[:, :, None])[:, :, 0]
     return Weights(W - np.einsum("dke,ke->dk", Z, beta), beta)
+
+
+def inverse(moments: Moments, ridge: float, intercept: bool) -> tuple[Array, float]:
+    """Return (Σ z zᵀ + λ I)⁻¹ ``(D, D)``, zeros if there is none, and the mean of zᵀ times it times z over windows."""
+    D = len(moments.gram)
+    penalty, _ = penalties(moments, ridge, intercept)
+    try:
+        found = np.linalg.inv(moments.gram + np.diag(np.where(np.arange(D) < D - intercept, penalty, 0.0)))
+    except np.linalg.LinAlgError:
+        found = np.zeros((D, D))
+    return found, float((found * moments.gram).sum()) / max(1, moments.count)
 
 
 def cross_validated(folds: Sequence[Moments], ridge: float, intercept: bool) -> Array:

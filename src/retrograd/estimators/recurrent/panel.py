@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -209,21 +209,38 @@ class RecurrentPanel(BaseEstimator):  # type: ignore[misc]  # scikit-learn is un
         self.states_ = found
         return self
 
-    def forecast(self, horizon: int) -> dict[str, Array]:
-        """Forecast the steps after each series, ``(horizon, O)``, in the order of the fit."""
-        networks, steps = self._fitted(), require_whole("horizon", horizon)
-        nothing = np.empty((steps, 0))
-        return {name: network.forecast(self.states_[name], nothing, steps) for name, network in networks.items()}
+    def forecast(self, horizon: int, names: Sequence[str] | None = None) -> dict[str, Array]:
+        """Forecast the steps after each series, ``(horizon, O)``.
 
-    def forecast_interval(self, horizon: int, *, level: float = 0.95) -> dict[str, Forecast]:
+        Args:
+            horizon: how many steps.
+            names: of the series; by default all, in the order of the fit.
+
+        Raises:
+            InputError: a series was not in the fit.
+        """
+        networks, steps = self._fitted(), require_whole("horizon", horizon)
+        nothing, found = np.empty((steps, 0)), {}
+        for name in networks if names is None else names:
+            require_choice("names", name, list(networks))
+            found[name] = networks[name].forecast(self.states_[name], nothing, steps)
+        return found
+
+    def forecast_interval(
+        self, horizon: int, names: Sequence[str] | None = None, *, level: float = 0.95
+    ) -> dict[str, Forecast]:
         """Forecast the steps after each series with intervals, as those of :class:`retrograd.estimators.Recurrent`.
 
         Args:
             horizon: how many steps.
+            names: of the series; by default all, in the order of the fit.
             level: probability of the interval.
+
+        Raises:
+            InputError: a series was not in the fit.
         """
         reach, found = norm.ppf(0.5 + require_number("level", level, above=0, below=1) / 2), {}
-        for name, mean in self.forecast(horizon).items():
+        for name, mean in self.forecast(horizon, names).items():
             variance = forecast_variance(self.networks_[name], self.innovation_covariances_[name], horizon)
             spread = reach * np.sqrt(variance)
             found[name] = Forecast(mean, mean - spread, mean + spread, level)
