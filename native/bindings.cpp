@@ -124,7 +124,10 @@ Extents extents(const Array<const T, Rank>& A, const Array<const T, 3>& u, const
     return e;
 }
 
-template <class T, int Rank>
+// What A's array has: a matrix or a diagonal, or the logarithm of a diagonal.
+enum class Holds { elements, logarithms };
+
+template <class T, int Rank, Holds holds>
 void scan(Array<const T, Rank> A, Array<const T, 3> u, Array<const T, 2> h0, Array<T, 3> states, Table segments,
           bool reverse, int threads) {
     Scan<T> p;
@@ -134,12 +137,14 @@ void scan(Array<const T, Rank> A, Array<const T, 3> u, Array<const T, 2> h0, Arr
     p.u = sequence<const T, 3>(u);
     p.h0 = sequence<const T, 2>(h0);
     p.states = sequence<T, 3>(states);
-    const auto kernel = Rank == 3 ? table<T>.diagonal_scan : table<T>.dense_scan;
+    const auto kernel = holds == Holds::logarithms ? table<T>.log_diagonal_scan
+                        : Rank == 3               ? table<T>.diagonal_scan
+                                                  : table<T>.dense_scan;
     nb::gil_scoped_release release;
     kernel(p);
 }
 
-template <class T, int Rank>
+template <class T, int Rank, Holds holds>
 void adjoint(Array<const T, Rank> A, Array<const T, 3> g, Array<const T, 2> g_final, Array<T, 3> delta,
              Array<T, 2> d_h0, std::optional<Array<const T, 3>> states, std::optional<Array<const T, 2>> h0,
              std::optional<Array<T, Rank>> d_A, std::optional<Array<Carried<T>, 2>> sums, Table segments, bool reverse,
@@ -175,7 +180,9 @@ void adjoint(Array<const T, Rank> A, Array<const T, 3> g, Array<const T, 2> g_fi
             p.sums = sequence<Carried<T>, 2>(*sums);
         }
     }
-    const auto kernel = Rank == 3 ? table<T>.diagonal_adjoint : table<T>.dense_adjoint;
+    const auto kernel = holds == Holds::logarithms ? table<T>.log_diagonal_adjoint
+                        : Rank == 3               ? table<T>.diagonal_adjoint
+                                                  : table<T>.dense_adjoint;
     nb::gil_scoped_release release;
     kernel(p);
 }
@@ -247,11 +254,11 @@ void define_linear(nb::module_& m) {
           "result"_a.noconvert(), "threads"_a);
 }
 
-template <class T, int Rank>
+template <class T, int Rank, Holds holds = Holds::elements>
 void define(nb::module_& m, const char* scan_name, const char* adjoint_name) {
-    m.def(scan_name, &scan<T, Rank>, "A"_a.noconvert(), "u"_a.noconvert(), "h0"_a.noconvert(),
+    m.def(scan_name, &scan<T, Rank, holds>, "A"_a.noconvert(), "u"_a.noconvert(), "h0"_a.noconvert(),
           "states"_a.noconvert(), "segments"_a.noconvert().none(), "reverse"_a, "threads"_a);
-    m.def(adjoint_name, &adjoint<T, Rank>, "A"_a.noconvert(), "g"_a.noconvert(), "g_final"_a.noconvert(),
+    m.def(adjoint_name, &adjoint<T, Rank, holds>, "A"_a.noconvert(), "g"_a.noconvert(), "g_final"_a.noconvert(),
           "delta"_a.noconvert(), "d_h0"_a.noconvert(), "states"_a.noconvert().none(), "h0"_a.noconvert().none(),
           "d_A"_a.noconvert().none(), "sums"_a.noconvert().none(), "segments"_a.noconvert().none(), "reverse"_a,
           "threads"_a);
@@ -297,6 +304,12 @@ NB_MODULE(_native, m) {
     define<std::complex<double>, 3>(m, "diagonal_scan", "diagonal_adjoint");
     define<BFloat16, 3>(m, "diagonal_scan", "diagonal_adjoint");
     define<Float16, 3>(m, "diagonal_scan", "diagonal_adjoint");
+    define<float, 3, Holds::logarithms>(m, "log_diagonal_scan", "log_diagonal_adjoint");
+    define<double, 3, Holds::logarithms>(m, "log_diagonal_scan", "log_diagonal_adjoint");
+    define<std::complex<float>, 3, Holds::logarithms>(m, "log_diagonal_scan", "log_diagonal_adjoint");
+    define<std::complex<double>, 3, Holds::logarithms>(m, "log_diagonal_scan", "log_diagonal_adjoint");
+    define<BFloat16, 3, Holds::logarithms>(m, "log_diagonal_scan", "log_diagonal_adjoint");
+    define<Float16, 3, Holds::logarithms>(m, "log_diagonal_scan", "log_diagonal_adjoint");
     define<float, 4>(m, "dense_scan", "dense_adjoint");
     define<double, 4>(m, "dense_scan", "dense_adjoint");
     define<std::complex<float>, 4>(m, "dense_scan", "dense_adjoint");

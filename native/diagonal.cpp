@@ -1,4 +1,5 @@
-// Diagonal transitions: h_t = a_t * h_{t-1} + u_t, element by element. Recurrence and adjoint: recurrence.hpp.
+// Diagonal transitions: h_t = a_t * h_{t-1} + u_t, element by element, from a_t or its logarithm.
+// Recurrence and adjoint: recurrence.hpp.
 //
 // A part (parts.hpp) streams through time, the carried values in registers (few channels) or in the first-level cache,
 // reading each array once and writing each result once, past the cache when it would not fit. Time that runs backward
@@ -6,6 +7,7 @@
 //
 // The loops over steps (scan_steps, adjoint_steps) are compiled for every number of registers; what happens once a part
 // (scan_part, adjoint_part) is compiled once a scalar type, and hands the carried values over in memory.
+#include "exponential.hpp"
 #include "parts.hpp"
 
 RETROGRAD_BEGIN
@@ -18,6 +20,9 @@ constexpr std::int64_t partial_steps = 1024;
 
 // The gradient of a that is wanted: nothing, delta_t conj(h_{t-1}) of each step, or its sum over time.
 enum class Gradient { none, each_step, summed };
+
+// What A's array has: the gates a_t, or their logarithms.
+enum class Holds { gates, logarithms };
 
 // May whole vectors of this result be streamed: is every row's start on a vector's bound?
 template <class S>
@@ -63,8 +68,43 @@ struct Cursor {
     void advance() { here += step; }
 };
 
+// The gates of one step. Those that more than one row or step wants are exponentiated once, and kept.
+template <class S, class L, Holds holds>
+class Gates {
+  public:
+    using Vec = typename L::Vec;
+    template <class AnyRow>
+    Gates(const AnyRow& row, const Extents& e, const S* a, std::int64_t rows)
+        : constant_(e.time_invariant),
+          kept_(constant_ || rows > 1),
+          made_(holds == Holds::logarithms && kept_ ? row.count : 0) {
+        if constexpr (holds == Holds::logarithms)
+            for (int i = 0; constant_ && i < row.count; ++i) made_.data()[i] = gate(row.load(a, i));
+    }
+    // Vector i of row r of the part: r runs from 0 up in every step.
+    template <class AnyRow, class Whole>
+    Vec operator()(const AnyRow& row, const S* a, int i, Whole whole, std::int64_t r) {
+        if constexpr (holds == Holds::logarithms) {
+            if (!kept_) return gate(row.load(a, i, whole));
+            if (!constant_ && r == 0) made_.data()[i] = gate(row.load(a, i, whole));
+            return made_.data()[i];
+        } else {
+            return row.load(a, i, whole);
+        }
+    }
+    static Vec gate(Vec a) {
+        if constexpr (holds == Holds::gates) return a;
+        else if constexpr (L::reals == 2) return complex_exponential<typename L::R>(a);
+        else return exponential<typename L::R>(a);
+    }
+
+  private:
+    bool constant_, kept_;
+    Buffer<Vec> made_;
+};
+
 // Steps [first, last) of a part: h_t = a_t h_{t-1} + u_t. `carried`: h_{t-1} of every row.
-template <class S, class L, int Vectors, bool Stream>
+template <class S, class L, int Vectors, bool Stream, Holds holds>
 void scan_steps(const Scan<S>& p, const Part& part, std::int64_t first, std::int64_t last, typename L::Vec* carried) {
     using Vec = typename L::Vec;
     const Row<S, L, Vectors> row(part.channels);
@@ -73,6 +113,7 @@ void scan_steps(const Scan<S>& p, const Part& part, std::int64_t first, std::int
     Cursor<const S> a_t(p.A, part.group, part, walk, first), u_t(p.u, part.row0, part, walk, first);
     Cursor<S> h_t(p.states, part.row0, part, walk, first);
     Held<Vec, Vectors> held(carried);
+    Gates<S, L, holds> gates(row, p.extents, a_t.here, rows);
     for (std::int64_t k = first; k < last; ++k) {
         const S* a = a_t.here;
         for (std::int64_t r = 0; r < rows; ++r) {
@@ -80,7 +121,7 @@ void scan_steps(const Scan<S>& p, const Part& part, std::int64_t first, std::int
             S* h = h_t.of_row(r);
             row.each(walk.direction < 0, [&](int i, auto whole) RETROGRAD_INLINED {
                 Vec& carry = held[r * row.count + i];
-                const Vec state = L::multiply_add(row.load(a, i, whole), carry, row.load(u, i, whole));
+                const Vec state = L::multiply_add(gates(row, a, i, whole, r), carry, row.load(u, i, whole));
                 carry = state;
                 row.template store<Stream>(h, i, state, whole);
             });
@@ -94,21 +135,25 @@ void scan_steps(const Scan<S>& p, const Part& part, std::int64_t first, std::int
 
 // Steps [first, last) of a part, none at an end of a sequence: delta_t = g_t + conj(a_{t+1}) delta_{t+1}, and
 // d_a = delta_t conj(h_{t-1}), summed over the part's rows. `carried`: delta_{t+1} of every row; `sum`: of d_a.
-template <class S, class L, int Vectors, bool Stream, Gradient kind>
+// Of logarithms, `carried`: a_{t+1} delta_{t+1}, so that a step wants one gate alone; and d_l in d_a's place.
+template <class S, class L, int Vectors, bool Stream, Gradient kind, Holds holds>
 void adjoint_steps(const Adjoint<S>& p, const Part& part, std::int64_t first, std::int64_t last,
                    typename L::Vec* carried, typename L::Vec* sum) {
     using Vec = typename L::Vec;
     const Row<S, L, Vectors> row(part.channels);
     const Walk walk(p.extents, part, true);
     const std::int64_t rows = Vectors > 0 ? 1 : part.rows;
-    Cursor<const S> a_next(p.A, part.group, part, walk, first - 1), g_t(p.g, part.row0, part, walk, first), h_before;
+    constexpr bool logarithms = holds == Holds::logarithms;
+    Cursor<const S> a_k(p.A, part.group, part, walk, logarithms ? first : first - 1), h_before;
+    Cursor<const S> g_t(p.g, part.row0, part, walk, first);
     Cursor<S> delta_t(p.delta, part.row0, part, walk, first), d_a_t;
     if constexpr (kind != Gradient::none) h_before = {p.states, part.row0, part, walk, first + 1};
     if constexpr (kind == Gradient::each_step) d_a_t = {p.d_A, part.group, part, walk, first};
     Held<Vec, Vectors> held(carried);
     Held<Vec, kind == Gradient::summed ? Vectors : 0> sums(sum);
+    Gates<S, L, holds> gates(row, p.extents, a_k.here, rows);
     for (std::int64_t k = first; k < last; ++k) {
-        const S* a = a_next.here;
+        const S* a = a_k.here;
         [[maybe_unused]] S* d_a = d_a_t.here;
         for (std::int64_t r = 0; r < rows; ++r) {
             const S* g = g_t.of_row(r);
@@ -117,20 +162,21 @@ void adjoint_steps(const Adjoint<S>& p, const Part& part, std::int64_t first, st
             [[maybe_unused]] const bool sets = r == 0 && !part.adds, adds = r == 0 && part.adds, stores = r + 1 == rows;
             row.each(walk.direction < 0, [&](int i, auto whole) RETROGRAD_INLINED {
                 Vec& carry = held[r * row.count + i];
-                const Vec delta = L::multiply_add(L::conjugate(row.load(a, i, whole)), carry, row.load(g, i, whole));
-                carry = delta;
+                const Vec gate = L::conjugate(gates(row, a, i, whole, r)), g_here = row.load(g, i, whole);
+                const Vec delta = logarithms ? Vec(g_here + carry) : L::multiply_add(gate, carry, g_here);
+                carry = logarithms ? L::multiply_add(gate, delta, Vec{}) : delta;
                 row.template store<Stream>(out, i, delta, whole);
                 if constexpr (kind == Gradient::summed) {
-                    sums[i] = L::multiply_add(delta, L::conjugate(row.load(h, i, whole)), sums[i]);
+                    sums[i] = L::multiply_add(carry, L::conjugate(row.load(h, i, whole)), sums[i]);
                 } else if constexpr (kind == Gradient::each_step) {
                     const Vec so_far = sets ? Vec{} : adds ? Vec(row.load(d_a, i, whole)) : sums[i];
-                    const Vec term = L::multiply_add(delta, L::conjugate(row.load(h, i, whole)), so_far);
+                    const Vec term = L::multiply_add(carry, L::conjugate(row.load(h, i, whole)), so_far);
                     if (stores) row.template store<Stream>(d_a, i, term, whole);
                     else sums[i] = term;
                 }
             });
         }
-        a_next.advance();
+        a_k.advance();
         g_t.advance();
         delta_t.advance();
         h_before.advance();
@@ -140,7 +186,7 @@ void adjoint_steps(const Adjoint<S>& p, const Part& part, std::int64_t first, st
 }
 
 // An adjoint step at an end of a sequence, or both: delta_T = g_T + g_final; the state before the first step is h_0.
-template <class S, class L>
+template <class S, class L, Holds holds>
 void adjoint_end(const Adjoint<S>& p, const Part& part, std::int64_t k, Gradient kind, typename L::Vec* carried,
                  typename L::Vec* sum) {
     using Vec = typename L::Vec;
@@ -151,19 +197,26 @@ void adjoint_end(const Adjoint<S>& p, const Part& part, std::int64_t k, Gradient
     for (std::int64_t r = 0; r < part.rows; ++r) {
         const std::int64_t b = part.row0 + r;
         const S* g = p.g.at(b, t) + part.c0;
-        const S* a = opens ? nullptr : p.A.at(part.group, t - walk.direction) + part.c0;
+        constexpr bool logarithms = holds == Holds::logarithms;
+        const S* a = logarithms ? p.A.at(part.group, t) + part.c0
+                     : opens    ? nullptr
+                                : p.A.at(part.group, t - walk.direction) + part.c0;
         const S* more = opens && part.before >= 0 ? p.g_final.at(part.before + r, 0) + part.c0 : nullptr;
         const S *previous = nullptr, *h0 = part.after >= 0 ? p.h0.at(part.after + r, 0) + part.c0 : nullptr;
         if (kind != Gradient::none) previous = closes ? h0 : p.states.at(b, t + walk.direction) + part.c0;
         S* d_a = kind == Gradient::each_step ? p.d_A.at(part.group, t) + part.c0 : nullptr;
         for (int i = 0; i < row.count; ++i) {
-            Vec& delta = carried[r * row.count + i];
-            if (!opens) delta = L::multiply_add(L::conjugate(row.load(a, i)), delta, row.load(g, i));
-            else delta = more ? row.load(g, i) + row.load(more, i) : row.load(g, i);
+            Vec& carry = carried[r * row.count + i];
+            Vec delta;
+            if (opens) delta = more ? row.load(g, i) + row.load(more, i) : row.load(g, i);
+            else if (logarithms) delta = row.load(g, i) + carry;
+            else delta = L::multiply_add(L::conjugate(row.load(a, i)), carry, row.load(g, i));
+            const auto gate = [&] { return L::conjugate(Gates<S, L, holds>::gate(row.load(a, i))); };
+            carry = logarithms ? L::multiply_add(gate(), delta, Vec{}) : delta;
             row.template store<false>(p.delta.at(b, t) + part.c0, i, delta);
             if (kind == Gradient::none) continue;
             Vec term = !d_a || r > 0 ? sum[i] : part.adds ? row.load(d_a, i) : Vec{};
-            if (previous) term = L::multiply_add(delta, L::conjugate(row.load(previous, i)), term);
+            if (previous) term = L::multiply_add(carry, L::conjugate(row.load(previous, i)), term);
             if (d_a && r + 1 == part.rows) row.template store<false>(d_a, i, term);
             else sum[i] = term;
         }
@@ -203,14 +256,20 @@ void scan_part(const Scan<S>& p, const Part& part, ScanSteps<S, L> steps) {
     steps(p, part, alone ? 1 : 0, part.steps(), carried.data());
 }
 
-template <class S, class L>
+template <class S, class L, Holds holds>
 void adjoint_part(const Adjoint<S>& p, const Part& part, Gradient kind, AdjointSteps<S, L> steps) {
     using Vec = typename L::Vec;
     const Row<S, L> row(part.channels);
     const Walk walk(p.extents, part, true);
+    constexpr bool logarithms = holds == Holds::logarithms;
     SmallBuffer<Vec> carried(part.rows * row.count), sum(row.count), total(row.count);
     for (int i = 0; i < row.count; ++i) sum.data()[i] = total.data()[i] = Vec{};
-    const auto end = [&](std::int64_t k) { adjoint_end<S, L>(p, part, k, kind, carried.data(), sum.data()); };
+    // a^H x for the step k of the part, what stands before it too, and vector i.
+    const auto through = [&](std::int64_t k, int i, Vec x) {
+        const Vec a = row.load(p.A.at(part.group, walk.at(k)) + part.c0, i);
+        return L::multiply_add(L::conjugate(Gates<S, L, holds>::gate(a)), x, Vec{});
+    };
+    const auto end = [&](std::int64_t k) { adjoint_end<S, L, holds>(p, part, k, kind, carried.data(), sum.data()); };
     const auto fold = [&] {
         for (int i = 0; i < row.count; ++i) total.data()[i] += std::exchange(sum.data()[i], Vec{});
     };
@@ -218,6 +277,11 @@ void adjoint_part(const Adjoint<S>& p, const Part& part, Gradient kind, AdjointS
     const std::int64_t count = part.steps(), inner = part.closes ? count - 1 : count;
     if (!part.opens) take_up<S, L>(p.delta, part, walk, carried.data());
     else if (k < inner) end(k++);
+    for (std::int64_t r = 0; logarithms && part.continues && r < part.rows; ++r)
+        for (int i = 0; i < row.count; ++i) {
+            Vec& carry = carried.data()[r * row.count + i];
+            carry = through(-1, i, carry);
+        }
     while (k < inner) {
         const std::int64_t stop = kind == Gradient::summed && k + partial_steps < inner ? k + partial_steps : inner;
         steps(p, part, k, stop, carried.data(), sum.data());
@@ -227,9 +291,9 @@ void adjoint_part(const Adjoint<S>& p, const Part& part, Gradient kind, AdjointS
     if (part.closes) end(k);
     for (std::int64_t r = 0; part.closes && part.after >= 0 && r < part.rows; ++r)  // d_h0 = conj(a_1) delta_1
         for (int i = 0; i < row.count; ++i) {
-            const Vec a = L::conjugate(row.load(p.A.at(part.group, walk.at(k)) + part.c0, i));
+            const Vec carry = carried.data()[r * row.count + i];
             row.template store<false>(p.d_h0.at(part.after + r, 0) + part.c0, i,
-                                      L::multiply_add(a, carried.data()[r * row.count + i], Vec{}));
+                                      logarithms ? carry : through(k, i, carry));
         }
     if (kind != Gradient::summed) return;
     // The sums over time leave in the carried type, one row for every batch row.
@@ -239,9 +303,9 @@ void adjoint_part(const Adjoint<S>& p, const Part& part, Gradient kind, AdjointS
 }
 
 // Calls call(lanes, vectors): one channel at a time for narrow rows; few vectors of one row stay in registers.
-template <class S, class Call>
+template <class S, Holds holds, class Call>
 void with_lanes(const Part& part, const Call& call) {
-    if constexpr (sizeof(S) > 2) {
+    if constexpr (sizeof(S) > 2 && holds == Holds::gates) {
         if (part.rows == 1) switch (part.channels) {
             case 1: return call(Single<S>(), std::integral_constant<int, 1>());
             case 2: return call(Single<S>(), std::integral_constant<int, 2>());
@@ -249,52 +313,53 @@ void with_lanes(const Part& part, const Call& call) {
             default: break;
         }
     }
-    if (part.rows == 1) switch (ceil_div(part.channels, Lanes<S>::width)) {
-        case 1: return call(Lanes<S>(), std::integral_constant<int, 1>());
-        case 2: return call(Lanes<S>(), std::integral_constant<int, 2>());
-        case 4: return call(Lanes<S>(), std::integral_constant<int, 4>());
-        default: break;
+    const std::int64_t vectors = part.rows == 1 ? ceil_div(part.channels, Lanes<S>::width) : 0;
+    if (vectors == 1) return call(Lanes<S>(), std::integral_constant<int, 1>());
+    if constexpr (holds == Holds::gates) {  // beside an exponential the carried value's way is short
+        if (vectors == 2) return call(Lanes<S>(), std::integral_constant<int, 2>());
+        if (vectors == 4) return call(Lanes<S>(), std::integral_constant<int, 4>());
     }
     return call(Lanes<S>(), std::integral_constant<int, 0>());
 }
 
-template <class S>
+template <class S, Holds holds>
 void run_scan(const Scan<S>& p, const Part& part, bool stream) {
-    with_lanes<S>(part, [&](auto lanes, auto vectors) {
+    with_lanes<S, holds>(part, [&](auto lanes, auto vectors) {
         using L = decltype(lanes);
         constexpr int V = decltype(vectors)::value;
-        scan_part<S, L>(p, part, stream ? scan_steps<S, L, V, (L::width > 1)> : scan_steps<S, L, V, false>);
+        constexpr bool streams = L::width > 1;
+        scan_part<S, L>(p, part, stream ? scan_steps<S, L, V, streams, holds> : scan_steps<S, L, V, false, holds>);
     });
 }
 
-template <class S>
+template <class S, Holds holds>
 void run_adjoint(const Adjoint<S>& p, const Part& part, Gradient kind, bool stream) {
-    with_lanes<S>(part, [&](auto lanes, auto vectors) {
+    with_lanes<S, holds>(part, [&](auto lanes, auto vectors) {
         using L = decltype(lanes);
         using enum Gradient;
         constexpr int V = decltype(vectors)::value;
         constexpr bool streams = L::width > 1;
         constexpr AdjointSteps<S, L> steps[][2] = {
-            {adjoint_steps<S, L, V, false, none>, adjoint_steps<S, L, V, streams, none>},
-            {adjoint_steps<S, L, V, false, each_step>, adjoint_steps<S, L, V, streams, each_step>},
-            {adjoint_steps<S, L, V, false, summed>, adjoint_steps<S, L, V, streams, summed>}};
-        adjoint_part<S, L>(p, part, kind, steps[static_cast<int>(kind)][stream]);
+            {adjoint_steps<S, L, V, false, none, holds>, adjoint_steps<S, L, V, streams, none, holds>},
+            {adjoint_steps<S, L, V, false, each_step, holds>, adjoint_steps<S, L, V, streams, each_step, holds>},
+            {adjoint_steps<S, L, V, false, summed, holds>, adjoint_steps<S, L, V, streams, summed, holds>}};
+        adjoint_part<S, L, holds>(p, part, kind, steps[static_cast<int>(kind)][stream]);
     });
 }
 
-template <class S>
+template <class S, Holds holds>
 void scan(const Scan<S>& p) {
     const Extents& e = p.extents;
     if (e.batch == 0 || e.time == 0 || e.width == 0) return;
     const Tasks k(e, sizeof(S) > 2);  // a state stored in 16 bits is not the one that was carried
     const bool stream = streams(e, p.states, k);
-    const auto run = [&](const Part& part) { run_scan(p, part, stream); };
-    const auto again = [&](const Part& part) { run_scan(p, part, false); };
+    const auto run = [&](const Part& part) { run_scan<S, holds>(p, part, stream); };
+    const auto again = [&](const Part& part) { run_scan<S, holds>(p, part, false); };
     if (e.segments) run_segments(e, false, false, run);
     else run_rows(e, k, false, p.states, run, again);
 }
 
-template <class S>
+template <class S, Holds holds>
 void adjoint(const Adjoint<S>& p) {
     const Extents& e = p.extents;
     if (e.batch == 0 || e.width == 0) return;
@@ -312,8 +377,8 @@ void adjoint(const Adjoint<S>& p) {
     const bool meet = kind == Gradient::each_step && e.rows_per_transition > 1;
     const Tasks k(e, sizeof(S) > 2 && kind != Gradient::summed);
     const bool stream = streams(e, p.delta, k) && (!p.d_A.data || streams(e, p.d_A, k)) && !(e.segments && meet);
-    const auto run = [&](const Part& part) { run_adjoint(p, part, kind, stream); };
-    const auto again = [&](const Part& part) { run_adjoint(p, part, kind, false); };
+    const auto run = [&](const Part& part) { run_adjoint<S, holds>(p, part, kind, stream); };
+    const auto again = [&](const Part& part) { run_adjoint<S, holds>(p, part, kind, false); };
     pass_on_empty(p);
     if (e.segments) run_segments(e, true, meet, run);
     else run_rows(e, k, true, p.delta, run, again);
@@ -323,8 +388,10 @@ void adjoint(const Adjoint<S>& p) {
 
 template <class S>
 void fill_diagonal(Kernels<S>& table) {
-    table.diagonal_scan = scan<S>;
-    table.diagonal_adjoint = adjoint<S>;
+    table.diagonal_scan = scan<S, Holds::gates>;
+    table.diagonal_adjoint = adjoint<S, Holds::gates>;
+    table.log_diagonal_scan = scan<S, Holds::logarithms>;
+    table.log_diagonal_adjoint = adjoint<S, Holds::logarithms>;
 }
 template void fill_diagonal(Kernels<float>&);
 template void fill_diagonal(Kernels<double>&);

@@ -8,6 +8,10 @@
 // t = T to 1 (h_t = A_t h_{t+1} + u_t, h_0 standing after the last step) and its adjoint from 1 to T: both only
 // turn the order of the steps round, which is what `step_index` does.
 //
+// A diagonal may come as its logarithm, a_t = exp(l_t):
+//
+//   adjoint   carry = conj(a_t) delta_t;   d_l_t = carry conj(h_{t-1})
+//
 // Arrays are (batch, time, width) with unit stride over the width; batch and time strides are free (0 broadcasts).
 // Batch row r uses the transition of row r / rows_per_transition; a time stride of 0 makes it time-invariant.
 #pragma once
@@ -60,7 +64,7 @@ inline std::int64_t step_index(const Extents& e, std::int64_t step, bool backwar
 template <class T>
 struct Scan {
     Extents extents;
-    Sequence<const T> A;  // diagonal: (.., time, width); dense: (.., time, width * width), row-major matrices
+    Sequence<const T> A;  // diagonal: (.., time, width), a or l; dense: (.., time, width * width), row-major matrices
     Sequence<const T> u;
     Sequence<const T> h0;  // (batch, width): time stride unused
     Sequence<T> states;
@@ -111,6 +115,8 @@ template <class T>
 struct Kernels {
     void (*diagonal_scan)(const Scan<T>&);
     void (*diagonal_adjoint)(const Adjoint<T>&);
+    void (*log_diagonal_scan)(const Scan<T>&);
+    void (*log_diagonal_adjoint)(const Adjoint<T>&);
     void (*dense_scan)(const Scan<T>&);
     void (*dense_adjoint)(const Adjoint<T>&);
     void (*outer_sum)(const OuterSum<T>&);

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 import retrograd as rg
 from retrograd.core.backend import Backend
 from retrograd.core.sequences import BACKWARD, FORWARD
+from retrograd.core.transition import Transition
 
 
-def transition(A: Tensor) -> rg.Diagonal | rg.Dense:
+def transition(A: Tensor) -> Transition:
     return rg.Diagonal(A) if A.ndim == 3 else rg.Dense(A)
 
 
 class Kernels:
     """Whole rows, forward or reverse."""
 
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
+    def __init__(self, backend: Backend, transition: Callable[[Tensor], Transition] = transition) -> None:
+        self.backend, self.transition = backend, transition
 
     def scan(self, A: Tensor, u: Tensor, h0: Tensor, reverse: bool) -> Tensor:
-        return self.backend.scan(transition(A), u, h0, BACKWARD if reverse else FORWARD)
+        return self.backend.scan(self.transition(A), u, h0, BACKWARD if reverse else FORWARD)
 
     def adjoint(
         self,
@@ -32,5 +35,5 @@ class Kernels:
         h0: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         view = BACKWARD if reverse else FORWARD
-        delta, d_h0, d_A = self.backend.adjoint(transition(A), g, g_final, view, states, h0)
+        delta, d_h0, d_A = self.backend.adjoint(self.transition(A), g, g_final, view, states, h0)
         return delta, d_h0, None if d_A is None else d_A[0]

@@ -20,6 +20,23 @@ def diagonal_adjoint(
     reverse: bool,
     threads: int,
 ) -> None: ...
+def log_diagonal_scan(
+    A: Tensor, u: Tensor, h0: Tensor, states: Tensor, segments: Tensor | None, reverse: bool, threads: int
+) -> None: ...
+def log_diagonal_adjoint(
+    A: Tensor,
+    g: Tensor,
+    g_final: Tensor,
+    delta: Tensor,
+    d_h0: Tensor,
+    states: Tensor | None,
+    h0: Tensor | None,
+    d_A: Tensor | None,
+    sums: Tensor | None,
+    segments: Tensor | None,
+    reverse: bool,
+    threads: int,
+) -> None: ...
 def dense_scan(
     A: Tensor, u: Tensor, h0: Tensor, states: Tensor, segments: Tensor | None, reverse: bool, threads: int
 ) -> None: ...

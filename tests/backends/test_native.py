@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -19,10 +21,12 @@ from retrograd import _native
 from retrograd.core.backend import BACKENDS
 
 NATIVE, REFERENCE = Kernels(BACKENDS["native"]), Kernels(BACKENDS["reference"])
+LOG = Kernels(BACKENDS["native"], rg.Diagonal.from_log)
 outer_sum = BACKENDS["native"].outer_sum
 WHOLE = [torch.float32, torch.float64, torch.complex64, torch.complex128]
 # Half precision has diagonal kernels only.
-SERVED = [("dense", d) for d in WHOLE] + [("diagonal", d) for d in (*WHOLE, torch.bfloat16, torch.float16)]
+SERVED = [("dense", d) for d in WHOLE]
+SERVED += [(s, d) for s in ("diagonal", "log_diagonal") for d in (*WHOLE, torch.bfloat16, torch.float16)]
 
 
 @contextmanager
@@ -56,11 +60,15 @@ def problem(
 ) -> tuple[Tensor, Tensor, Tensor]:
     lead = (groups, 1 if steps == "invariant" else time)
     A = (
-        random((*lead, width), dtype, 0, 0.2)
-        if structure == "diagonal"
-        else random((*lead, width, width), dtype, 0, 0.4 / width**0.5)
+        random((*lead, width, width), dtype, 0, 0.4 / width**0.5)
+        if structure == "dense"
+        else random((*lead, width), dtype, 0, 0.2) - (1 if structure == "log_diagonal" else 0)
     )
     return A, random((groups * rows, time, width), dtype, 1), random((groups * rows, width), dtype, 2)
+
+
+def kernels_of(structure: str) -> Kernels:
+    return LOG if structure == "log_diagonal" else NATIVE
 
 
 def expand(A: Tensor, u: Tensor) -> Tensor:
@@ -74,17 +82,20 @@ def expand(A: Tensor, u: Tensor) -> Tensor:
 def test_every_instruction_set_is_right(
     name: str, structure: str, steps: str, dtype: torch.dtype, reverse: bool
 ) -> None:
-    eps = torch.finfo(dtype).eps
+    eps, kernels = torch.finfo(dtype).eps, kernels_of(structure)
     with isa(name):
         for groups, rows, width in ((1, 5, 2), (2, 4, 3), (1, 1, 4), (1, 1, 7), (2, 3, 17), (1, 11, 34), (2, 2, 257)):
             A, u, h0 = problem(structure, steps, dtype, groups, rows, 6, width)
-            states = NATIVE.scan(A, u, h0, reverse)
-            assert_close(states, loop_scan(expand(A, u), u, h0, reverse), eps, "states")
-            delta, d_h0, d_A = NATIVE.adjoint(A, u.flip(0), h0.flip(0), reverse, states, h0)
-            want = loop_adjoint(expand(A, u), u, h0, u.flip(0), h0.flip(0), reverse)
+            full = expand(A, u)
+            if structure == "log_diagonal":
+                full = full.to(torch.complex128 if dtype.is_complex else torch.float64).exp()
+            states = kernels.scan(A, u, h0, reverse)
+            assert_close(states, loop_scan(full, u, h0, reverse), eps, "states")
+            delta, d_h0, d_A = kernels.adjoint(A, u.flip(0), h0.flip(0), reverse, states, h0)
+            want = loop_adjoint(full, u, h0, u.flip(0), h0.flip(0), reverse)
             assert_close(delta, want["u"], eps, "delta")
             assert_close(d_h0, want["h0"], eps, "d_h0")
-            by_group = want["A"]
+            by_group = want["A"] * Running(full.conj(), full.abs()) if structure == "log_diagonal" else want["A"]
             by_group.value = by_group.value.unflatten(0, (groups, rows))
             by_group.error = by_group.error.unflatten(0, (groups, rows))
             summed = by_group.sum(1)
@@ -93,6 +104,58 @@ def test_every_instruction_set_is_right(
                 summed.value, summed.error = summed.value.unsqueeze(1), summed.error.unsqueeze(1)
             assert d_A is not None
             assert_close(d_A, summed, eps, "d_A")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", _native.isas())
+def test_the_exponential_is_within_an_ulp(name: str, dtype: torch.dtype) -> None:
+    """Over the whole range, and where the power of two changes; without fused multiply-adds within 1.5."""
+    info, generator = torch.finfo(dtype), np.random.default_rng(0)
+    low, high, step = math.log(info.tiny), math.log(info.max), math.log(2)
+    changes = (np.arange(low / step, high / step)[:, None] + generator.normal(0.5, 1e-6, 20)) * step
+    drawn = np.concatenate([generator.uniform(1.1 * low, 1.1 * high, 50_000), generator.uniform(-2, 2, 50_000)])
+    extremes = [-np.inf, np.inf, np.nan, 0, -0.0, info.smallest_normal / 2, -info.max, info.max, low, high]
+    x = torch.tensor(np.concatenate([changes.ravel(), drawn, extremes]), dtype=dtype)
+    with isa(name), np.errstate(over="ignore", under="ignore"):
+        made = exponential(x).numpy()
+        wider = np.float64 if dtype == torch.float32 else np.longdouble
+        want = np.exp(x.numpy().astype(wider))
+        stored = want.astype(made.dtype)
+    assert (np.isnan(made) == np.isnan(stored)).all()
+    inside = (want >= info.tiny) & (want <= info.max)
+    error = np.abs(made[inside] - want[inside]) / np.spacing(stored[inside]).astype(wider)
+    assert error.max() <= (1.5 if name == "baseline" else 1)
+    # Beyond the largest number infinite; what is subnormal counts as zero, here as in every kernel.
+    assert (made[want > float(info.max) * (1 + info.eps)] == np.inf).all()
+    assert (made[want < info.tiny] <= info.tiny).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128], ids=str)
+@pytest.mark.parametrize("name", _native.isas())
+def test_a_complex_exponential_is_right_at_every_angle(name: str, dtype: torch.dtype) -> None:
+    """Near the multiples of π / 2, beyond where they are taken off in parts, and beside such an angle."""
+    generator, info = np.random.default_rng(0), torch.finfo(dtype)
+    turns = np.concatenate([np.arange(-3000, 3000), generator.integers(-(1 << 19), 1 << 19, 3000)]) * (math.pi / 2)
+    angles = np.concatenate([turns, generator.uniform(-4, 4, 20_000), generator.uniform(-1e7, 1e7, 5000), [0, 1e22]])
+    x = torch.complex(*(torch.tensor(part) for part in (generator.uniform(-3, 1, len(angles)), angles))).to(dtype)
+    with isa(name):
+        made = exponential(x)
+        for at in (0, 1, 2, len(x) - 1):  # alone, the same bits as among others
+            assert torch.equal(exponential(x[at : at + 1]), made[at : at + 1])
+        gone = exponential(
+            torch.tensor([complex(-math.inf, 2), complex(math.nan, 0), complex(0, math.inf)], dtype=dtype)
+        )
+    wide = np.clongdouble if dtype == torch.complex128 else np.complex128
+    want = np.exp(x.numpy().astype(wide))
+    assert (np.abs(made.numpy() - want) / np.abs(want)).max() <= (3 if name == "baseline" else 2) * info.eps
+    assert gone[0] == 0
+    assert gone[1:].isnan().all()
+
+
+def exponential(x: Tensor) -> Tensor:
+    """The gates that the kernels make of logarithms."""
+    zeros, ones = torch.zeros_like(x).view(1, 1, -1), torch.ones_like(x).view(1, -1)
+    return LOG.scan(x.view(1, 1, -1), zeros, ones, False).flatten()
 
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -191,21 +254,23 @@ def test_nan_and_inf_in_a_long_sequence_stay_in_it_and_last(structure: str, bad:
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 7, 40])
-@pytest.mark.parametrize("gates", ["forget", "keep", "grow", "overflow", "nan"])
+@pytest.mark.parametrize("gates", ["forget", "keep", "grow", "overflow", "nan", "log forget", "log overflow"])
 @pytest.mark.parametrize("dtype", [*WHOLE, torch.bfloat16], ids=str)
 def test_blocks_of_time_change_no_bit(dtype: torch.dtype, gates: str, width: int) -> None:
     a = 0.9 + 0.05 * random((1, 5000, width), dtype, 0).abs().clamp(max=1).to(dtype)
     if gates in ("keep", "grow"):
         a = torch.full_like(a, 1.0 if gates == "keep" else 1.002)
-    elif gates == "overflow":
+    elif gates.endswith("overflow"):
         a = torch.tensor([1e30, 1e30, 1e-30, 1e-30] * 1250).to(dtype)[None, :, None].expand(1, 5000, width)
     elif gates == "nan":
         a = a.index_fill(1, torch.tensor([2700]), float("nan"))
     u, h0 = random((1, 5000, width), dtype, 1), random((1, width), dtype, 2)
+    kernels = LOG if gates.startswith("log") else NATIVE
+    a = a.log() if kernels is LOG else a
 
     def call() -> list[Tensor]:
-        states = NATIVE.scan(a, u, h0, False)
-        return [states, *(x for x in NATIVE.adjoint(a, u, h0, False, states, h0) if x is not None)]
+        states = kernels.scan(a, u, h0, False)
+        return [states, *(x for x in kernels.adjoint(a, u, h0, False, states, h0) if x is not None)]
 
     with threads(1):
         want = call()
@@ -245,7 +310,7 @@ def assert_same_bits(call: Callable[[], list[Tensor]]) -> None:
     "shape", [(1, 1, 40, 100), (1, 13, 30, 70), (3, 2, 500, 33), (1, 32, 512, 64), (2, 2, 30, 260)], ids=str
 )
 @pytest.mark.parametrize("steps", ["invariant", "varying"])
-@pytest.mark.parametrize("structure", ["diagonal", "dense"])
+@pytest.mark.parametrize("structure", ["diagonal", "log_diagonal", "dense"])
 def test_threads_change_no_bit(
     structure: str, steps: str, shape: tuple[int, int, int, int], dtype: torch.dtype
 ) -> None:
@@ -253,10 +318,11 @@ def test_threads_change_no_bit(
     if structure == "dense" and steps == "varying":
         time = min(time, 40)
     A, u, h0 = problem(structure, steps, dtype, groups, rows, time, width)
+    kernels = kernels_of(structure)
 
     def call() -> list[Tensor]:
-        states = NATIVE.scan(A, u, h0, False)
-        delta, d_h0, d_A = NATIVE.adjoint(A, u, h0, False, states, h0)
+        states = kernels.scan(A, u, h0, False)
+        delta, d_h0, d_A = kernels.adjoint(A, u, h0, False, states, h0)
         assert d_A is not None
         return [states, delta, d_h0, d_A]
 
@@ -344,8 +410,9 @@ def test_gates_whose_product_overflows(name: str, structure: str) -> None:
 @pytest.mark.parametrize(("structure", "dtype"), SERVED, ids=str)
 def test_layouts_change_no_bit(structure: str, dtype: torch.dtype) -> None:
     A, u, h0 = problem(structure, "varying", dtype, 4, 1, 9, 18)
-    states = NATIVE.scan(A, u, h0, False)
-    want = NATIVE.adjoint(A, u, h0, False, states, h0)
+    kernels = kernels_of(structure)
+    states = kernels.scan(A, u, h0, False)
+    want = kernels.adjoint(A, u, h0, False, states, h0)
     for order in ((1, 0, 2), (0, 2, 1), (2, 1, 0)):
 
         def turned(x: Tensor, order: tuple[int, ...] = order) -> Tensor:
@@ -356,8 +423,8 @@ def test_layouts_change_no_bit(structure: str, dtype: torch.dtype) -> None:
 
         wide = torch.zeros(4, 2 * 18, dtype=dtype)
         wide[:, ::2] = h0
-        assert torch.equal(NATIVE.scan(turned(A), turned(u), wide[:, ::2], False), states)
-        got = NATIVE.adjoint(turned(A), turned(u), wide[:, ::2], False, turned(states), wide[:, ::2])
+        assert torch.equal(kernels.scan(turned(A), turned(u), wide[:, ::2], False), states)
+        got = kernels.adjoint(turned(A), turned(u), wide[:, ::2], False, turned(states), wide[:, ::2])
         for x, y in zip(got, want, strict=True):
             assert x is not None
             assert y is not None

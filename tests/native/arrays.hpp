@@ -142,9 +142,9 @@ class Array {
         sequence.data = none ? memory_ : memory_ + first;
     }
 
-    void fill(Draw& draw, double scale) {
+    void fill(Draw& draw, double scale, double middle = 0) {
         for (std::int64_t i = 0; i < size_; ++i)
-            memory_[i] = Scalar<T>::from(scale * draw.signed_unit(), scale * draw.signed_unit());
+            memory_[i] = Scalar<T>::from(middle + scale * draw.signed_unit(), scale * draw.signed_unit());
     }
     void clear() {  // its own elements, not what lies between the rows
         for (std::int64_t r = 0; r < rows_; ++r)

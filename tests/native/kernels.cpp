@@ -16,7 +16,7 @@ int checks = 0;
 
 struct Problem {
     Extents extents{};
-    bool dense = false, gradient = true;
+    bool dense = false, logarithms = false, gradient = true;
     double scale = 1;  // of a dense transition, against one that keeps a state's size
     Layout A = Layout::contiguous, input = Layout::contiguous, output = Layout::contiguous;
     std::vector<Segment> segments;
@@ -31,7 +31,7 @@ struct Problem {
     const Extents& e = p.extents;
     std::fprintf(stderr,
                  "%s, %s %s%s, batch %lld, time %lld, width %lld, rows a transition %lld, layouts %d %d %d: %s\n",
-                 isa.c_str(), p.dense ? "dense" : "diagonal", e.time_invariant ? "invariant" : "varying",
+                 isa.c_str(), p.dense ? "dense" : p.logarithms ? "log diagonal" : "diagonal", e.time_invariant ? "invariant" : "varying",
                  e.reverse ? " reverse" : "", static_cast<long long>(e.batch), static_cast<long long>(e.time),
                  static_cast<long long>(e.width), static_cast<long long>(e.rows_per_transition), static_cast<int>(p.A),
                  static_cast<int>(p.input), static_cast<int>(p.output), what.c_str());
@@ -95,12 +95,13 @@ void check(Problem p, Draw& draw) {
     Array<T> A(groups, steps, elements, p.A), u(e.batch, e.time, e.width, p.input);
     Array<T> h0(starts, 1, e.width, p.input), g(e.batch, e.time, e.width, p.input);
     Array<T> g_final(starts, 1, e.width, p.input), states(e.batch, e.time, e.width, p.input);
-    A.fill(draw, p.dense ? p.scale / std::sqrt(static_cast<double>(e.width)) : 0.7);
+    A.fill(draw, p.dense ? p.scale / std::sqrt(static_cast<double>(e.width)) : 0.7, p.logarithms ? -0.8 : 0);
     if (e.time_invariant) A.sequence.time = 0;
     for (Array<T>* input : {&u, &h0, &g, &g_final, &states}) input->fill(draw, 1);
 
     const Transition transition = [&](std::int64_t b, std::int64_t t, std::int64_t i, std::int64_t j) {
-        return A.at(b / e.rows_per_transition, t, p.dense ? i * e.width + j : i);
+        const Value a = A.at(b / e.rows_per_transition, t, p.dense ? i * e.width + j : i);
+        return p.logarithms ? std::exp(a) : a;
     };
     const bool sums = p.gradient && e.time_invariant && !p.dense, d_A = p.gradient && !sums;
     Running3 want_states(e.batch, e.time, e.width), want_delta(e.batch, e.time, e.width), want_d_h0(starts, 1, e.width);
@@ -108,7 +109,7 @@ void check(Problem p, Draw& draw) {
     Running3 want_d_A(sums ? starts : groups, d_A_steps, elements);
     loop_scan(e, p.dense, transition, u, h0, want_states);
     loop_adjoint(e, p.dense, transition, g, g_final, states, h0, want_delta, want_d_h0,
-                 sums || d_A ? &want_d_A : nullptr);
+                 sums || d_A ? &want_d_A : nullptr, p.logarithms);
 
     for (const std::string& isa : isas()) {
         const Kernels<T> kernels = Isa(isa).kernels<T>();
@@ -117,7 +118,9 @@ void check(Problem p, Draw& draw) {
             e.threads = threads;
             auto out = std::make_unique<Results<T>>(p, groups);
             const Scan<T> scan{e, A.read(), u.read(), h0.read(), out->states.sequence};
-            (p.dense ? kernels.dense_scan : kernels.diagonal_scan)(scan);
+            (p.dense        ? kernels.dense_scan
+             : p.logarithms ? kernels.log_diagonal_scan
+                            : kernels.diagonal_scan)(scan);
             Adjoint<T> adjoint{e, A.read(), g.read(), g_final.read(), out->delta.sequence, out->d_h0.sequence,
                                {}, {}, {}, {}};
             if (sums || d_A) {
@@ -128,7 +131,9 @@ void check(Problem p, Draw& draw) {
             if (sums)
                 adjoint.sums = {reinterpret_cast<typename Carry<T>::type*>(out->sums.sequence.data),
                                 out->sums.sequence.batch * Carry<T>::reals, 0};
-            (p.dense ? kernels.dense_adjoint : kernels.diagonal_adjoint)(adjoint);
+            (p.dense        ? kernels.dense_adjoint
+             : p.logarithms ? kernels.log_diagonal_adjoint
+                            : kernels.diagonal_adjoint)(adjoint);
             if (first) {
                 if (!first->same_bits(*out)) fail(p, isa, "differs on " + std::to_string(threads) + " threads");
                 continue;
@@ -147,11 +152,12 @@ void check(Problem p, Draw& draw) {
 }
 
 template <class T>
-void check_shapes(bool dense, Draw& draw) {
+void check_shapes(bool dense, Draw& draw, bool logarithms = false) {
     for (const std::int64_t width : {1, 2, 3, 5, 8, 13, 16, 17, 31, 33, 47, 64, 65, 70, 130})
         for (int turn = 0; turn < (width > 60 && dense ? 3 : 8); ++turn) {
             Problem p;
             p.dense = dense;
+            p.logarithms = logarithms;
             p.gradient = turn % 4 != 3;
             p.A = draw.one_of({Layout::contiguous, Layout::time_major, Layout::off_bounds});
             p.input = draw.one_of({Layout::contiguous, Layout::padded, Layout::time_major, Layout::shared_rows,
@@ -171,11 +177,12 @@ void check_shapes(bool dense, Draw& draw) {
 
 // Results of four MiB and more go past the cache where rows begin on a vector's bound, and through it where not.
 template <class T>
-void check_streams(Draw& draw) {
+void check_streams(Draw& draw, bool logarithms = false) {
     for (const bool invariant : {false, true})
         for (const Layout layout : {Layout::contiguous, Layout::off_bounds}) {
             Problem p;
             Extents& e = p.extents;
+            p.logarithms = logarithms;
             p.output = layout;
             e.batch = 2;
             e.rows_per_transition = draw.coin() ? 1 : 2;
@@ -189,12 +196,13 @@ void check_streams(Draw& draw) {
 
 // Long enough for blocks and chunks of time.
 template <class T>
-void check_long(Draw& draw) {
+void check_long(Draw& draw, bool logarithms = false) {
     for (const std::int64_t width : {1, 2, 3, 20, 40})
         for (const bool dense : {false, true}) {
-            if (dense && sizeof(T) == 2) continue;
+            if (dense && (logarithms || sizeof(T) == 2)) continue;
             Problem p;
             p.dense = dense;
+            p.logarithms = logarithms;
             p.scale = 0.6;
             p.input = draw.one_of({Layout::contiguous, Layout::padded});
             Extents& e = p.extents;
@@ -210,11 +218,12 @@ void check_long(Draw& draw) {
 
 // Rows cut anywhere, with gaps, sequences of no step, and starts and ends that nothing stands at.
 template <class T>
-void check_segments(bool dense, Draw& draw) {
+void check_segments(bool dense, Draw& draw, bool logarithms = false) {
     for (const std::int64_t width : {1, 2, 3, 7, 16, 33, 70})
         for (int turn = 0; turn < 6; ++turn) {
             Problem p;
             p.dense = dense;
+            p.logarithms = logarithms;
             p.gradient = turn % 4 != 3;
             p.scale = 0.6;
             p.input = draw.one_of({Layout::contiguous, Layout::padded});
@@ -298,6 +307,10 @@ void check_type(const char* name, Draw& draw) {
     check_segments<T>(false, draw);
     if constexpr (sizeof(T) > 2) check_segments<T>(true, draw);
     if constexpr (sizeof(T) > 2) check_product<T>(draw);
+    check_shapes<T>(false, draw, true);
+    check_streams<T>(draw, true);
+    check_long<T>(draw, true);
+    check_segments<T>(false, draw, true);
     std::printf("%s: %d arrays\n", name, checks - before);
     std::fflush(stdout);
 }

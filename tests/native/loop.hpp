@@ -76,10 +76,11 @@ void loop_scan(const Extents& e, bool dense, const Transition& A, const Array<T>
 }
 
 // d_A: one a group, and step where it varies in time; of a time-invariant diagonal one sum a sequence; null where not
-// asked for.
+// asked for; of `logarithms` a_t times that.
 template <class T>
 void loop_adjoint(const Extents& e, bool dense, const Transition& A, const Array<T>& g, const Array<T>& g_final,
-                  const Array<T>& states, const Array<T>& h0, Running3& deltas, Running3& d_h0, Running3* d_A) {
+                  const Array<T>& states, const Array<T>& h0, Running3& deltas, Running3& d_h0, Running3* d_A,
+                  bool logarithms) {
     const std::vector<Segment> all = sequences(e);
     for (std::size_t index = 0; index < all.size(); ++index) {
         const Segment& s = all[index];
@@ -97,9 +98,10 @@ void loop_adjoint(const Extents& e, bool dense, const Transition& A, const Array
             }
             for (std::int64_t i = 0; d_A && i < e.width; ++i)
                 for (std::int64_t j = dense ? 0 : i; j < (dense ? e.width : i + 1); ++j) {
-                    const Value previous = step > 0       ? states.at(b, before, j)
-                                           : s.start >= 0 ? h0.at(s.start, 0, j)
-                                                          : Value(0);
+                    const Value state = step > 0       ? states.at(b, before, j)
+                                        : s.start >= 0 ? h0.at(s.start, 0, j)
+                                                       : Value(0);
+                    const Value previous = logarithms ? state * A(b, t, i, i) : state;
                     const Running& d = carry[static_cast<std::size_t>(i)];
                     const std::int64_t group = b / e.rows_per_transition;
                     Running& sum = dense              ? d_A->at(group, e.time_invariant ? 0 : t, i * e.width + j)

@@ -17,7 +17,7 @@ from retrograd.core.backend import Spec, device_memory
 from retrograd.core.loop import carry_dtype
 from retrograd.core.segments import Segments
 from retrograd.core.sequences import FORWARD, View
-from retrograd.core.transition import Diagonal, LogDiagonal, Transition
+from retrograd.core.transition import Transition
 
 __all__ = ["NativeBackend"]
 
@@ -27,7 +27,13 @@ _LARGE, _PIECE = 256, 512
 
 _DENSE = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 _DIAGONAL = (*_DENSE, torch.bfloat16, torch.float16)
-_SERVED = {"dense": _DENSE, "diagonal": _DIAGONAL, "log_diagonal": _DENSE}
+_SERVED = {"dense": _DENSE, "diagonal": _DIAGONAL, "log_diagonal": _DIAGONAL}
+# Each structure's scan and adjoint.
+_KERNELS = {
+    "dense": (_native.dense_scan, _native.dense_adjoint),
+    "diagonal": (_native.diagonal_scan, _native.diagonal_adjoint),
+    "log_diagonal": (_native.log_diagonal_scan, _native.log_diagonal_adjoint),
+}
 
 
 class NativeBackend:
@@ -51,16 +57,14 @@ class NativeBackend:
 
     def scan(self, A: Transition, u: Tensor, h0: Tensor, view: View = FORWARD, out: Tensor | None = None) -> Tensor:
         """Return h_t = A_t h_{t-1} + u_t for every t."""
-        A = A.plain()
-        a, table, diagonal = A.normal(), _table(view), A.structure == "diagonal"
+        a, table, diagonal = A.normal(), _table(view), A.structure != "dense"
         if table is None and out is None and diagonal and _walks_time(a, u):
-            rows = self.scan(Diagonal(_rows(a, u)), _rows(u), h0.reshape(-1, 1), view)
+            rows = self.scan(A.of([_rows(a, u)]), _rows(u), h0.reshape(-1, 1), view)
             return _from_rows(rows, u)
         states = _with_padding(u, table, out)
         if states.numel():
             written = states if out is None else _writable(states)
-            kernel = _native.diagonal_scan if diagonal else _native.dense_scan
-            kernel(
+            _KERNELS[A.structure][0](
                 to_dlpack(_readable(a, diagonal)),
                 to_dlpack(_row(u)),
                 to_dlpack(_row(h0)),
@@ -84,10 +88,6 @@ class NativeBackend:
         out: tuple[Tensor | None, Sequence[Tensor] | None] = (None, None),
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...] | None]:
         """Return (δ, ∂L/∂h_0, ∂L/∂A)."""
-        if isinstance(A, LogDiagonal):
-            plain = A.plain()
-            delta, d_h0, found = self.adjoint(plain, g, g_final, view, states, h0, out)
-            return delta, d_h0, None if found is None else (A.of_plain(plain, found[0]),)
         saved = None if states is None or h0 is None else (states, h0)
         if out[1] is None:
             delta, d_h0, d_A = self._adjoint(A, g, g_final, view, saved, out[0])
@@ -107,19 +107,19 @@ class NativeBackend:
         d_A_out: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return (δ, ∂L/∂h_0, ∂L/∂A); saved are the states and h_0, for the last. It may lie elsewhere than d_A_out."""
-        a, table, diagonal = A.normal(), _table(view), A.structure == "diagonal"
+        a, table, diagonal = A.normal(), _table(view), A.structure != "dense"
         invariant = a.shape[1] == 1
         if not g.numel():
             nothing = torch.empty_like(g) if delta_out is None else delta_out
             return nothing, g_final.clone(), None if saved is None else torch.zeros_like(a)
         if diagonal and table is None and delta_out is None and _walks_time(a, g):
-            return self._adjoint_by_channel(a, g, g_final, view, saved)
+            return self._adjoint_by_channel(A, g, g_final, view, saved)
         if saved is not None and not diagonal and invariant and _is_torchs(a.shape[2]):
             delta, d_h0, _ = self._adjoint(A, g, g_final, view, None, delta_out)
             return delta, d_h0, _large_gradient(a, delta, view, *saved)
         rows = g.shape[0] // a.shape[0]
         if saved is not None and table is not None and diagonal and not invariant and rows > 1 and a.itemsize == 2:
-            return self._adjoint_of_halves(a, rows, g, g_final, view, saved, delta_out)
+            return self._adjoint_of_halves(A, rows, g, g_final, view, saved, delta_out)
         delta = _with_padding(g, table, delta_out)
         # What a table of segments leaves out, h0's rows that do not enter too, is zero.
         d_h0 = empty_like(g_final) if table is None else torch.zeros(g_final.shape, dtype=g.dtype)
@@ -134,8 +134,7 @@ class NativeBackend:
             if table is not None and (rows > 1 or _has_padding(g, table)):
                 d_A.zero_()
         written = delta if delta_out is None else _writable(delta)
-        kernel = _native.diagonal_adjoint if diagonal else _native.dense_adjoint
-        kernel(
+        _KERNELS[A.structure][1](
             to_dlpack(_readable(a, diagonal)),
             to_dlpack(_row(g)),
             to_dlpack(_row(g_final)),
@@ -157,7 +156,7 @@ class NativeBackend:
 
     def _adjoint_of_halves(
         self,
-        a: Tensor,
+        A: Transition,
         rows: int,
         g: Tensor,
         g_final: Tensor,
@@ -166,18 +165,20 @@ class NativeBackend:
         delta_out: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the adjoint of 16-bit diagonals shared by rows: summed here, as the kernel would round every row."""
-        apart = Diagonal(a.repeat_interleave(rows, 0))
+        a = A.normal()
+        apart = A.of([a.repeat_interleave(rows, 0)])
         delta, d_h0, d_A = self._adjoint(apart, g, g_final, view, saved, delta_out)
         assert d_A is not None
         summed = d_A.view(-1, rows, *a.shape[1:]).sum(1, dtype=torch.float32)
         return delta, d_h0, summed.to(a.dtype)
 
     def _adjoint_by_channel(
-        self, a: Tensor, g: Tensor, g_final: Tensor, view: View, saved: tuple[Tensor, Tensor] | None
+        self, A: Transition, g: Tensor, g_final: Tensor, view: View, saved: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the adjoint of arrays whose steps lie side by side: every channel is a row."""
         by_channel = None if saved is None else (_rows(saved[0]), saved[1].reshape(-1, 1))
-        apart = Diagonal(_rows(a, g))
+        a = A.normal()
+        apart = A.of([_rows(a, g)])
         delta, d_h0, d_A = self._adjoint(apart, _rows(g), g_final.reshape(-1, 1), view, by_channel)
         if d_A is not None:
             by_row = d_A.view(a.shape[0], -1, a.shape[2], a.shape[1])
