@@ -20,8 +20,8 @@ Array = np.ndarray[Any, Any]
 
 # Said of a file whose numbers all are values.
 _NO_CODES = "none"
-# Nines alone, the ends of integers, and what netCDF, GRIB and others write.
-_NINES = re.compile(r"-?9{2,}(\.9+)?$")
+# Nines alone (99 is a count like any other), the ends of integers, and what netCDF, GRIB and others write.
+_NINES = re.compile(r"(-9{2,}|9{3,})(\.9+)?$")
 _ENDS = (32767.0, -32768.0, 65535.0, 2147483647.0, -2147483648.0, 4294967295.0)
 _HUGE = 1e15
 # Years with a part of the year behind: the numbers of one year, those of them that are used, what the part is, and how
