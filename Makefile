@@ -72,18 +72,23 @@ GPU_PYTHON ?= $(BIN)/python
 bench-gpu:
 	PYTHONPATH=src $(GPU_PYTHON) -m benchmarks.gpu $(ARGS)
 
-# The laws of every backend, and what only a GPU can show.
+# The laws of every backend, and what only a GPU can show: torch for CUDA, NumPy and pytest are enough. Compiling takes
+# most of the time; kernels stay in Triton's cache, so that a run that was cut off goes on where it was. Parts: TESTS=FILE,
+# ARGS='-m "not slow"'.
+TESTS := tests/backends/test_triton_gpu.py tests/backends/test_triton*.py tests/conformance.py
 test-gpu:
-	RETROGRAD_TEST_DEVICE=cuda PYTHONPATH=src $(GPU_PYTHON) -m pytest -k triton tests/conformance.py tests/backends
+	RETROGRAD_TEST_DEVICE=cuda PYTHONPATH=src $(GPU_PYTHON) -m pytest -k triton $(TESTS) $(ARGS)
 
-# Memory errors, races in shared memory and barriers that not all threads meet, in every kernel: minutes each.
+# Memory errors, races in shared memory and barriers that not all threads meet, in every kernel: minutes each, one by
+# TOOLS=memcheck.
 SANITIZER ?= compute-sanitizer
 TOOLS := memcheck racecheck synccheck
 test-gpu-sanitize:
 	set -e; for tool in $(TOOLS); do \
 	  RETROGRAD_TEST_DEVICE=cuda PYTHONPATH=src PYTORCH_NO_CUDA_MEMORY_CACHING=1 \
 	    $(SANITIZER) --tool $$tool --error-exitcode 1 --target-processes application-only \
-	    $(GPU_PYTHON) -m pytest -m "not slow" tests/backends/test_triton.py -k "loop or leave_the_range or lost"; \
+	    $(GPU_PYTHON) -m pytest -m "not slow" tests/backends/test_triton.py tests/backends/test_triton_varying.py \
+	    -k "loop or leave_the_range or lost" $(ARGS); \
 	done
 
 # Time over 1, 2 and 4 ranks of one thread, and the model of more.

@@ -13,18 +13,26 @@ if os.environ.get("RETROGRAD_TEST_DEVICE", "cpu") == "cpu":
 
 import pytest
 import torch
-from hypothesis import settings
 
 import browser as browsers
 
+try:
+    from hypothesis import settings
+except ModuleNotFoundError:  # the environment of `make test-gpu`, whose tests draw nothing
+    settings = None  # type: ignore[assignment, misc]
+
 torch.set_num_threads(1)
-# No test asserts a time, and the same examples are drawn on every run.
-settings.register_profile("quick", deadline=None, derandomize=True, max_examples=25)
-settings.register_profile("thorough", deadline=None, derandomize=True, max_examples=500)
+if settings is not None:
+    # No test asserts a time, and the same examples are drawn on every run.
+    settings.register_profile("quick", deadline=None, derandomize=True, max_examples=25)
+    settings.register_profile("thorough", deadline=None, derandomize=True, max_examples=500)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not config.getoption("hypothesis_profile"):
+    device = os.environ.get("RETROGRAD_TEST_DEVICE", "cpu")
+    if device != "cpu" and not torch.cuda.is_available() and not config.option.collectonly:
+        raise pytest.UsageError(f"RETROGRAD_TEST_DEVICE is {device}, and torch {torch.__version__} finds no GPU")
+    if settings is not None and not config.getoption("hypothesis_profile"):
         settings.load_profile("quick")
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from hypothesis import strategies as st
 from torch import Tensor
 
 from oracle import Running, loop_adjoint, loop_scan
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import DataObject
 
 KINDS: dict[str, tuple[int, int, dict[str, Tensor]]] = {
     "whole rows": (2, 2, {}),
@@ -46,7 +48,9 @@ class Kind(NamedTuple):
         return padding
 
     @classmethod
-    def draw(cls, data: st.DataObject, longest: int) -> Kind:
+    def draw(cls, data: DataObject, longest: int) -> Kind:
+        from hypothesis import strategies as st  # a GPU's environment may have none
+
         time = data.draw(st.integers(1, longest))
         which = data.draw(st.sampled_from(["lengths", "cu_seqlens", "rows"]))
         given: dict[str, Tensor] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import retrograd as rg
 from retrograd.backends.triton.backend import TritonBackend
 from retrograd.core.observe import observe
 from retrograd.core.sequences import FORWARD
+from retrograd.core.transition import Transition
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
 
@@ -40,28 +41,40 @@ def no_waiting() -> Iterator[None]:
     torch.cuda.set_sync_debug_mode("default")
 
 
+# Long enough for chunks of a time-varying dense scan and of a diagonal one of few channels.
+TIME, WIDTH = 288, 32
+TRANSITIONS: dict[str, tuple[Callable[[Tensor], Transition], tuple[int, ...]]] = {
+    "diagonal": (rg.Diagonal, (WIDTH,)),
+    "diagonal, varying": (rg.Diagonal, (TIME, WIDTH)),
+    "diagonal by its logarithm": (rg.Diagonal.from_log, (TIME, WIDTH)),
+    "dense": (rg.Dense, (WIDTH, WIDTH)),
+    "dense, varying": (rg.Dense, (TIME, WIDTH, WIDTH)),
+}
 GRAPHS: dict[str, tuple[int, dict[str, Tensor]]] = {
     "whole": (2, {}),
-    "lengths": (2, {"lengths": torch.tensor([96, 50])}),
-    "cu_seqlens": (1, {"cu_seqlens": torch.tensor([0, 40, 40, 96])}),
-    "reset": (2, {"reset": (torch.arange(96) % 40 == 7).expand(2, 96).contiguous()}),
-    "lengths, reset": (2, {"lengths": torch.tensor([96, 50]), "reset": torch.arange(192).view(2, 96) % 40 == 7}),
+    "lengths": (2, {"lengths": torch.tensor([TIME, 50])}),
+    "cu_seqlens": (1, {"cu_seqlens": torch.tensor([0, 40, 40, TIME])}),
+    "reset": (2, {"reset": (torch.arange(TIME) % 40 == 7).expand(2, TIME).contiguous()}),
+    "lengths, reset": (
+        2,
+        {"lengths": torch.tensor([TIME, 50]), "reset": torch.arange(2 * TIME).view(2, TIME) % 40 == 7},
+    ),
 }
 
 
-@pytest.mark.parametrize("structure", ["diagonal", "dense"])
+@pytest.mark.parametrize("structure", list(TRANSITIONS))
 @pytest.mark.parametrize("kind", list(GRAPHS))
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_cuda_graph_replays_with_new_values(structure: str, kind: str, reverse: bool) -> None:
-    width, (batch, on_host) = 32, GRAPHS[kind]
-    A = drawn(width, *([width] if structure == "dense" else []), seed=1).float().cuda() * 0.1
+    make, shape = TRANSITIONS[structure]
+    batch, on_host = GRAPHS[kind]
+    A = drawn(*shape, seed=1).float().cuda() * 0.1
     given = {name: x.cuda() for name, x in on_host.items()}
-    x = torch.zeros(batch, 96, width, device="cuda")
+    x = torch.zeros(batch, TIME, WIDTH, device="cuda")
 
     def step() -> tuple[Tensor, ...]:
         leaves = [leaf.detach().requires_grad_() for leaf in (A, x)]
-        transition = rg.Dense(leaves[0]) if structure == "dense" else rg.Diagonal(leaves[0])
-        states, final = rg.scan(transition, leaves[1], reverse=reverse, **given)
+        states, final = rg.scan(make(leaves[0]), leaves[1], reverse=reverse, **given)
         return states.detach(), *torch.autograd.grad((states**2).sum() + final.sum(), leaves)
 
     stream = torch.cuda.Stream()
@@ -73,7 +86,7 @@ def test_a_cuda_graph_replays_with_new_values(structure: str, kind: str, reverse
     with torch.cuda.graph(graph):
         captured = step()
     for seed in (2, 3):
-        x.copy_(drawn(batch, 96, width, seed=seed))
+        x.copy_(drawn(batch, TIME, WIDTH, seed=seed))
         graph.replay()
         for got, want in zip(captured, step(), strict=True):
             assert torch.equal(got, want)
@@ -83,7 +96,8 @@ def test_the_same_bits_on_every_run() -> None:
     backend = TritonBackend()
     a = drawn(8, 512, 96, seed=1).float().sigmoid().cuda()
     u, h0 = drawn(8, 512, 96, seed=2).float().cuda(), torch.zeros(8, 96, device="cuda")
-    for A in (rg.Diagonal(a), rg.Diagonal(a[0, 0]), rg.Dense(a[0, :96] / 40)):
+    varying = rg.Dense(drawn(512, 96, 96, seed=3).float().cuda() / 40)
+    for A in (rg.Diagonal(a), rg.Diagonal(a[0, 0]), rg.Diagonal.from_log(-a), rg.Dense(a[0, :96] / 40), varying):
         first, *rest = (
             (states := backend.scan(A, u, h0), *backend.adjoint(A, u, h0, FORWARD, states, h0)[:2]) for _ in range(3)
         )
@@ -129,11 +143,13 @@ def test_bptt() -> None:
 
 def test_a_scan_does_not_wait(no_waiting: None) -> None:
     a = torch.full((16,), 0.9, device="cuda", requires_grad=True)
+    W = torch.full((2000, 16, 16), 0.05, device="cuda", requires_grad=True)
     u = torch.ones(4, 2000, 16, device="cuda", requires_grad=True)
     lengths = torch.arange(4, device="cuda") * 600
     for given in ({}, {"lengths": lengths}, {"reset": torch.zeros(4, 2000, dtype=torch.bool, device="cuda")}):
-        states, final = rg.scan(rg.Diagonal(a), u, **given)
-        torch.autograd.grad(states.sum() + final.sum(), (a, u))
+        for A in (rg.Diagonal(a), rg.Dense(W[0]), rg.Dense(W)):
+            states, final = rg.scan(A, u, **given)
+            torch.autograd.grad(states.sum() + final.sum(), (W if isinstance(A, rg.Dense) else a, u))
 
 
 @pytest.mark.parametrize("loss", [False, True])
@@ -264,6 +280,7 @@ def test_mixed_precision_trains() -> None:
 
 
 def test_an_estimator_trains() -> None:
+    pytest.importorskip("scipy", reason="estimators need their packages")
     y = np.sin(np.arange(300) / 5.0)[:, None]
     model = rg.estimators.Recurrent(device="cuda", epochs=2, seed=0)
     model.fit(y)

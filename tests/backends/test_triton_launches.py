@@ -180,6 +180,7 @@ def recorded(time: int) -> list[str]:
 
 def trained(time: int) -> list[int]:
     """How many numbers each epoch of a Recurrent reads."""
+    pytest.importorskip("scipy", reason="estimators need their packages")
     after: list[int] = []
     with host_reads() as found:
         model = rg.estimators.Recurrent(hidden=4, epochs=4, seed=0, start="random")
