@@ -5,8 +5,10 @@ and A with gradients. The model is
 
     time(R) = passes · (T / R) · step + 2 · rounds(R) · (latency + bytes / bandwidth)
 
-with the step's time from one rank, latency and bandwidth from messages of many sizes between two ranks, and as many
-passes as a stretch is run: 1 where it forgets what enters it, else 5/3, as it reads u and g twice, the states once.
+with the step's time from one rank, latency and bandwidth from messages of many sizes between two ranks, and the passes
+over a stretch that follow one another in either direction. Where stretches forget what enters them it is 1. Where they
+do not it is 2, however many ranks there are: the exchange waits for the first rank, which runs its stretch once, while
+the others run theirs for its end alone; after it they run theirs again.
 """
 
 from __future__ import annotations
@@ -168,7 +170,7 @@ def rounds(ranks: int) -> int:
 def model(row: dict[str, Any], link: dict[str, float], ranks: int, steps: int) -> tuple[float, float]:
     """Return the seconds of the steps and of the messages."""
     step = row["seconds"][1] / row["shape"][1]
-    passes = 1.0 if row["forgets"] or ranks == 1 else 5 / 3
+    passes = 1 if row["forgets"] or ranks == 1 else 2
     size = row["sent"][2]["bytes"] / 2
     messages = 2 * rounds(ranks) * (link["latency_s"] + size / link["bandwidth_B_s"])
     return passes * steps / ranks * step, messages
