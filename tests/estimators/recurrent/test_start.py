@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from retrograd.estimators import Recurrent
+from retrograd.estimators.recurrent import start
 from retrograd.estimators.recurrent.network import Network
 from retrograd.estimators.recurrent.start import epochs_that_hold, linear_start
 
@@ -63,6 +64,16 @@ def test_missing_values_teach_nothing() -> None:
     holed[50:60] = np.nan
     error = started(holed, u, 6).one_step(y, u)[20:] - y[20:]
     assert np.sqrt((error**2).mean()) < 0.1
+
+
+@pytest.mark.parametrize("numbers", [100, 2000])
+def test_rows_taken_in_blocks_give_the_same_start(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    y, u = driven()
+    y[50:60] = np.nan
+    want = started(y, u, 6).weights
+    monkeypatch.setattr(start, "_NUMBERS", numbers)
+    for name, weight in started(y, u, 6).weights.items():
+        torch.testing.assert_close(weight, want[name], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("horizon", [None, 6])

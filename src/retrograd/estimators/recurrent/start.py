@@ -13,6 +13,7 @@ a shorter one that needs no more states.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ from retrograd.rnn.bptt import bptt
 __all__ = ["epochs_that_hold", "linear_start"]
 
 Array = np.ndarray[Any, Any]
+# Regressors and targets of some rows after others, from the first row on with every call.
+Blocks = Callable[[], Iterator[tuple[Array, Array]]]
 
 # Look-backs that are tried: short ones, and longer than a season, as far as there are so many rows for each weight; and
 # the ridge, relative to the mean square of a regressor: enough where regressors are collinear.
@@ -42,6 +45,8 @@ _SPARE = 0.1
 # How long to train is judged by two blocks, the last two fifths; how many epochs may pass there without progress, and
 # what progress is.
 _FIFTHS, _PATIENCE, _PROGRESS = (3, 4), 20, 0.01
+# Numbers of the regressors that are in memory at once, 32 MB.
+_NUMBERS = 1 << 22
 # Singular values below this part of the largest are rounding.
 _ROUNDING = 1e-9
 
@@ -78,7 +83,7 @@ def linear_start(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> dict[str, 
         rows[: p - 1] = False
         if not rows.any():
             continue
-        G = _regression(_past(read, p)[rows], target[rows])[:-1].reshape(p, width, -1).transpose(0, 2, 1)
+        G = _regression(_pasts(read, target, rows, p))[:-1].reshape(p, width, -1).transpose(0, 2, 1)
         tried, its_error = _as_weights(weights, *_balanced(G, hidden), read, target, rows)
         if its_error < error:
             found, error = tried, its_error
@@ -94,7 +99,7 @@ def _look_back(read: Array, target: Array, taught: Array, longest: int) -> int:
         judged = taught.copy()
         judged[: max(allowed, default=1) - 1] = False
         if allowed and judged.any():
-            p = min(allowed, key=lambda look: _criterion(_past(read, look)[judged], target[judged]))
+            p = min(allowed, key=lambda look: _criterion(_pasts(read, target, judged, look)))
     return p
 
 
@@ -167,21 +172,68 @@ def _later_loss(weights: dict[str, Tensor], x: Tensor, y: Tensor, cut: int, hori
     return float((outputs - truth)[starts >= cut].square().mean())
 
 
-def _past(read: Array, p: int) -> Array:
-    """Return x_t, ..., x_{t-p+1} and 1 of every row, zeros before the first: ``(T, p P + 1)``."""
-    rows = [np.concatenate([np.zeros((k, read.shape[1])), read[: len(read) - k]]) for k in range(p)]
-    return np.concatenate([*rows, np.ones((len(read), 1))], axis=1)
+def _pasts(read: Array, target: Array, taught: Array, p: int) -> Blocks:
+    """Return x_t, ..., x_{t-p+1} and 1 of the rows ``taught``, zeros before the first: ``(rows, p P + 1)``."""
+
+    def past(rows: slice) -> Array:
+        before = min(rows.start, p - 1)
+        given = read[rows.start - before : rows.stop]
+        given = np.concatenate([np.zeros((p - 1 - before, read.shape[1])), given])
+        return _with_ones(*(given[p - 1 - k : len(given) - k] for k in range(p)))
+
+    return _blocks(past, target, taught, p * read.shape[1] + 1)
 
 
-def _regression(past: Array, target: Array) -> Array:
-    gram = past.T @ past
+def _states(A: Array, B: Array, read: Array, target: Array, taught: Array) -> Blocks:
+    """Return h_t = A h_{t-1} + B x_t and 1 of the rows ``taught``: ``(rows, n + 1)``."""
+    entering = torch.zeros(len(A), dtype=torch.float64)
+
+    def features(rows: slice) -> Array:
+        nonlocal entering
+        h = torch.zeros_like(entering) if rows.start == 0 else entering
+        states, entering = scan(Dense(torch.from_numpy(A)), torch.from_numpy(read[rows] @ B.T), h)
+        return _with_ones(states.numpy())
+
+    return _blocks(features, target, taught, len(A) + 1)
+
+
+def _blocks(regressors: Callable[[slice], Array], target: Array, taught: Array, columns: int) -> Blocks:
+    """Return regressors and targets of the rows ``taught``, in blocks that memory holds, in the order of time."""
+    size = max(1, _NUMBERS // columns)
+
+    def blocks() -> Iterator[tuple[Array, Array]]:
+        for begin in range(0, len(target), size):
+            rows = slice(begin, min(begin + size, len(target)))
+            yield regressors(rows)[taught[rows]], target[rows][taught[rows]]
+
+    return blocks
+
+
+def _with_ones(*parts: Array) -> Array:
+    return np.concatenate([*parts, np.ones((len(parts[0]), 1))], axis=1)
+
+
+def _regression(blocks: Blocks) -> Array:
+    """Return the ridge regression's weights, by the normal equations, summed block by block."""
+    gram, moments = np.zeros(1), np.zeros(1)
+    for past, target in blocks():
+        gram, moments = gram + past.T @ past, moments + past.T @ target
     penalty = np.append(np.full(len(gram) - 1, _RIDGE * np.diag(gram)[:-1].mean()), 0.0)
-    return np.asarray(np.linalg.lstsq(gram + np.diag(penalty), past.T @ target, rcond=None)[0])
+    return np.asarray(np.linalg.lstsq(gram + np.diag(penalty), moments, rcond=None)[0])
 
 
-def _criterion(past: Array, target: Array) -> float:
-    variance = ((target - past @ _regression(past, target)) ** 2).mean(axis=0)
-    return float(len(past) * np.log(np.maximum(variance, 1e-300)).sum() + 2 * past.shape[1] * target.shape[1])
+def _squared_errors(blocks: Blocks, fitted: Array) -> tuple[Array, int]:
+    """Return each target's sum of squared errors, and of how many rows."""
+    total, rows = np.zeros(fitted.shape[1]), 0
+    for past, target in blocks():
+        total, rows = total + ((target - past @ fitted) ** 2).sum(axis=0), rows + len(past)
+    return total, rows
+
+
+def _criterion(blocks: Blocks) -> float:
+    fitted = _regression(blocks)
+    total, rows = _squared_errors(blocks, fitted)
+    return float(rows * np.log(np.maximum(total / rows, 1e-300)).sum() + 2 * fitted.size)
 
 
 def _balanced(G: Array, order: int) -> tuple[Array, Array]:
@@ -207,11 +259,11 @@ def _as_weights(
     out = np.zeros(tuple(weights["weight_out"].shape))
     hh[:order], hh[:, :order] = 0.0, 0.0
     hh[:order, :order], ih[:order] = A, B
-    states, _ = scan(Dense(torch.from_numpy(A)), torch.from_numpy(read @ B.T))
-    features = np.concatenate([states.numpy(), np.ones((len(read), 1))], axis=1)
-    fitted = _regression(features[taught], target[taught])
+    blocks = _states(A, B, read, target, taught)
+    fitted = _regression(blocks)
     out[:, :order] = fitted[:-1].T
     found = {"weight_hh": hh, "weight_ih": ih, "bias": np.zeros(len(hh)), "h0": np.zeros(len(hh))}
     found |= {"weight_out": out, "bias_out": fitted[-1]}
-    error = float(((features[taught] @ fitted - target[taught]) ** 2).mean())
-    return {name: torch.from_numpy(np.ascontiguousarray(value)).to(like) for name, value in found.items()}, error
+    total, rows = _squared_errors(blocks, fitted)
+    weights = {name: torch.from_numpy(np.ascontiguousarray(value)).to(like) for name, value in found.items()}
+    return weights, float(total.mean() / rows)
