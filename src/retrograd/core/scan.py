@@ -15,7 +15,7 @@ from retrograd.core.sequences import BACKWARD, FORWARD, Sequences, View
 from retrograd.core.transition import Transition
 from retrograd.errors import require_floating, require_shape
 
-__all__ = ["require_fit", "scan"]
+__all__ = ["fitted", "scan", "with_batch"]
 
 
 def scan(
@@ -72,31 +72,12 @@ def scan(
         tensor([[1.0000],
                 [1.5000]])
     """
-    if not isinstance(A, Transition):
-        raise TypeError(f"A is {type(A).__name__}, expected retrograd.Dense(W) or retrograd.Diagonal(a)")
-    require_floating("u", u)
-    if h0 is not None:
-        require_floating("h0", h0)
-    if u.ndim not in (2, 3):
-        raise ValueError(f"u has shape {tuple(u.shape)}, expected (batch, time, width) or (time, width)")
-    batched, packed = u.ndim == 3, cu_seqlens is not None
-    if not batched:
-        u = u.unsqueeze(0)
-        h0 = h0.unsqueeze(0) if h0 is not None and not packed else h0
-        reset = reset.unsqueeze(0) if isinstance(reset, Tensor) else reset
-        if lengths is not None:
-            raise ValueError("lengths was given with u of (time, width): it needs u of (batch, time, width)")
+    u, h0, reset, batched, packed = with_batch(A, u, h0, lengths, cu_seqlens, reset)
     sequences = None
     if lengths is not None or packed or reset is not None:
         sequences = Sequences(u.shape[0], u.shape[1], lengths, cu_seqlens, reset, reverse)
     batch, time, width = u.shape
-    count = batch if sequences is None else sequences.count
-    steps = require_fit(A, u, h0, count)
-    if h0 is None:
-        h0 = u.new_zeros(count, width)
-    if not A.dtype == u.dtype == h0.dtype:
-        dtype = torch.promote_types(torch.promote_types(A.dtype, u.dtype), h0.dtype)
-        A, u, h0 = A.to(dtype), u.to(dtype), h0.to(dtype)
+    A, u, h0, steps = fitted(A, u, h0, batch if sequences is None else sequences.count)
     view: View = BACKWARD if reverse else FORWARD
     if sequences is None:
         kernels = select(backend, Spec(u.device, u.dtype, A.structure, steps == 1, "whole", False, reverse))
@@ -133,8 +114,46 @@ def _chunk(memory: Memory, A: Transition, u: Tensor, backend: Backend) -> int:
     return steps if torch.is_grad_enabled() and any(x.requires_grad for x in A.tensors) else 0
 
 
-def require_fit(A: Transition, u: Tensor, h0: Tensor | None, count: int) -> int:
-    """Raise ``ValueError`` unless shapes and devices fit one another, and return A's steps."""
+def with_batch(
+    A: Transition,
+    u: Tensor,
+    h0: Tensor | None,
+    lengths: Tensor | None,
+    cu_seqlens: Tensor | None,
+    reset: Tensor | None,
+) -> tuple[Tensor, Tensor | None, Tensor | None, bool, bool]:
+    """Check what a scan is given, array by array.
+
+    Returns:
+        u, h0 and reset with a batch axis; whether u came with it; whether its sequences are packed.
+
+    Raises:
+        TypeError: A is not a transition, or an array has a dtype of the wrong kind.
+        ValueError: u has another number of axes, or lengths has no rows to speak of.
+    """
+    if not isinstance(A, Transition):
+        raise TypeError(f"A is {type(A).__name__}, expected retrograd.Dense(W) or retrograd.Diagonal(a)")
+    require_floating("u", u)
+    if h0 is not None:
+        require_floating("h0", h0)
+    if u.ndim not in (2, 3):
+        raise ValueError(f"u has shape {tuple(u.shape)}, expected (batch, time, width) or (time, width)")
+    batched, packed = u.ndim == 3, cu_seqlens is not None
+    if not batched:
+        u = u.unsqueeze(0)
+        h0 = h0.unsqueeze(0) if h0 is not None and not packed else h0
+        reset = reset.unsqueeze(0) if isinstance(reset, Tensor) else reset
+        if lengths is not None:
+            raise ValueError("lengths was given with u of (time, width): it needs u of (batch, time, width)")
+    return u, h0, reset, batched, packed
+
+
+def fitted(A: Transition, u: Tensor, h0: Tensor | None, count: int) -> tuple[Transition, Tensor, Tensor, int]:
+    """Return A, u and h0 ``(count, width)``, zero by default, in their common dtype, and A's steps.
+
+    Raises:
+        ValueError: shapes or devices do not fit one another.
+    """
     batch, time, width = u.shape
     groups, steps = A.sizes
     if A.width != width:
@@ -149,4 +168,9 @@ def require_fit(A: Transition, u: Tensor, h0: Tensor | None, count: int) -> int:
         if h0.device != u.device:
             raise ValueError(f"h0 is on {h0.device}, A on {u.device}: move both to one device")
         require_shape("h0", h0, ("sequences" if count != batch else "batch", "width"), (count, width))
-    return steps
+    else:
+        h0 = u.new_zeros(count, width)
+    if not A.dtype == u.dtype == h0.dtype:
+        dtype = torch.promote_types(torch.promote_types(A.dtype, u.dtype), h0.dtype)
+        A, u, h0 = A.to(dtype), u.to(dtype), h0.to(dtype)
+    return A, u, h0, steps

@@ -18,14 +18,13 @@ from torch.autograd import forward_ad
 from retrograd.core.backend import Spec, select
 from retrograd.core.dispatch import is_differentiated, is_watched
 from retrograd.core.saving import Memory
-from retrograd.core.scan import require_fit
+from retrograd.core.scan import fitted, with_batch
 from retrograd.core.sequences import Sequences
 from retrograd.core.transition import Diagonal, Transition
 from retrograd.distributed.kernels import Sharded
 from retrograd.distributed.ranks import Ranks, ranks_of
 from retrograd.distributed.shard import Shard
 from retrograd.distributed.untraced import untraced
-from retrograd.errors import require_floating
 
 __all__ = ["previous", "scan"]
 
@@ -87,26 +86,10 @@ def scan(
             f"memory is {memory!r}, and distributed.scan keeps all states of its rank: give 'all', and more ranks"
         )
     ranks = ranks_of(group, mesh, timeout)
-    if not isinstance(A, Transition):
-        raise TypeError(f"A is {type(A).__name__}, expected retrograd.Dense(W) or retrograd.Diagonal(a)")
-    require_floating("u", u)
-    if h0 is not None:
-        require_floating("h0", h0)
-    if u.ndim not in (2, 3):
-        raise ValueError(f"u has shape {tuple(u.shape)}, expected (batch, time, width) or (time, width)")
-    batched, packed = u.ndim == 3, cu_seqlens is not None
-    if not batched:
-        u = u.unsqueeze(0)
-        h0 = h0.unsqueeze(0) if h0 is not None and not packed else h0
-        reset = reset.unsqueeze(0) if isinstance(reset, Tensor) else reset
-        if lengths is not None:
-            raise ValueError("lengths was given with u of (time, width): it needs u of (batch, time, width)")
+    u, h0, reset, batched, packed = with_batch(A, u, h0, lengths, cu_seqlens, reset)
     given = Sequences(u.shape[0], u.shape[1], lengths, cu_seqlens, reset, reverse)
-    require_fit(A, u, h0, given.count)
-    if h0 is None:
-        h0 = u.new_zeros(given.count, u.shape[2])
-    dtype = torch.promote_types(torch.promote_types(A.dtype, u.dtype), h0.dtype)
-    A, u, h0 = A.plain().to(dtype), u.to(dtype), h0.to(dtype)  # what crosses a border is a product of plain elements
+    A, u, h0, _ = fitted(A, u, h0, given.count)
+    A = A.plain()  # what crosses a border is a product of plain elements
     _require_plain("distributed.scan", u, h0, *A.tensors)
     sharded = _sharded(ranks, A, u, h0, given, backend)
     states, final, _ = _Scan.apply(sharded, A, u, h0, *A.tensors)
@@ -139,8 +122,7 @@ def previous(
     given = Sequences(x.shape[0], x.shape[1], None, cu_seqlens, reset, reverse)
     _require_plain("distributed.previous", x, first)
     # A scan that forgets everything at once: what enters a rank is the last step of the one before.
-    A = Diagonal(x.new_zeros(x.shape[2]))
-    require_fit(A, x, first, given.count)
+    A, x, first, _ = fitted(Diagonal(x.new_zeros(x.shape[2])), x, first, given.count)
     sharded = _sharded(ranks, A, x, first, given, "auto")
     _, last, entering = _Scan.apply(sharded, A, x, first, *A.tensors)
     if x.numel():
