@@ -140,6 +140,8 @@ ON_DEVICE: dict[str, Callable[[], None]] = {
     "bptt, contributions": lambda: bptt(loss=square, contributions=True),
     "bptt, grad_final": lambda: bptt(grad_final=meta(2, 4)),
     "bptt, closed loop": lambda: bptt(loss=square, feedback=True),
+    "bptt, mask": lambda: bptt(loss=square, feedback=meta(40, dtype=torch.bool), contributions=True),
+    "bptt, mask in the host's memory": lambda: bptt(loss=square, feedback=torch.arange(40) > 3),
     "Stream, online": lambda: stream(meta(4), online=True),
     "Stream, online, dense": lambda: stream(meta(4, 4), online=True),
     "Stream, truncated": lambda: stream(meta(4), truncate=5, stride=2),

@@ -19,6 +19,9 @@ __all__ = ["Arguments", "as_tensor", "common_dtype", "dtype_of", "require_one_st
 
 # Each run of equal steps is one time-invariant scan; a mask with more changes than this becomes one time-varying scan.
 _MOST_RUNS = 32
+# And so does one whose values are on a GPU, where the host would wait for them, up to so many bytes of transitions:
+# beyond, to make them costs more than to wait.
+_MOST_UNREAD = 1 << 28
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128)
 
@@ -42,7 +45,7 @@ class Arguments:
         grad_final: ``(batch, hidden)``, or None.
         loss: the function, or None.
         feedback: bool ``(time,)``.
-        closed: whether feedback is true at some step.
+        closed: whether feedback is true at some step, as far as the host knows.
         outputs: the number of outputs, 0 without C.
         sizes: the shape of each weight, by its name as an argument.
         dtype: of all of them: the common one of the arguments and ``dtype``, where that is given.
@@ -61,7 +64,6 @@ class Arguments:
     h0: Tensor
     grad_states: Tensor | None
     grad_final: Tensor | None
-    fed_steps: slice | Tensor
 
     def __init__(
         self,
@@ -153,18 +155,25 @@ class Arguments:
 
     def _set_feedback(self, feedback: Any) -> None:
         time, inputs = self.x.shape[1:]
+        # What the host knows of it: one value for all steps, every step's, or nothing.
+        self._known: bool | Tensor | None
+        fits = 0 < self.outputs <= inputs
         if feedback is None or isinstance(feedback, bool):
-            self.feedback = torch.full((time,), bool(feedback), device=self.x.device)
-            # Known without a look at the tensor: on a GPU the host would wait for it.
-            self.closed, self.fed_steps = bool(feedback), slice(None)
+            self._known = bool(feedback)
+            self.feedback = torch.full((time,), self._known, device=self.x.device)
         else:
-            self.feedback = self.fed_steps = torch.as_tensor(feedback, device=self.x.device)
-            if self.feedback.dtype != torch.bool:
-                dtype = self.feedback.dtype
-                raise TypeError(f"feedback has dtype {dtype}, expected bool: true where the output is fed back")
-            require_shape("feedback", self.feedback, ("time",), (time,))
-            self.closed = bool(self.feedback.any())
-        if self.closed and not 0 < self.outputs <= inputs:
+            mask = torch.as_tensor(feedback)
+            if mask.dtype != torch.bool:
+                raise TypeError(f"feedback has dtype {mask.dtype}, expected bool: true where the output is fed back")
+            require_shape("feedback", mask, ("time",), (time,))
+            self.feedback = mask.to(self.x.device)
+            unread = time * self.W_hh.nbytes <= _MOST_UNREAD and fits
+            on_host = self.x.device.type == "cpu" or mask.device.type == "cpu" or not unread
+            self._known = mask.cpu() if on_host else None
+            if on_host and not bool(mask.any()):
+                self._known = False
+        self.closed = self._known is not False
+        if self.closed and not fits:
             raise ValueError(
                 f"feedback needs weight_out with at most {inputs} output{'s' if inputs > 1 else ''} (the features of "
                 f"x), it has {self.outputs}: x_t = C h_(t-1) + c takes the place of x's first features"
@@ -179,28 +188,28 @@ class Arguments:
             return [(slice(0, time), open_loop)]
         assert self.C is not None
         closed_loop = Dense(self.W_hh + self.W_ih[:, : self.outputs] @ self.C)
-        if isinstance(self.fed_steps, slice):
+        if self._known is True:
             return [(slice(0, time), closed_loop)]
-        changes = (self.feedback[1:] != self.feedback[:-1]).nonzero().flatten() + 1
-        if len(changes) >= _MOST_RUNS:
-            return [(slice(0, time), Dense(torch.where(self.feedback[:, None, None], closed_loop.W, open_loop.W)))]
-        ends = [*changes.tolist(), time]
-        return [
-            (slice(start, end), closed_loop if self.feedback[start] else open_loop)
-            for start, end in zip([0, *ends], ends, strict=False)
-        ]
+        if isinstance(self._known, Tensor):
+            changes = (self._known[1:] != self._known[:-1]).nonzero().flatten() + 1
+            if len(changes) < _MOST_RUNS:
+                ends = [*changes.tolist(), time]
+                return [
+                    (slice(start, end), closed_loop if self._known[start] else open_loop)
+                    for start, end in zip([0, *ends], ends, strict=False)
+                ]
+        return [(slice(0, time), Dense(torch.where(self.feedback[:, None, None], closed_loop.W, open_loop.W)))]
 
     def inputs(self, states: Tensor | None = None) -> Tensor:
         """Return the x_t that each step consumes: C h_{t-1} + c where fed back, without states the part c of it."""
         if not self.closed:
             return self.x
-        inputs = self.x.clone()
-        inputs[:, self.fed_steps, : self.outputs] = self.c
+        made = self.c
         if states is not None:
             assert self.C is not None
-            previous = previous_states(states, self.h0)
-            inputs[:, self.fed_steps, : self.outputs] += previous[:, self.fed_steps] @ self.C.mT
-        return inputs
+            made = previous_states(states, self.h0) @ self.C.mT + self.c
+        fed = torch.where(self.feedback[:, None], made, self.x[..., : self.outputs])
+        return torch.cat((fed, self.x[..., self.outputs :]), -1)
 
     def sum_of_h0(self, gradient: Tensor) -> Tensor:
         """Return ∂L/∂h_0 of ``(batch, hidden)`` summed over the batch where all of it started from one h0."""

@@ -108,7 +108,9 @@ def bptt(
         weight_out: C, ``(outputs, hidden)``: y_t = C h_t + c.
         bias_out: c, ``(outputs,)``.
         feedback: at which steps the previous output comes in as input: True, or bool ``(time,)``. There
-            x_t = C h_{t-1} + c takes the place of x's first ``outputs`` features; any others stay as given.
+            x_t = C h_{t-1} + c takes the place of x's first ``outputs`` features; any others stay as given. In the
+            host's memory it may lie there whatever x's device is, and then runs of equal steps are scans of their own;
+            on a GPU the host does not wait for it, and all steps are one scan with transitions that change.
         contributions: also return each step's part in every weight gradient (without what a loss sends straight to a
             weight that it reads itself).
         memory: deprecated, and so is an iterable of chunks as x: both are :func:`retrograd.bptt_chunked`.
@@ -167,7 +169,7 @@ def _four_steps(p: Arguments, contributions: bool, backend_name: str) -> Gradien
     d_x = back.inputs
     if p.closed:  # x has no part in what feedback put in its place
         d_x = d_x.clone()
-        d_x[:, p.fed_steps, : p.outputs] = 0
+        d_x[..., : p.outputs].masked_fill_(p.feedback[:, None], 0)
     return Gradients(
         **gradient_fields(p, start.loss, back.h0, weights, start.others, x=d_x),
         states=p.to_caller(run.states),

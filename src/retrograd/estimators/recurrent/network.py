@@ -129,7 +129,7 @@ class Network:
     def free_run(self, targets: Array, inputs: Array, start: int) -> Array:
         """Return predictions of steps ``start`` to N from the steps before ``start`` alone: ``(N, O)``, NaN before."""
         x, _ = self.series(targets, inputs)
-        feedback = torch.arange(len(x), device=x.device) >= start
+        feedback = torch.arange(len(x)) >= start
         predictions = self._predictions(x, feedback, first=1)
         predictions[:start] = np.nan
         return predictions
@@ -181,7 +181,7 @@ class Network:
         given = self._tensor(state)
         y = z.new_zeros(horizon, outputs)
         y[0] = given[hidden:]
-        feedback = torch.arange(horizon, device=z.device) >= 1
+        feedback = torch.arange(horizon) >= 1
         return self._predictions(torch.cat([y, z], dim=1), feedback, h0=given[:hidden])
 
     def eigenvalues(self) -> tuple[Array, Array]:

@@ -157,7 +157,7 @@ def own_where_missing(x: Tensor, outputs: int, feedback: Tensor | None = None) -
         outputs: O.
         feedback: further steps at which it does, bool ``(T,)``.
     """
-    missing = x[:, :outputs].isnan().any(dim=1)
+    missing = x[:, :outputs].isnan().any(dim=1).cpu()  # bptt too goes by it on the host
     if not bool(missing.any()):
         return x, feedback
     return x.nan_to_num(nan=0.0), missing if feedback is None else feedback | missing
@@ -187,7 +187,7 @@ def free_runs(weights: Weights, x: Tensor, target: Tensor, horizon: int) -> tupl
     def loss(outputs: Tensor) -> Tensor:
         return (outputs - truth).square().mean()
 
-    feedback = torch.arange(horizon, device=x.device) >= 1
+    feedback = torch.arange(horizon) >= 1
     return {**w, "x": x[steps], "h0": before[starts], "feedback": feedback, "loss": loss}, starts
 
 
