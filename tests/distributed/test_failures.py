@@ -152,3 +152,16 @@ def test_shapes_are_checked_as_by_scan() -> None:
                 rg.Diagonal(torch.ones(3)), torch.ones(1, 4, 3), lengths=torch.tensor([9]), group=ranks
             ),
         )
+
+
+def test_a_time_limit_is_that_of_one_operation() -> None:
+    def work(ranks: rg.distributed.Ranks) -> list[float]:
+        u = torch.ones(1, 3, 2, requires_grad=True)
+        states, _ = rg.distributed.scan(rg.Diagonal(torch.ones(2)), u, group=ranks, timeout=20)
+        found = [ranks.timeout]
+        rg.distributed.scan(rg.Diagonal(torch.ones(2)), u, group=ranks)
+        found.append(ranks.timeout)
+        states.sum().backward()
+        return [*found, ranks.timeout]
+
+    assert rg.distributed.simulate(2, work) == [[20.0, 60.0, 20.0]] * 2

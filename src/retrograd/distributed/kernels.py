@@ -43,6 +43,7 @@ class Sharded:
 
     def __init__(self, ranks: Ranks, shard: Shard, backend: str, what: str, known: bool = True) -> None:
         self.ranks, self.shard, self.backend, self.what, self.known = ranks, shard, backend, what, known
+        self._timeout = ranks.timeout
         self.first = ranks.rank == (ranks.size - 1 if shard.reverse else 0)
         self._product: tuple[Scaled | None, Scaled | None] | None = None
         self._forgets: int | None = None
@@ -162,6 +163,7 @@ class Sharded:
         packed: Callable[[], Packed],
         take: Callable[[Tensor], bool] | None = None,
     ) -> Swept | None:
+        self.ranks.timeout = self._timeout  # other operations may have run since
         shard, adjoint = self.shard, backward != self.shard.reverse
         rows = A.groups if shard.lengths is None else shard.batch
         what = f"{self.what}, {'its gradient' if adjoint else 'its states'}"

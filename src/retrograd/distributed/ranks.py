@@ -58,7 +58,7 @@ class Ranks(ABC):
     Attributes:
         rank: this one.
         size: how many there are.
-        timeout: seconds after which a rank that sends nothing counts as lost.
+        timeout: seconds after which a rank that sends nothing counts as lost, in the operation that runs.
         sent: messages and bytes so far.
         calls: operations so far, which all ranks run in one order.
         place: of the last scan that had to know it, this rank's steps, those before it, and those of all ranks.
@@ -66,9 +66,9 @@ class Ranks(ABC):
 
     rank: int
     size: int
-    timeout: float
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: float) -> None:
+        self.timeout = self.own_timeout = timeout
         self.sent, self.calls = Traffic(), 0
         self.place: tuple[int, int, int] | None = None
 
@@ -93,13 +93,12 @@ class GroupRanks(Ranks):
     """The ranks of a process group."""
 
     def __init__(self, group: dist.ProcessGroup) -> None:
-        super().__init__()
         self._group = group
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
         # NCCL reads and writes a GPU's memory alone, and a send meets its receive only where both are posted at once.
         self._together = "gloo" not in str(dist.get_backend_config(group))
         self._device = torch.device("cuda", torch.cuda.current_device()) if self._together else torch.device("cpu")
-        self.timeout = _timeout_of(group, self._device)
+        super().__init__(_timeout_of(group, self._device))
         self._leaving: list[tuple[int, Any, Tensor]] = []
 
     def swap(self, to: int | None, message: Message, source: int | None, seconds: float) -> Message | None:
@@ -196,6 +195,8 @@ _GROUPS: weakref.WeakKeyDictionary[Any, GroupRanks] = weakref.WeakKeyDictionary(
 def ranks_of(group: Any = None, mesh: Any = None, timeout: float | None = None) -> Ranks:
     """Return the ranks of a process group, of a mesh of one dimension, or by default of all processes.
 
+    ``timeout`` is that of the operation which asks for them; by default it is the group's own.
+
     Raises:
         TypeError: group or mesh is of another type.
         ValueError: both were given, the mesh has several dimensions, this process is not in the group, or there are no
@@ -213,8 +214,7 @@ def ranks_of(group: Any = None, mesh: Any = None, timeout: float | None = None) 
         found: Ranks = group
     else:
         found = _of_processes(group)
-    if timeout is not None:
-        found.timeout = require_number("timeout", timeout, above=0)
+    found.timeout = found.own_timeout if timeout is None else require_number("timeout", timeout, above=0)
     return found
 
 

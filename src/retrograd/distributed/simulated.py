@@ -24,8 +24,8 @@ class LocalRanks(Ranks):
     """One of the ranks of :func:`simulate`."""
 
     def __init__(self, rank: int, boxes: dict[tuple[int, int], queue.SimpleQueue[Message | None]], size: int) -> None:
-        super().__init__()
-        self.rank, self.size, self.timeout, self._boxes = rank, size, 60.0, boxes
+        super().__init__(timeout=60.0)
+        self.rank, self.size, self._boxes = rank, size, boxes
 
     def swap(self, to: int | None, message: Message, source: int | None, seconds: float) -> Message | None:
         """Put the message into the other's box, and take one out of this rank's own."""
