@@ -45,7 +45,8 @@ def shard_time(model: Model, mesh: Any) -> Model:
 
     Args:
         model: layers of :mod:`retrograd.nn` among modules that treat every step by itself.
-        mesh: a ``DeviceMesh`` of one dimension, or a process group; None leaves the model as it is.
+        mesh: a ``DeviceMesh`` of one dimension, with which a model can be copied and pickled, or a process group; None
+            leaves the model as it is.
 
     Raises:
         TypeError: the model has a layer that cannot run so, or ``mesh`` is neither.
