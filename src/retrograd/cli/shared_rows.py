@@ -164,8 +164,8 @@ def _follow(
     """Train in step with the first rank on what ``read`` makes of the text that it sends."""
     checkpoint = out / CHECKPOINT_FILE
     resume, _ = ranks.plan(out, checkpoint, resume, overwrite)
-    plan, values = read(told(ranks_of(ranks.group), _PLAN, None, _PATIENCE))
-    with Interruption() as interrupted:
+    with Interruption() as interrupted:  # the first rank, too, ends an epoch if it is asked to stop while it plans
+        plan, values = read(told(ranks_of(ranks.group), _PLAN, None, _PATIENCE))
         how: dict[str, Any] = {"group": ranks.group, "checkpoint": checkpoint, "resume": resume}
         if follow(plan, values, **how, callbacks=(interrupted,)) == "callback":
             ranks.wait()
