@@ -77,6 +77,8 @@ def require_floating(name: str, array: object) -> None:
     if not isinstance(array, torch.Tensor) or array.dtype not in _FLOATING:
         kind = array.dtype if isinstance(array, torch.Tensor) else type(array).__name__
         raise TypeError(f"{name} is {kind}, expected a floating or complex torch.Tensor (float16 to complex128)")
+    if array.layout is not torch.strided:
+        raise TypeError(f"{name} has layout {array.layout}, expected torch.strided: use {name}.to_dense(), or pad it")
 
 
 def near_names(name: str, names: Iterable[str], described: Iterable[str] | None = None) -> str:

@@ -257,6 +257,10 @@ def test_forecast_of_a_run_agrees_exactly_with_fit(retrograd: Any, run_folder: P
     given = retrograd("forecast", "priced", "--inputs-file", "prices.csv").out.splitlines()
     assert given[:5] == Path("priced/forecast.csv").read_text().splitlines()
     assert len(given) == 11
+    pd.DataFrame({"price": 1000 * np.cos(np.arange(60, 70) / 5)}).to_csv("cents.csv", index=False)
+    said = retrograd("forecast", "priced", "--inputs-file", "cents.csv").err
+    assert said.startswith("price is ")
+    assert "in the data learnt from: the forecast goes far beyond these" in said
 
 
 # --- one clear line, exit code 2, and nothing touched ---

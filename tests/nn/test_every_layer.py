@@ -175,6 +175,24 @@ def test_a_layer_compiles_for_changing_lengths(name: str) -> None:
             torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_lengths_that_cannot_be_are_refused(name: str) -> None:
+    layer = made(name)
+    x = torch.zeros(2, 6, layer.input_size, dtype=torch.float64)
+    bad: list[tuple[object, type[Exception], str]] = [
+        (torch.tensor([-1, 3]), ValueError, r"lengths\[0\] is -1, expected 0 to"),
+        (torch.tensor([6, 9]), ValueError, r"lengths\[1\] is 9, expected 0 to"),
+        (torch.tensor([6.0, 3.0]), TypeError, "lengths is torch.float32, expected an integer tensor"),
+        (torch.tensor([6]), ValueError, r"lengths has shape \(1,\), expected \(batch,\)"),
+        ([6, 3], TypeError, "lengths is list, expected an integer tensor"),
+    ]
+    for lengths, error, message in bad:
+        with pytest.raises(error, match=message):
+            layer(x, lengths=lengths)
+    with pytest.raises(TypeError, match=r"state is str, expected a torch\.Tensor"):
+        layer(x, "state")
+
+
 def test_messages_name_the_argument() -> None:
     layer = made("MinGRU")
     x = torch.zeros(2, 5, 3, dtype=torch.float64)

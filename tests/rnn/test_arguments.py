@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -28,6 +29,13 @@ from rnn.problems import parameters
         ({"bias": np.ones(4, ">f8")}, TypeError, "bias is >f8, expected the machine's byte order: use bias.astype("),
         ({"bias": np.ones(4, np.longdouble)}, TypeError, "bias is float128, expected a floating or complex tensor or"),
         ({"bias": np.array(["a"] * 4)}, TypeError, "bias is <U1, expected a floating or complex tensor or NumPy array"),
+        (
+            {"bias": np.ma.masked_array(np.ones(4), [False, True, False, False])},
+            TypeError,
+            "bias has masked values, which have no gradient: fill them, bias.filled(",
+        ),
+        ({"weight_hh": torch.eye(4).to_sparse()}, TypeError, "weight_hh has layout torch.sparse_coo, expected"),
+        ({"x": pd.DataFrame(np.ones((4, 3)))}, TypeError, "x is DataFrame, expected a floating or complex tensor"),
         ({"weight_hh": None}, TypeError, "weight_hh is None, expected an array"),
         ({"weight_hh": torch.zeros(4, 5)}, ValueError, "weight_hh has shape (4, 5), expected (hidden, hidden)"),
         (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -65,3 +67,11 @@ def bad_update(what: str) -> None:
 def test_bad_updates_are_named(what: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message.replace("(", r"\(")):
         bad_update(what)
+
+
+@pytest.mark.parametrize("lr", [float("nan"), float("inf"), -0.1, "0.1", True])
+def test_a_step_that_is_no_number_moves_nothing(lr: Any) -> None:
+    w, v = torch.tensor([[0.5]]), torch.tensor([[1.0]])
+    with pytest.raises(ValueError, match=r"lr is .*, expected a finite number of at least 0"):
+        rg.bptt(torch.ones(3, 1), weight_hh=w, weight_ih=v).update(lr=lr)
+    assert w.item() == 0.5

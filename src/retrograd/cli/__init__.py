@@ -83,6 +83,11 @@ def _run() -> int:
     called = [name for name in COMMANDS if name in sys.argv[1:2]] or COMMANDS
     for name in called:
         app.command(name, cls=GroupedHelp)(getattr(import_module(f"retrograd.cli.{name}"), name))
+    if sys.argv[1:] == ["--version"]:
+        from retrograd.core.backend import package_version
+
+        print(f"retrograd {package_version()}")
+        return 0
     if len(called) == 1:
         app.callback()(lambda: None)  # with one command alone, typer would take its name for an argument
     try:

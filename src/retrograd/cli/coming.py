@@ -43,6 +43,28 @@ def levels_of(text: Any) -> tuple[float, ...]:
     return tuple(int(level) if level.is_integer() else level for level in levels)
 
 
+def far_inputs(source: str, names: Sequence[str], values: Array, ranges: Array) -> list[str]:
+    """Return a line for every input that goes far beyond what was learnt from: its unit may be another.
+
+    Args:
+        source: where the values are.
+        names: of the inputs.
+        values: of the coming steps, ``(F, E)``.
+        ranges: least and largest value learnt from, ``(E, 2)``.
+
+    >>> far_inputs("next.csv", ["price"], np.array([[5.0], [3000.0]]), np.array([[4.0, 9.0]]))[0][:55]
+    'price is 5 to 3000 in next.csv, 4 to 9 in the data lear'
+    """
+    lines = []
+    for name, column, (least, largest) in zip(names, values.T, ranges, strict=True):
+        if len(column) and max(least - column.min(), column.max() - largest) > largest - least:
+            lines.append(
+                f"{name} is {column.min():.6g} to {column.max():.6g} in {source}, {least:.6g} to {largest:.6g} in the "
+                "data learnt from: the forecast goes far beyond these; if the unit is another, convert it."
+            )
+    return lines
+
+
 def coming_of(
     kind: str,
     model: Any,

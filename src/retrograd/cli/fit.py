@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from retrograd.cli.coming import levels_of
+from retrograd.cli.coming import far_inputs, levels_of
 from retrograd.cli.options import Reading, names_of, reads_tables
-from retrograd.cli.run_folder import run_folder
+from retrograd.cli.run_folder import ranges_of, run_folder
 from retrograd.cli.target import targets_of
 from retrograd.cli.torchrun import require_started, started
 from retrograd.errors import InputError, require_choice, require_whole
@@ -191,6 +191,8 @@ def fit(
         return _fit_over_ranks(context, file, read, out, title)
     table = read_table(file, **read)
     start = split_index(table, test)
+    for line in far_inputs(f"the rows of {file} to forecast", others, table.inputs[table.steps :], ranges_of(table)):
+        typer.echo(line, err=True)
     steps = _horizon(horizon, table, start if model == "auto" else None)
     said: dict[str, Any] = {"title": title, "test": test}
     if model == "recurrent":

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from retrograd.cli.coming import Coming, coming_of, comings_of, comings_of_networks, levels_of
+from retrograd.cli.coming import Coming, coming_of, comings_of, comings_of_networks, far_inputs, levels_of
 from retrograd.cli.going_on import panel_after, run_after
 from retrograd.cli.options import Reading, names_of, reads_tables
 from retrograd.cli.outputs import require_new_file, write_new
@@ -101,6 +101,9 @@ def _of_one(
         time = None if run.axis.label == "step" else run.axis.label
         given = read_inputs(inputs_file, run.inputs, time=time, axis=reading.axis, file=reading.file)
         inputs = given.ahead(run.axis, horizon, inputs_file)
+        if run.input_ranges is not None:
+            for line in far_inputs(inputs_file, run.inputs, inputs, run.input_ranges):
+                typer.echo(line, err=True)
     if horizon is None:
         horizon = len(inputs) if inputs_file is not None else run.horizon
         if horizon == 0 and run.inputs and inputs_file is None and run.kind != "auto":

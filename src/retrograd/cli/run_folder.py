@@ -24,6 +24,7 @@ __all__ = [
     "MOST_STEPS",
     "Panel",
     "Run",
+    "ranges_of",
     "read_any",
     "read_run",
     "run_folder",
@@ -57,6 +58,7 @@ class Run:
         targets: names of the predicted columns.
         inputs: names of the exogenous ones.
         future_inputs: those known beyond the last target, ``(F, E)``.
+        input_ranges: least and largest value of each exogenous column in the data, ``(E, 2)``; None of older runs.
         state: where the data end, to forecast from; None for a forecaster, which holds it.
         settings: what was run, by option name.
     """
@@ -68,6 +70,7 @@ class Run:
     targets: list[str]
     inputs: list[str]
     future_inputs: Array
+    input_ranges: Array | None
     state: Array | None
     settings: dict[str, Any]
 
@@ -103,11 +106,18 @@ def saved_run(model: Any, table: Table, horizon: int, settings: dict[str, Any], 
         "targets": table.target_names,
         "inputs": table.input_names,
         "future_inputs": table.inputs[table.steps :].tolist(),
+        "input_ranges": ranges_of(table).tolist(),
         "state": None if state is None else state.tolist(),
         "settings": settings,
     }
     saved: Saved = model.saved()
     return replace(saved, run=run)
+
+
+def ranges_of(table: Table) -> Array:
+    """Return the least and the largest value of each exogenous column where the targets are known, ``(E, 2)``."""
+    known = table.inputs[: table.steps]
+    return np.stack([known.min(axis=0), known.max(axis=0)], axis=1)
 
 
 def saved_panel(model: Any, tables: Mapping[str, Table], series: str, horizon: int, settings: dict[str, Any]) -> Saved:
@@ -176,6 +186,10 @@ def _run(saved: Saved) -> Run:
     future = np.array(run["future_inputs"], dtype=np.float64).reshape(len(run["future_inputs"]), len(inputs))
     arrays = {"future_inputs": future}
     shapes: dict[str, tuple[int, ...]] = {"future_inputs": (-1, len(inputs))}
+    ranges = None
+    if "input_ranges" in run:
+        ranges = arrays["input_ranges"] = np.array(run["input_ranges"], dtype=np.float64).reshape(len(inputs), 2)
+        shapes["input_ranges"] = (len(inputs), 2)
     state = None
     if saved.kind not in ("forecaster", "auto"):
         state = arrays["state"] = np.array(run["state"], dtype=np.float64)
@@ -186,7 +200,7 @@ def _run(saved: Saved) -> Run:
     if not isinstance(settings, dict):
         raise InputError("the settings are no record")
     horizon = require_whole("horizon", run["horizon"], 0, MOST_STEPS)
-    return Run(model, saved.kind, axis, horizon, targets, inputs, future, state, settings)
+    return Run(model, saved.kind, axis, horizon, targets, inputs, future, ranges, state, settings)
 
 
 def _require_fit(kind: str, model: Any, targets: list[str], inputs: list[str]) -> None:

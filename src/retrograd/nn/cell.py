@@ -139,5 +139,5 @@ def require_dtype(name: str, array: Tensor, weight: Tensor) -> None:
     if array.dtype != weight.dtype and not torch.is_autocast_enabled(array.device.type):
         raise ValueError(
             f"{name} is {array.dtype}, the weights are {weight.dtype}: "
-            f"use {name}.to({weight.dtype}) or module.to({array.dtype})"
+            f"use {name}.to({weight.dtype})" + (f" or module.to({array.dtype})" if array.is_floating_point() else "")
         )

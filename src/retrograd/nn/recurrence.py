@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from retrograd.core.backend import BACKENDS
 from retrograd.core.linear import linear
 from retrograd.core.sequences import Sequences
+from retrograd.core.steps import check_borders
 from retrograd.core.transition import Transition
 from retrograd.distributed.scan import previous
 from retrograd.errors import require_choice, require_shape
@@ -140,6 +141,10 @@ class Recurrence(AlongTime, ABC):
             ValueError: shapes, dtypes or lengths do not fit.
         """
         self._check(x, state, cu_seqlens)
+        if lengths is not None:
+            Sequences(x.shape[0] if x.ndim == 3 else 1, x.shape[-2], lengths, cu_seqlens)
+            if not torch.compiler.is_compiling():  # the values, which a traced program cannot ask for
+                check_borders(x.shape[-2], lengths, None)
         refuse_lengths(self.time_mesh, lengths)
         padding = None
         if lengths is not None and x.ndim == 3:
@@ -199,6 +204,8 @@ class Recurrence(AlongTime, ABC):
         require_dtype("x", x, next(self.parameters()))
         if state is None:
             return
+        if not isinstance(state, Tensor):
+            raise TypeError(f"state is {type(state).__name__}, expected a torch.Tensor, as an earlier call returned it")
         if cu_seqlens is not None:
             require_shape("state", state, ("sequences", "state_size"), (len(cu_seqlens) - 1, self.state_size))
         else:

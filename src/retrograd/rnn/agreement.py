@@ -77,8 +77,8 @@ def agreement(
     Raises:
         InputError: a size is no whole number of at least 1, or the dtype is another one.
     """
-    for name, value in (("time", time), ("hidden", hidden), ("batch", batch)):
-        require_whole(name, value)
+    for name, value, most in (("time", time, 100_000), ("hidden", hidden, 1_000), ("batch", batch, 10_000)):
+        require_whole(name, value, most=most)  # the plain loop, in Python, runs as well
     require_choice("dtype", dtype, ("float64", "float32"))
     precision: torch.dtype = getattr(torch, dtype)
     arrays, target = _draw(seed, time, hidden, batch)

@@ -249,9 +249,12 @@ def as_tensor(name: str, array: Any) -> Tensor:
     """Return a tensor or NumPy array as a tensor without history.
 
     Raises:
-        TypeError: it is neither, its dtype is not one that scans compute in, or its byte order is not the machine's.
+        TypeError: it is neither, is sparse or masked, its dtype is not one that scans compute in, or its byte order is
+            not the machine's.
     """
     if isinstance(array, np.ndarray):
+        if np.ma.is_masked(array):
+            raise TypeError(f"{name} has masked values, which have no gradient: fill them, {name}.filled(...)")
         if not array.dtype.isnative:
             raise TypeError(
                 f"{name} is {array.dtype.str}, expected the machine's byte order: use "
@@ -263,6 +266,8 @@ def as_tensor(name: str, array: Any) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array) if array.flags.writeable else array.copy())
     if not isinstance(array, Tensor) or array.dtype not in _DTYPES:
         raise _of_another_kind(name, array)
+    if array.layout is not torch.strided:
+        raise TypeError(f"{name} has layout {array.layout}, expected torch.strided: use {name}.to_dense(), or pad it")
     return array.detach()
 
 

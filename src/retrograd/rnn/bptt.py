@@ -186,7 +186,8 @@ def _four_steps(p: Arguments, contributions: bool, backend_name: str) -> Gradien
 def _is_chunks(x: Any) -> bool:
     if isinstance(x, Sequence):
         return any(isinstance(chunk, np.ndarray | Tensor) for chunk in x)
-    return isinstance(x, Iterable) and not isinstance(x, np.ndarray | Tensor)
+    # What can be an array is no row of chunks: a table's own iterator yields the names of its columns.
+    return isinstance(x, Iterable) and not isinstance(x, Tensor) and not hasattr(x, "__array__")
 
 
 def _require_memory(p: Arguments) -> None:

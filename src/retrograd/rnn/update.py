@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from retrograd.errors import require_number
+
 __all__ = ["Slot", "apply_update", "assign_gradients"]
 
 
@@ -42,15 +44,17 @@ def apply_update(
 
     Raises:
         TypeError: both or neither of optimizer and lr, or an optimizer with NumPy arrays alone.
-        ValueError: the optimizer holds none of the arrays, or a parameter that nothing gave a gradient.
+        ValueError: lr is no finite number of at least 0, or the optimizer holds none of the arrays, or a parameter that
+            nothing gave a gradient.
     """
     if (optimizer is None) == (lr is None):
         raise TypeError("update() takes either an optimizer or lr=")
     if optimizer is None:
+        step = require_number("lr", lr.item() if isinstance(lr, Tensor) else lr, least=0)
         with torch.no_grad():
             for array, gradient, learns in slots:
                 if learns:
-                    array -= lr * gradient
+                    array -= step * gradient
         return
     held = {id(p): p for group in optimizer.param_groups for p in group["params"]}
     wanted = [slot for slot in slots if id(slot.array) in held]

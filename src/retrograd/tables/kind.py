@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.resources import as_file, files
@@ -50,6 +51,10 @@ def table_file(source: str) -> Iterator[tuple[Path, str]]:
 
 def _kind_of(path: Path, source: str) -> str:
     """Return the suffix that says how to read a file; raise where there is none, or its content is of another."""
+    if not source.strip():
+        raise InputError("the name of the table is empty: expected a file, .csv, .tsv, .txt, .parquet or .xlsx")
+    if re.match(r"\w+://", source):
+        raise InputError(f"{source} is an address, expected a file: download it, and name the file")
     if not path.exists():
         siblings = sorted(p.name for p in path.parent.iterdir() if p.is_file()) if path.parent.is_dir() else []
         tables = [name for name in siblings if any(kind in name.lower() for kind in (*_TEXT, ".parquet", ".xlsx"))]
