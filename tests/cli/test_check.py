@@ -44,4 +44,4 @@ def test_exit_code_1_if_anything_is_out_of_tolerance(monkeypatch: pytest.MonkeyP
 def test_options_that_cannot_be(retrograd: Any) -> None:
     done = retrograd("check", "--time", "0")
     assert done.code == 2
-    assert done.err == "retrograd: --time is 0, expected a whole number from 1 to\n"
+    assert done.err == "retrograd: --time is 0, expected a whole number from 1 to 100000\n"
