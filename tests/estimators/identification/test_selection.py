@@ -51,9 +51,12 @@ def test_drift_is_slow_power(rho: float, least: float, most: float) -> None:
 def test_blocks_hold_every_step_once_and_train_on_all_others() -> None:
     y = np.arange(1000.0)
     pieces = list(_blocks(read_experiments(None, [y[:300], y[300:]])))
-    held = np.concatenate([held.outputs[:, 0] for _, held in pieces])
+    held = np.concatenate([held.outputs[:, 0] for _, held, _ in pieces])
     assert np.array_equal(np.sort(held), y)
-    for train, block in pieces:
+    # The second experiment's first piece goes on from nothing, though the first one's last ends there.
+    before = [[None if at is None else train.split(train.outputs)[at][-1, 0] for at in on] for train, _, on in pieces]
+    assert before == [[None], [249.0, None], [499.0], [749.0]]
+    for train, block, _ in pieces:
         assert len(train.outputs) + len(block.outputs) == 1000
         assert not np.intersect1d(train.outputs, block.outputs).size
 

@@ -8,15 +8,16 @@ those of output error are coloured, Akaike's, which counts as many as are indepe
 
 Then held-out blocks decide. The data are cut into blocks; each is run freely, from its best initial state, by models
 that were fitted to all others. A refinement whose residuals are coloured has to run better there than the subspace
-start, and clearly better where these residuals drift, else the start is kept; ``noise="auto"`` takes innovations
-where they run better than output error. Where the residuals of output error are white, as the criterion takes them to
-be, there is nothing to decide.
+start, and clearly better where these residuals drift, else the start is kept. ``noise="auto"`` takes innovations
+where they run better than output error, each going on from its state at the end of the data before a block, as a
+forecast does: output error may have bought what drifts with slow modes, and the best state of a block buys it there,
+too. Where the residuals of output error are white, as the criterion takes them to be, there is nothing to decide.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -28,7 +29,7 @@ from retrograd.estimators.identification.matrices import System
 from retrograd.estimators.identification.prediction_error import Fit
 from retrograd.estimators.identification.search import WHITE, Search, Settings
 from retrograd.estimators.identification.sensitivity import initial_states
-from retrograd.estimators.identification.system import predict
+from retrograd.estimators.identification.system import final_state, predict
 
 __all__ = ["Selection", "select"]
 
@@ -126,14 +127,13 @@ def select(data: Experiments, settings: Settings, held_out: Experiments | None =
     if settings.noise == "auto" and np.isfinite(refinement):
         other = Search(data, settings, "innovations", held_out)
         order_of_other, criteria_of_other, why_of_other = _order(other)
-        _, of_other = blocks.rms("innovations", order_of_other)
-        kept = refinement if refined else start
+        of_other, kept = blocks.ahead("innovations", order_of_other), blocks.ahead("output-error", order, refined)
         both = f"{_percent(of_other)} with innovations, {_percent(kept)} with output error"
         if of_other < kept:
             search, order, criteria, refined = other, order_of_other, criteria_of_other, True
-            reasons = (*why_of_other, f"Innovations: free runs over held-out blocks fit {both}.")
+            reasons = (*why_of_other, f"Innovations: free runs from the data before held-out blocks fit {both}.")
         else:
-            reasons = (*reasons, f"Output error: free runs over held-out blocks fit {both}.")
+            reasons = (*reasons, f"Output error: free runs from the data before held-out blocks fit {both}.")
     fit = search.full(order) if refined else search.kept(order)
     return Selection(search, fit, order, refined, criteria, reasons, _at_most(search, criteria, order))
 
@@ -202,15 +202,42 @@ class _Blocks:
         Means over outputs and blocks; NaN where no block can be.
         """
         found = []
-        for number, (train, held) in enumerate(self._parts):
-            if (noise, number) not in self._searches:
-                self._searches[noise, number] = Search(train, self._settings, noise, colour=self._colour)
-            search = self._searches[noise, number]
+        for number, (_, held, _) in enumerate(self._parts):
+            search = self._search(noise, number)
             try:
                 found.append((_rms(search.start(order), held), _rms(search.brief(order).system, held)))
             except InputError:  # too little data for the order
                 continue
         return tuple(np.mean(found, axis=0).tolist()) if found else (float("nan"), float("nan"))
+
+    def ahead(self, noise: str, order: int, refined: bool = True) -> float:
+        """Return the RMS of free runs that go on from the state at the end of the data before a block.
+
+        The mean over outputs and blocks; where no data stand before any block, that from their best initial states.
+        """
+        found = []
+        for number, (train, held, before) in enumerate(self._parts):
+            search = self._search(noise, number)
+            goes_on = [k for k, at in enumerate(before) if at is not None]
+            if not goes_on:
+                continue
+            try:
+                system = search.brief(order).system if refined else search.start(order)
+            except InputError:
+                continue
+            ends = final_state(system, train, predict(system, train)[0])
+            spans = [(int(held.starts[k]), int(held.starts[k]) + held.lengths[k]) for k in goes_on]
+            x0 = np.stack([ends[at] for at in before if at is not None])
+            found.append(_error(replace(system.free_running(), x0=x0), held.part(spans)))
+        if not found:
+            return self.rms(noise, order)[int(refined)]
+        return float(np.mean(found))
+
+    def _search(self, noise: str, number: int) -> Search:
+        if (noise, number) not in self._searches:
+            train = self._parts[number][0]
+            self._searches[noise, number] = Search(train, self._settings, noise, colour=self._colour)
+        return self._searches[noise, number]
 
     def higher(self, order: int, largest: int) -> int:
         """Return the order from this one up that runs best; one that is not clearly better is not taken."""
@@ -224,8 +251,11 @@ class _Blocks:
         return best
 
 
-def _blocks(data: Experiments) -> Iterator[tuple[Experiments, Experiments]]:
-    """Yield the data without a block, and the block; pieces of experiments that are too short are left out."""
+def _blocks(data: Experiments) -> Iterator[tuple[Experiments, Experiments, list[int | None]]]:
+    """Yield the data without a block, the block, and which of the former's pieces each of the latter's goes on from.
+
+    Pieces of experiments that are too short are left out.
+    """
     edges = np.linspace(0, len(data.outputs), BLOCKS + 1).astype(int).tolist()
     for begin, end in pairwise(edges):
         inside: list[tuple[int, int]] = []
@@ -239,14 +269,21 @@ def _blocks(data: Experiments) -> Iterator[tuple[Experiments, Experiments]]:
         if inside and outside:
             held = data.part(inside)
             if held.observed.any(axis=0).all():
-                yield data.part(outside), held
+                ends = {stop: number for number, (_, stop) in enumerate(outside)}
+                # Where a block's piece begins an experiment, what ends there is another one.
+                firsts = set(data.starts.tolist())
+                yield data.part(outside), held, [None if at in firsts else ends.get(at) for at, _ in inside]
 
 
 def _rms(system: System, data: Experiments) -> float:
-    free = initial_states(system.free_running(), data)
+    return _error(initial_states(system.free_running(), data), data)
+
+
+def _error(system: System, data: Experiments) -> float:
+    """Return the RMS of a system's predictions, the mean over the outputs."""
     with np.errstate(over="ignore", invalid="ignore"):
-        e = np.where(data.observed, data.outputs - predict(free, data)[1], 0.0)
-        rms = np.sqrt((e**2).sum(axis=0) / data.observed.sum(axis=0))
+        e = np.where(data.observed, data.outputs - predict(system, data)[1], 0.0)
+        rms = np.sqrt((e**2).sum(axis=0) / np.maximum(data.observed.sum(axis=0), 1))
     return float(np.mean(rms)) if np.isfinite(rms).all() else float("inf")
 
 
