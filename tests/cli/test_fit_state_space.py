@@ -25,6 +25,7 @@ def training(folder: Path) -> tuple[Any, Any]:
 
 def test_a_run_folder_has_everything(run: Path, tmp_path: Path) -> None:
     said = (tmp_path / "said.txt").read_text()
+    assert "The free run of level" not in said
     assert "State-space model: output error, order 1, 1 inputs, 1 outputs" in said
     assert "free run, held out" in said
     found = {path.name for path in (tmp_path / "run").iterdir()}
@@ -122,6 +123,23 @@ def test_without_inputs_and_with_the_order_found(retrograd: Any, tmp_path: Path)
     expected = pd.read_csv(tmp_path / "run" / "forecast.csv")["sunspots"][:3]
     assert np.allclose(pd.read_csv(io.StringIO(alone.out))["sunspots"], expected)
     assert "has no inputs: give --steps" in retrograd("simulate", "run").err
+
+
+def test_a_free_run_that_does_not_carry_over_is_said_on_terminal_and_page(retrograd: Any, tmp_path: Path) -> None:
+    """The level follows the square of the flow, which turns round for the held-out rows alone."""
+    random = np.random.default_rng(0)
+    u, y = np.abs(random.standard_normal(200)), np.zeros(200)
+    u[160:] *= -1
+    for t in range(199):
+        y[t + 1] = 0.8 * y[t] + u[t] ** 2
+    pd.DataFrame({"flow": u, "level": y}).to_csv(tmp_path / "tank.csv", index=False)
+    fit = ("fit", "tank.csv", "--target", "level", "--inputs", "flow", "--model", "state-space", "--order", "2")
+    ran = retrograd(*fit, "--horizon", "0", "--out", "run")
+    assert ran.code == 0, ran.err
+    page = (tmp_path / "run" / "report.html").read_text()
+    for said in (ran.out, page):
+        assert "The free run of level fits −" in said.replace("fits -", "fits −")
+        assert "or --model recurrent, which is not linear." in said
 
 
 # --- refusals of fit ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from retrograd.estimators.identification.analysis import (
     settling_steps,
     step_response,
 )
-from retrograd.estimators.identification.cautions import IdentificationWarning
+from retrograd.estimators.identification.cautions import IdentificationWarning, runs_worse
 from retrograd.estimators.identification.estimator import StateSpace
 from retrograd.estimators.identification.system import predict
 from retrograd.insight import Sweep, analyse
@@ -68,14 +69,11 @@ def fit_state_space(
         warnings.simplefilter("ignore", IdentificationWarning)
         model.fit(given, targets.iloc[:start])
     one_step = np.asarray(model.predict(inputs, targets, x0=model.x0_[0]))
-    free_run = np.full_like(one_step, np.nan)
-    if start < table.steps:
-        # As from `forecast`: the state at the border holds all that the training part says.
-        held_out = None if inputs is None else table.inputs[start : table.steps]
-        free_run[start:] = model.simulate(held_out, model.final_state_, steps=table.steps - start)
+    free_run = _free_run(model, table, start)
     state = model.state_after(inputs, targets, model.x0_[0])
     future = table.inputs[table.steps : table.steps + horizon] if table.input_names else None
     outputs, levels, found = len(table.target_names), levels_of(level), understood(table)
+    said = _notes(model, (*model.cautions_, *_held_out(model, table.targets, free_run, start)))
     coming = coming_of("state-space", model, horizon, outputs, inputs=future, state=state, levels=levels)
     seasons = [each.seasons for each in found]
     goodness = goodness_of([("forecast", model, float("nan"))], table, start, horizon, levels, seasons)
@@ -100,7 +98,7 @@ def fit_state_space(
             settings=settings,
             saved=saved_run(model, table, horizon, settings, state),
             report={
-                **report_of(model, unit),
+                **report_of(model, unit, said),
                 "summary": summary_tables(summary, unit),
                 "analysis": analysis,
                 # h_t is the state before step t + 1: the first one is the initial state.
@@ -111,22 +109,47 @@ def fit_state_space(
             },
             goodness=goodness,
             understood=found,
-            notes=(*([] if goodness is None else goodness.sentences()), *_notes(model), *gradient_note(analysis)),
+            notes=(*([] if goodness is None else goodness.sentences()), *said, *gradient_note(analysis)),
         ),
     )
 
 
-def _notes(model: StateSpace) -> tuple[str, ...]:
+def _free_run(model: StateSpace, table: Table, start: int) -> Array:
+    """Return the run over the held-out rows, NaN before them: from the state that holds all of the training part."""
+    free_run = np.full((table.steps, len(table.target_names)), np.nan)
+    if start < table.steps:
+        held_out = table.inputs[start : table.steps] if table.input_names else None
+        free_run[start:] = model.simulate(held_out, model.final_state_, steps=table.steps - start)
+    return free_run
+
+
+def _held_out(model: StateSpace, targets: Array, free_run: Array, start: int) -> list[str]:
+    """Return a sentence for every target whose free run does not carry over to the held-out rows.
+
+    Without inputs a free run ends at the mean, and the forecasts are held against the naive ones instead.
+    """
+    if not model.input_names_ or start == len(targets):
+        return []
+    fitted = model.identified_.judged(model.data_)[0]
+    said = [
+        runs_worse(name, targets[:start, k], targets[:start, k] - fitted[:, k], targets[start:, k], free_run[start:, k])
+        for k, name in enumerate(model.output_names_)
+    ]
+    instead = "a lower --order" if model.K_.any() else "--noise innovations, a lower --order"
+    return [f"{sentence}; try {instead}, or --model recurrent, which is not linear" for sentence in said if sentence]
+
+
+def _notes(model: StateSpace, cautions: Sequence[str]) -> tuple[str, ...]:
     """Return why the model is what it is, and what to look at twice, in words of the command line."""
-    cautions = [caution[0].upper() + caution[1:] + "." for caution in model.cautions_]
+    cautions = [caution[0].upper() + caution[1:] + "." for caution in cautions]
     for argument, option in ARGUMENTS.items():
         cautions = [caution.replace(argument, option) for caution in cautions]
     alike = () if model.K_.any() else ("Output error reads no outputs: one step ahead and free run are the same run.",)
     return (*model.reasons_, *alike, *cautions)
 
 
-def report_of(model: StateSpace, unit: str) -> dict[str, Any]:
-    """Return what the page shows of a system fitted just now."""
+def report_of(model: StateSpace, unit: str, said: Sequence[str]) -> dict[str, Any]:
+    """Return what the page shows of a system fitted just now, and what is ``said`` of it."""
     system, data = model.system_, model.data_
     found = residual_correlation(data, data.outputs - predict(system, data)[1])
     frequencies = bode_frequencies(system, model.sample_time, POINTS)
@@ -152,6 +175,7 @@ def report_of(model: StateSpace, unit: str) -> dict[str, Any]:
             order=model.order_,
             singular_values=model.singular_values_,
             order_criteria=model.order_criteria_,
+            said=tuple(said),
         ),
     }
 

@@ -31,6 +31,7 @@ class SystemReport:
         order: n.
         singular_values: that show the order.
         order_criteria: ``{order: (AIC, BIC)}`` of those tried.
+        said: why the model is what it is, and what to look at twice.
     """
 
     input_names: list[str]
@@ -43,6 +44,7 @@ class SystemReport:
     order: int
     singular_values: Array
     order_criteria: dict[int, tuple[float, float]]
+    said: Sequence[str] = ()
 
 
 def sections(report: SystemReport, outputs: Sequence[str]) -> list[Section]:
@@ -54,7 +56,7 @@ def sections(report: SystemReport, outputs: Sequence[str]) -> list[Section]:
         "lags) is an effect that the model misses; with later ones (negative lags), the input answers the output: "
         "feedback."
     )
-    found = [Section("What the residuals still hold", " ".join((reading, *notes)), [figure])]
+    found = [Section("What the residuals still hold", " ".join((reading, *notes)), [figure], lead=tuple(report.said))]
     if report.input_names:
         found += _responses(report, outputs)
     reading = (

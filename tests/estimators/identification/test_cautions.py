@@ -61,6 +61,12 @@ def short() -> tuple[StateSpace, Any, Any]:
     return StateSpace(order=3, noise="innovations"), u, y
 
 
+def uneven() -> tuple[StateSpace, Any, Any]:
+    u, y, _ = simulated(random_system(0, inputs=1, outputs=1), 400, 0.0, seed=1)
+    random = np.random.default_rng(0)
+    return StateSpace(order=3), u, y + y.std() * np.repeat([0.05, 0.8], 200)[:, None] * random.standard_normal((400, 1))
+
+
 @pytest.mark.parametrize(
     ("case", "message"),
     [
@@ -72,8 +78,9 @@ def short() -> tuple[StateSpace, Any, Any]:
         (sine, "input u1 is weakly exciting: its past moves in 3 directions"),
         (hurried, "not converged: 1 iterations were not enough; raise max_iter, try starts=3, or a lower order"),
         (short, "80 observed values are few for 27 parameters: predictions of other data may be far off"),
+        (uneven, "times as large in the second half of the data as in the first: the system may change, or not be"),
     ],
-    ids=["growing", "unstable", "unrelated", "seasonal", "too_low", "sine", "hurried", "short"],
+    ids=["growing", "unstable", "unrelated", "seasonal", "too_low", "sine", "hurried", "short", "uneven"],
 )
 def test_a_warning_says_what_was_found_and_what_to_try(case: Any, message: str) -> None:
     model, u, y = case()

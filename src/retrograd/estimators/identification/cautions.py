@@ -10,11 +10,11 @@ from sklearn.exceptions import ConvergenceWarning
 from retrograd.estimators.identification.bounds import modes_at
 from retrograd.estimators.identification.criterion import Criterion
 from retrograd.estimators.identification.experiments import Experiments
-from retrograd.estimators.identification.search import STABLE_RADIUS, Settings
+from retrograd.estimators.identification.search import STABLE_RADIUS, Settings, colour_of
 from retrograd.estimators.identification.selection import Selection
 from retrograd.estimators.identification.system import predict
 
-__all__ = ["IdentificationWarning", "cautions_of"]
+__all__ = ["IdentificationWarning", "cautions_of", "runs_worse"]
 
 Array = np.ndarray[Any, Any]
 
@@ -28,6 +28,10 @@ WORTH = 0.1
 HALF = 0.5
 # Observed values for each parameter, fewer of which are few.
 FEW = 4
+# How many times as large errors are elsewhere where a model does not carry over, ...
+WORSE = 2.0
+# ... if they are this share of the outputs' spread: below it they are small wherever they are.
+FELT = 0.3
 # Of an input's variance: what a direction of its past has at least where it counts as excited.
 EXCITED = 1e-7
 
@@ -81,7 +85,68 @@ def cautions_of(chosen: Selection, data: Experiments, settings: Settings) -> tup
     if chosen.at_most:
         found.append(f"order {chosen.order} is the largest that was tried, and the best: raise max_order")
     found += _weak_inputs(data, chosen.order)
+    found += _uneven(e, criterion.counted, data)
     return tuple(found)
+
+
+def runs_worse(name: str, fitted: Array, errors: Array, held_out: Array, free: Array) -> str | None:
+    """Return a sentence where a free run over held-out steps is much worse than over those fitted; None where not.
+
+    Args:
+        name: of the output.
+        fitted: it over the steps of the fit ``(N,)``; NaN where missing.
+        errors: of the free run there.
+        held_out: the output over steps after them ``(M,)``.
+        free: the free run there.
+
+    >>> y = np.sin(np.arange(100.0))
+    >>> runs_worse("y", y, 0.1 * y, y[:50], 0.9 * y[:50]) is None
+    True
+    >>> runs_worse("y", y, 0.1 * y, y[:50], -y[:50])[:76]
+    'the free run of y fits -99 % over the held-out rows, 90 % over those of the '
+    """
+    seen = np.isfinite(held_out)
+    if seen.sum() < 2:
+        return None
+    spread, own = float(np.nanstd(fitted)), float(held_out[seen].std())
+    with np.errstate(over="ignore", invalid="ignore"):
+        before = float(np.sqrt(np.nanmean(errors**2)))
+        after = float(np.sqrt(np.mean((held_out - free)[seen] ** 2)))
+        of_mean = float(np.sqrt(np.mean((held_out[seen] - np.nanmean(fitted)) ** 2)))
+    # Written so that a run that goes off is worse.
+    carries_over = after <= max(WORSE * before, FELT * max(spread, own))
+    says_something = after <= max(of_mean, 0.5 * spread)
+    if (carries_over and says_something) or own == 0:
+        return None
+    return (
+        f"the free run of {name} fits {100 * (1 - after / own):.0f} % over the held-out rows, "
+        f"{100 * (1 - before / spread):.0f} % over those of the fit (100: exact, 0: no better than a constant): do not "
+        "rely on it far ahead; the system may not be linear, may drift, or the held-out rows may lie where no row of "
+        "the fit does"
+    )
+
+
+def _uneven(e: Array, counted: Array, data: Experiments) -> list[str]:
+    """Return a sentence for every output whose errors surely grow or shrink from the first half to the second."""
+    found, middle = [], len(e) // 2
+    colour = colour_of(e, data)
+    for name, column, seen, y in zip(data.output_names, e.T, counted.T, data.outputs.T, strict=True):
+        halves = [column[half][seen[half]] for half in (slice(middle), slice(middle, None))]
+        independent = min(map(len, halves)) / colour
+        if independent < LAGS or not column.any():
+            continue
+        sizes = [float(np.sqrt(np.mean(half**2))) for half in halves]
+        small, large = sorted(sizes)
+        # The logarithm of a variance of n independent values has the variance 2 / n.
+        surely = 2 * np.log(large / max(small, 1e-300)) > SURELY * 2 / independent**0.5
+        if surely and large > WORSE * small and large > FELT * y[seen].std():
+            which, other = ("second", "first") if sizes[1] > sizes[0] else ("first", "second")
+            found.append(
+                f"the errors of {name} are {large / small:.3g} times as large in the {which} half of the data as in "
+                f"the {other}: the system may change, or not be linear; fit the rows that are like those to come, or "
+                "logarithms where errors grow with the level"
+            )
+    return found
 
 
 def _grows(chosen: Selection, criterion: Criterion, value: float) -> list[str]:
