@@ -161,27 +161,32 @@ class S4D(Recurrence):
         inputs = _by_feature(x if time % L == 0 else F.pad(x, (0, 0, 0, count * L - time)), L)
         whole = Along(None, None, None, False, self.backend)
         from_inputs, from_state = recomputed(partial(self._weights, L), whole, (), (a, b, 2 * as_complex(self.C)))
-        within, onward, outward = from_inputs[..., :L], from_inputs[..., L:], from_state[..., :L]
-        over = as_complex(from_state[..., L].unflatten(1, (-1, 2)))
-        driven = self._states(inputs @ onward, batch)  # Σ_j P_{L-1-j} b̄ x_j of every chunk
+        within, onward = from_inputs.split((L, self.order), -1)
+        outward, over = from_state.split((L, 1), -1)
+        # One row for every feature and sequence: the products' states as they lie in memory.
+        driven = as_complex((inputs @ onward).view(features * batch, count, -1, 2))  # Σ_j P_{L-1-j} b̄ x_j
         first = self.initial_state(x, batch) if state is None else state
-        borders, last = whole.scan(Diagonal(over.flatten()), driven, first)
+        entering = first.to(driven.dtype).view(batch, features, -1).transpose(0, 1).flatten(0, 1)
+        step = as_complex(over.view(features, 1, -1, 2)).expand(-1, batch, -1).reshape(features * batch, 1, -1)
+        borders, ended = whole.scan(Diagonal(step), driven, entering)
         # What a border's state adds to the chunk after it, of the first state and of those that follow.
-        added = [self._parts(h) @ outward for h in (first.unsqueeze(1).to(borders.dtype), borders)]
-        of_first, of_borders = (y.unflatten(1, (batch, -1)) for y in added)
-        y = torch.baddbmm(torch.cat((of_first, of_borders[:, :, :-1]), 2).flatten(1, 2), inputs, within)
-        y = _turned(y.flatten(1)).view(batch, count * L, features)[:, :time]
+        of_first, of_borders = (as_real(h).view(features, -1, self.order) @ outward for h in (entering, borders))
+        following = of_borders.view(features, batch, count, L)[:, :, :-1]
+        added = torch.cat((of_first.view(features, batch, 1, L), following), 2)
+        y = torch.baddbmm(added.flatten(1, 2), inputs, within)
+        y = _turned(y.flatten(1)).view(batch, count * L, features)
         if lengths is None and time % L == 0:
-            return y, last
+            return y, ended.view(features, batch, -1).transpose(0, 1).flatten(1)
         # A sequence that ends r steps into a chunk: P_r h + the inputs of those r steps, moved to the chunk's end
         ends = torch.full((batch,), time, device=x.device) if lengths is None else lengths.to(x.device).long()
         chunk = (ends // L).clamp(max=count - 1)
         rest, rows = ends - chunk * L, torch.arange(batch, device=x.device)
         at = ends.unsqueeze(1) + torch.arange(-L, 0, device=x.device)
         moved = x[rows.unsqueeze(1), at.clamp(min=0)].masked_fill((at < (chunk * L).unsqueeze(1)).unsqueeze(2), 0)
-        before = torch.cat((first.unsqueeze(1).to(borders.dtype), borders[:, :-1]), 1)[rows, chunk]
-        grown = torch.exp(torch.log(a).flatten() * rest.unsqueeze(1)) * before
-        return y, grown + self._states(_by_feature(moved, L) @ onward, batch)[:, 0]
+        before = torch.cat((entering.unsqueeze(1), borders[:, :-1]), 1).view(features, batch, count, -1)
+        opening = before[:, rows, chunk].transpose(0, 1).flatten(1)
+        grown = torch.exp(torch.log(a).flatten() * rest.unsqueeze(1)) * opening
+        return y[:, :time], grown + self._states(_by_feature(moved, L) @ onward, batch)[:, 0]
 
     def _by_cut_chunks(
         self, x: Tensor, a: Tensor, b: Tensor, state: Tensor | None, along: Along
@@ -209,11 +214,11 @@ class S4D(Recurrence):
     ) -> tuple[Tensor, Tensor]:
         """Return the outputs of steps ``(steps, features)`` and the last states."""
         L = chunks.size
-        within, onward, outward = from_inputs[..., :L], from_inputs[..., L:], from_state[..., :L]
-        over = as_complex(from_state[..., L].unflatten(1, (-1, 2)))
+        within, onward = from_inputs.split((L, self.order), -1)
+        outward, over = from_state.split((L, 1), -1)
         inputs = _turned(gathered(x, chunks.step, chunks.place)).view(self.input_size, -1, L)
         driven, entering = self._states(inputs @ onward, 1), first[chunks.order].to(a.dtype)
-        states, _ = chunks.borders.scan(Diagonal(over.flatten()), driven, entering)
+        states, _ = chunks.borders.scan(Diagonal(as_complex(over.view(-1, 2))), driven, entering)
         before, _ = chunks.borders.before(states, entering)
         y = torch.baddbmm(self._parts(before) @ outward, inputs, within)
         y = gathered(_turned(y.flatten(1)), chunks.place, chunks.step)
