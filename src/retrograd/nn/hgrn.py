@@ -111,11 +111,11 @@ class HGRN(Recurrence):
 
     def run(self, x: Tensor, state: Tensor | None, along: Along) -> tuple[Tensor, Tensor]:
         """Return y_t and the last h_t."""
-        keep = torch.sigmoid(wide(self.forget(x)))
         # Real and imaginary parts in turn, (..., 2 features), from here on, which are complex numbers without a copy.
         weight = torch.stack((self.real.weight, self.imaginary.weight), 1).flatten(0, 1)
         bias = torch.stack((self.real.bias, self.imaginary.bias), 1).flatten()
-        arrays = keep, linear(x, weight, bias, "auto"), x, self.entering(x, state, along)
+        made = linear(x, torch.cat((weight, self.forget.weight)), torch.cat((bias, self.forget.bias)), "auto")
+        arrays = made, x, self.entering(x, state, along)
         theta = wide(self.theta)
         shared = [torch.polar(torch.ones_like(theta), theta), self.gate.weight, self.gate.bias]
         if self.bounds is not None:
@@ -130,8 +130,7 @@ class HGRN(Recurrence):
     def _states(
         self,
         along: Along,
-        keep: Tensor,
-        c: Tensor,
+        made: Tensor,
         x: Tensor,
         state: Tensor,
         turn: Tensor,
@@ -140,9 +139,11 @@ class HGRN(Recurrence):
         bound: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return g_t [Re h_t, Im h_t] and the last h_t. The gate's product too is cheaper made again than kept."""
+        c, forget = wide(made).split((2 * self.state_size, self.state_size), -1)
+        keep = torch.sigmoid(forget)
         if bound is not None:
             keep = torch.addcmul(bound, 1 - bound, keep)
-        c = as_complex(F.silu(wide(c)).unflatten(-1, (self.state_size, 2)))
+        c = as_complex(F.silu(c).unflatten(-1, (self.state_size, 2)))
         h, last = along.scan(Diagonal(keep * turn), (1 - keep) * c, state)
         gate = torch.sigmoid(wide(linear(x, _in_turn(weight), _in_turn(bias), "auto")))
         return (gate * as_real(h).flatten(-2)).to(self.output.weight.dtype), last

@@ -80,17 +80,16 @@ class QRNN(Recurrence):
         c0, first = state[..., : self.hidden_size], state[..., self.hidden_size :]
         taps = [tap for name in ("z", *self.pooling) for tap in getattr(self, name)]
         weights = *(tap.weight for tap in taps), *(tap.bias for tap in taps if tap.bias is not None)
-        z, *gates, read = recomputed(self._windows, along, (x, first), (), self._products, weights)
-        arrays = torch.tanh(wide(z)), *(torch.sigmoid(wide(gate)) for gate in gates), c0
-        h, last = recomputed(self._pooled, along, arrays)
+        made, read = recomputed(self._windows, along, (x, first), (), self._product, weights)
+        h, last = recomputed(self._pooled, along, (made, c0))
         return h, torch.cat([last, read.to(last.dtype)], -1)
 
-    def _products(self, *weights: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return of each gate the weights of x_t and of those before side by side, and its bias."""
+    def _product(self, *weights: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return the weights of z and of the gates, those of x_t and of the inputs before side by side; and biases."""
         gates = len(self.pooling) + 1
         taps, biases = weights[: gates * self.window], weights[gates * self.window :]
         sides = [torch.cat(taps[k * self.window : (k + 1) * self.window], 1) for k in range(gates)]
-        return list(zip(sides, biases, strict=True))
+        return [(torch.cat(sides), torch.cat(biases))]
 
     def _windows(self, along: Along, x: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
         """Return x_t, x_{t-1}, ... side by side, and of each sequence those that the next call needs."""
@@ -101,9 +100,9 @@ class QRNN(Recurrence):
             kept.append(last.to(first.dtype))
         return torch.cat(inputs, -1), torch.cat(kept, -1)
 
-    def _pooled(self, along: Along, z: Tensor, *gates_and_c0: Tensor) -> tuple[Tensor, Tensor]:
-        *values, c0 = gates_and_c0
-        gates = dict(zip(self.pooling, values, strict=True))
+    def _pooled(self, along: Along, made: Tensor, c0: Tensor) -> tuple[Tensor, Tensor]:
+        z, *values = wide(made).split(self.hidden_size, -1)
+        z, gates = torch.tanh(z), dict(zip(self.pooling, map(torch.sigmoid, values), strict=True))
         drive = gates["i"] * z if "i" in gates else torch.addcmul(z, gates["f"], z, value=-1)  # i z, or (1 - f) z
         c, last = along.scan(Diagonal(gates["f"]), drive, c0)
         return gates["o"] * c if "o" in gates else c, last

@@ -25,7 +25,7 @@ from retrograd.errors import require_choice, require_shape
 from retrograd.nn.cell import require_dtype, require_size
 from retrograd.nn.sharded import AlongTime, named, refuse_lengths, scan_along, shard_time
 
-__all__ = ["Along", "Projection", "Recurrence", "padding_of", "wide"]
+__all__ = ["Along", "Projection", "Recurrence", "padding_of", "projected", "wide"]
 
 
 class Along:
@@ -229,6 +229,16 @@ class Projection(nn.Linear):
     def negative(self, x: Tensor) -> Tensor:
         """Return -(W x_t + b): the sign moves to the weights, which are fewer than the steps."""
         return linear(x, -self.weight, None if self.bias is None else -self.bias, "auto")
+
+
+def projected(x: Tensor, *projections: Projection) -> Tensor:
+    """Return every W x_t + b side by side, in one product: x is read once, and its gradient written once."""
+    weights: list[Tensor] = [projection.weight for projection in projections]
+    if x.numel() < sum(weight.numel() for weight in weights):  # few steps: a copy of their results is less
+        return torch.cat([projection(x) for projection in projections], -1)
+    nothing = [weight.new_zeros(len(weight)) for weight in weights]
+    biases: list[Tensor] = [zero if p.bias is None else p.bias for p, zero in zip(projections, nothing, strict=True)]
+    return linear(x, torch.cat(weights), torch.cat(biases), "auto")
 
 
 def padding_of(x: Tensor, lengths: Tensor) -> Tensor:

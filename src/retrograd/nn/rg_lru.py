@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F  # noqa: N812 - the name everyone knows it by
 
+from retrograd.core.dispatch import batched_gradient_level, is_watched
 from retrograd.core.transition import Diagonal
 from retrograd.errors import require_number
 from retrograd.nn.recompute import recomputed
-from retrograd.nn.recurrence import Along, Projection, Recurrence, wide
+from retrograd.nn.recurrence import Along, Projection, Recurrence, projected, wide
 
 __all__ = ["RGLRU"]
 
@@ -77,17 +79,60 @@ class RGLRU(Recurrence):
 
     def run(self, x: Tensor, state: Tensor | None, along: Along) -> tuple[Tensor, Tensor]:
         """Return h_t and the last one."""
-        r = torch.sigmoid(wide(self.recurrence_gate(x)))
-        i = torch.sigmoid(wide(self.input_gate(x)))
+        gates = projected(x, self.recurrence_gate, self.input_gate)
         log_a = -self.c * F.softplus(-wide(self.logit), threshold=50)  # of r_t = 1: log σ(Λ) = -softplus(-Λ)
-        y, last = recomputed(_states, along, (r, i, x, self.entering(x, state, along)), (log_a,))
+        y, last = recomputed(_states, along, (gates, x, self.entering(x, state, along)), (log_a,))
         return y, last
 
 
-def _states(along: Along, r: Tensor, i: Tensor, x: Tensor, state: Tensor, log_a: Tensor) -> tuple[Tensor, Tensor]:
+def _states(along: Along, gates: Tensor, x: Tensor, state: Tensor, log_a: Tensor) -> tuple[Tensor, Tensor]:
+    r, i = (torch.sigmoid(gate) for gate in wide(gates).chunk(2, -1))
+    a, u = _gated(r, i, wide(x), log_a)
+    return along.scan(Diagonal(a), u, state)
+
+
+def _gated(r: Tensor, i: Tensor, x: Tensor, log_a: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a_t = a^(c r_t) and √(1 - a_t²) (i_t x_t), of log_a = c log a."""
+    if is_watched(r, i, x, log_a) or forward_ad._current_level >= 0 or batched_gradient_level():
+        a, s = _decay(r, log_a)
+        return a, s * (i * x)
+    made: tuple[Tensor, Tensor] = _Gated.apply(r, i, x, log_a)
+    return made
+
+
+def _decay(r: Tensor, log_a: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a_t and s_t = √(1 - a_t²)."""
     # 1 - a² without cancellation, and never 0, where its root has no derivative
     least = log_a.new_full((), -torch.finfo(log_a.dtype).tiny)
-    squared = -torch.expm1(torch.addcmul(least, r, 2 * log_a))
+    s = torch.addcmul(least, r, 2 * log_a).expm1_().neg().sqrt_()
     # exp2 takes a fifth of exp's time; the logarithm's base is changed for the features, not for their steps
-    a = torch.exp2(log_a / math.log(2) * r)
-    return along.scan(Diagonal(a), squared.sqrt() * (i * x), state)
+    return torch.exp2(log_a / math.log(2) * r), s
+
+
+class _Gated(torch.autograd.Function):
+    """a_t and u_t = s_t i_t x_t, whose gradients share most of what they are made of.
+
+    With t = s ∂L/∂u: ∂L/∂i = t x and ∂L/∂x = t i. As ∂s/∂a = -a/s, the exponent l = r log_a has
+    ∂L/∂l = a (∂L/∂a - a t i x / s²), and ∂L/∂r = log_a ∂L/∂l, ∂L/∂log_a = Σ r ∂L/∂l.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, r: Tensor, i: Tensor, x: Tensor, log_a: Tensor) -> tuple[Tensor, Tensor]:
+        a, s = _decay(r, log_a)
+        ctx.save_for_backward(r, i, x, log_a, a, s)
+        return a, (i * x).mul_(s)
+
+    @staticmethod
+    def backward(ctx: Any, d_a: Tensor, d_u: Tensor) -> Any:
+        r, i, x, log_a, a, s = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient itself
+            a, s = _decay(r, log_a)
+        t = d_u * s
+        d_i = t * x
+        if torch.is_grad_enabled():
+            d_l = a * (d_a - d_i * i * a / s / s)
+        else:
+            w = (d_i * i).mul_(a).div_(s).div_(s)
+            d_l = torch.sub(d_a, w, out=w).mul_(a)
+        d_log_a = (d_l * r).sum(tuple(range(r.ndim - 1)))
+        return d_l * log_a, d_i, t * i, d_log_a

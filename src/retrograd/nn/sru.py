@@ -15,7 +15,7 @@ from torch import Tensor
 from retrograd.core.transition import Diagonal
 from retrograd.errors import require_number
 from retrograd.nn.recompute import recomputed
-from retrograd.nn.recurrence import Along, Projection, Recurrence, wide
+from retrograd.nn.recurrence import Along, Projection, Recurrence, projected, wide
 
 __all__ = ["SRU"]
 
@@ -72,16 +72,13 @@ class SRU(Recurrence):
 
     def run(self, x: Tensor, state: Tensor | None, along: Along) -> tuple[Tensor, Tensor]:
         """Return y_t and the last c_t."""
-        keep = torch.sigmoid(wide(self.forget(x)))
-        read = torch.sigmoid(wide(self.highway(x)))
         past = x if self.widen is None else self.widen(x)
-        arrays = keep, self.candidate(x), read, past, self.entering(x, state, along)
-        y, last = recomputed(self._states, along, arrays)
+        made = projected(x, self.candidate, self.forget, self.highway)
+        y, last = recomputed(self._states, along, (made, past, self.entering(x, state, along)))
         return y, last
 
-    def _states(
-        self, along: Along, keep: Tensor, candidate: Tensor, read: Tensor, past: Tensor, state: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        candidate = wide(candidate)
+    def _states(self, along: Along, made: Tensor, past: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        candidate, forget, highway = wide(made).chunk(3, -1)
+        keep, read = torch.sigmoid(forget), torch.sigmoid(highway)
         c, last = along.scan(Diagonal(keep), torch.addcmul(candidate, keep, candidate, value=-1), state)
         return torch.lerp(self.alpha * wide(past), c, read), last
