@@ -14,9 +14,9 @@ from sklearn.exceptions import NotFittedError
 from retrograd.errors import InputError
 from retrograd.estimators import AutoForecaster
 from retrograd.estimators.auto.baselines import Naive
-from retrograd.estimators.auto.contenders import Contender
+from retrograd.estimators.auto.contenders import Contender, Fitted
 from retrograd.estimators.auto.intervals import Spread
-from retrograd.estimators.auto.selection import judge
+from retrograd.estimators.auto.selection import Judged, Judgement, choose, judge
 from retrograd.estimators.auto.series import Series
 from retrograd.estimators.auto.understanding import understand
 from retrograd.estimators.model_files import write_model
@@ -326,6 +326,49 @@ def test_intervals_take_up_the_errors_of_rows_that_came_since() -> None:
     fitted.update(y[240:298], update_params=False)
     after = fitted.predict_quantiles(alpha=[0.9]).to_numpy()[:, 0]
     np.testing.assert_allclose(after, upper[-1], rtol=0.15)  # there, not every row was a turn
+
+
+def judgement_of(observed: Array, said: dict[Contender, Array]) -> Judgement:
+    """A judgement of contenders by what they said."""
+    judged = [
+        Judged(Fitted(contender, None), forecasts, float(np.sqrt(((observed - forecasts) ** 2).mean(axis=1)).mean()))
+        for contender, forecasts in said.items()
+    ]
+    judged.sort(key=lambda each: each.error)
+    return Judgement(judged, observed, np.arange(1, observed.shape[1] + 1), 100, 10.0)
+
+
+def test_of_several_seasons_what_repeats_the_longest_has_a_part() -> None:
+    random = np.random.default_rng(0)
+    observed = 5 * random.standard_normal((60, 4))
+
+    def off(size: float) -> Array:
+        return observed + size * random.standard_normal(observed.shape)
+
+    day, week = Contender("day", "naive", 24), Contender("week", "naive", 168)
+    families = {"pattern": 168, "profile": 24, "innovations": 24, "recurrent": 24}
+    models = {Contender(name, name, season): off(1.0) for name, season in families.items()}
+    models |= {Contender(f"{lags} lags", "windows", 24, lags): off(1.0) for lags in range(2, 6)}
+    for said, part in (({day: off(1.8), week: off(1.6)}, 0.2), ({week: off(1.6)}, 0), ({day: off(8), week: off(9)}, 0)):
+        choice = choose(judgement_of(observed, models | said))
+        weights = {each.name: weight for each, weight in zip(choice.chosen, choice.weights, strict=True)}
+        assert np.isclose(sum(weights.values()), 1)
+        assert np.isclose(weights.get("week", 0), part)
+
+
+def test_the_median_has_a_part_where_it_errs_less() -> None:
+    random = np.random.default_rng(1)
+    observed = 5 * random.standard_normal((60, 4))
+    families = ["windows", "pattern", "profile", "innovations", "recurrent"]
+    said = {Contender(family, family, 12): observed + random.standard_normal(observed.shape) for family in families}
+    assert choose(judgement_of(observed, said)).median == 0
+    for place, forecasts in enumerate(said.values()):  # each is wild in a part of its own
+        forecasts[12 * place : 12 * place + 12] += 9
+    choice = choose(judgement_of(observed, said))
+    assert choice.median == 0.5
+    each = np.stack([one.forecasts for one in choice.chosen])
+    mean = np.einsum("m,mnk->nk", choice.weights, each)
+    np.testing.assert_allclose(choice.forecasts, (mean + np.median(each, axis=0)) / 2)
 
 
 def test_what_is_asked_for_is_what_competes() -> None:

@@ -70,6 +70,7 @@ def _mixture_record(at: str, mixture: Mixture, arrays: dict[str, Array]) -> dict
         arrays[f"{at}.missed"] = mixture.caution.missed
     return {
         "caution": None if mixture.caution is None else mixture.caution.threshold,
+        "median": mixture.median,
         "contenders": [asdict(fit.contender) for fit in mixture.fits],
         "arrays": [list(fit.arrays()) for fit in mixture.fits],
         "logs": spread.logs,
@@ -104,9 +105,11 @@ def _mixture_of(at: str, record: dict[str, Any], saved: Saved) -> Mixture:
     told = record["caution"]
     caution = None if told is None else Caution(told, arrays[f"{at}.missed"])
     spread = Spread(errors, deviation, record["logs"], steps, record["stride"], record["late"])
+    if not (0 <= record["median"] < 1 and 0 <= spread.late < spread.stride):
+        raise InputError(f"its {at} has a median of {record['median']} or origins that cannot be")
     if len(errors) < spread.waiting:
         raise InputError(f"its {at}.errors have {len(errors)} rows, expected at least {spread.waiting}")
-    return Mixture(fits, weights, spread, steps, caution)
+    return Mixture(fits, weights, spread, steps, caution, record["median"])
 
 
 def _require(saved: Saved) -> None:

@@ -124,4 +124,4 @@ def _mixture(series: Series, steps: Array, judgement: Judgement, choice: Choice,
         late=len(series.y) - judgement.first - (len(judgement.observed) - 1) * judgement.stride,
         usual=usual,
     )
-    return Mixture(fits, weights, spread, steps, choice.caution)
+    return Mixture(fits, weights, spread, steps, choice.caution, choice.median)

@@ -100,8 +100,9 @@ class Spread:
             own, its = np.minimum(own, most), np.minimum(its, most)
         late = int(judged[-1]) if late is None else late
         found = cls(errors, its, logs, judged, stride, late)
-        if len(judged) != len(steps):
-            found = replace(found, deviation=_scaled(own, its, found), steps=steps, errors=errors[:0], late=0)
+        if not np.array_equal(judged, steps):
+            nothing = np.empty((0, len(steps)))
+            found = replace(found, errors=nothing, deviation=_scaled(own, its, found), steps=steps, late=0)
         waiting = max(found.waiting, found.late // stride)
         unseen = np.full((waiting, len(steps)), np.nan)
         return replace(found, errors=np.concatenate([found.errors, unseen]), late=found.late % stride)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from retrograd.estimators.auto.combination import named
 from retrograd.estimators.auto.selection import Choice, Judgement
 
 __all__ = ["SCORES", "by_step", "comparison", "leaderboard", "lines", "scores"]
@@ -74,8 +75,7 @@ def by_step(judgement: Judgement, choice: Choice, steps: Array) -> pd.DataFrame:
 
 def comparison(judgement: Judgement, choice: Choice) -> str:
     """Say what was chosen, and by how much it beats the seasonal naive, or the last value where there is no season."""
-    names = "; ".join(each.name for each in choice.chosen)
-    what = names if len(choice.chosen) == 1 else f"mean of {len(choice.chosen)}: {names}"
+    what = named([each.name for each in choice.chosen], choice.median)
     if judgement.first < 2 or not np.isfinite(judgement.observed).any():
         return f"{what}; too few rows to compare"
     naive = [each for each in judgement.judged if each.contender.is_naive and not each.contender.lags]

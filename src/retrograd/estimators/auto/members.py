@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from retrograd.estimators.auto.caution import Caution
+from retrograd.estimators.auto.combination import combined, named
 from retrograd.estimators.auto.contenders import Fitted, logarithm
 from retrograd.estimators.auto.gaps import filled
 from retrograd.estimators.auto.intervals import Spread
@@ -33,6 +34,7 @@ class Mixture:
         spread: of its errors.
         steps: the horizons that they were fitted for.
         caution: when the last one, a baseline of weight 0, forecasts instead; None: never.
+        median: its part in the forecast beside the mean.
     """
 
     fits: list[Fitted]
@@ -40,12 +42,13 @@ class Mixture:
     spread: Spread
     steps: Array
     caution: Caution | None = None
+    median: float = 0.0
 
     def from_origins(self, y: Array, x: Array, start: int, stop: int, steps: Array) -> Array:
         """Return forecasts from the rows ``start`` to ``stop`` of a series as the last known ones, ``(n, K)``."""
         asked = steps if self.caution is None else self.steps[self.steps <= steps[-1]]
         each = np.stack([fit.forecast(y, x, start, stop, asked) for fit in self.fits])
-        found = np.einsum("m,mnk->nk", self.weights, each)
+        found = combined(each, self.weights, self.median)
         if self.caution is not None:
             found = self.caution.temper(each[-1], found)[:, np.searchsorted(asked, steps)]
         return np.asarray(found)
@@ -54,7 +57,7 @@ class Mixture:
     def described(self) -> str:
         """The names of those that forecast."""
         names = [fit.contender.name for fit, weight in zip(self.fits, self.weights, strict=True) if weight > 0]
-        what = names[0] if len(names) == 1 else f"mean of {len(names)}: {'; '.join(names)}"
+        what = named(names, self.median)
         cautious = self.caution is not None and self.caution.threshold > 0
         return f"{what}; the {self.fits[-1].contender.name} where they foresee little" if cautious else what
 

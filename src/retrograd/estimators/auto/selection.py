@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from retrograd.errors import InputError
 from retrograd.estimators.auto.caution import Caution, errors_of
+from retrograd.estimators.auto.combination import combined
 from retrograd.estimators.auto.contenders import Contender, Fitted
 from retrograd.estimators.auto.series import Series
 
@@ -29,6 +30,8 @@ _BLOCKS, _FEW, _MANY_BLOCKS = 3, (1, 0, 7), (3, 4, 8)
 _SEASONS, _FITS = 8, 3
 # A contender that errs so many times as much as the best one is not averaged.
 _WORST = 2.5
+# The part of what repeats the longest of several seasons; the parts of the median that are tried.
+_REPEATS, _MEDIANS = 0.2, (0.0, 0.5)
 # Forecasts of one contender that are kept at most: of more, every second, third, ... origin judges.
 _KEPT = 1 << 20
 
@@ -87,6 +90,7 @@ class Choice:
         chosen: which.
         weights: of their mean, ``(chosen,)``, of sum 1.
         forecasts: what was said by them, ``(origins, K)``.
+        median: its part in the forecast beside the mean.
         naive: the baseline that forecasts where they foresee little; None if they are always listened to.
         caution: when that is.
     """
@@ -94,13 +98,15 @@ class Choice:
     chosen: list[Judged]
     weights: Array
     forecasts: Array
+    median: float = 0.0
     naive: Judged | None = None
     caution: Caution | None = None
 
     @classmethod
-    def of(cls, chosen: list[Judged], weights: Array) -> Choice:
-        """Return them with their mean."""
-        return cls(chosen, weights, np.einsum("m,mnk->nk", weights, np.stack([each.forecasts for each in chosen])))
+    def of(cls, chosen: list[Judged], weights: Array, median: float = 0.0) -> Choice:
+        """Return them with what they say together."""
+        each = np.stack([one.forecasts for one in chosen])
+        return cls(chosen, weights, combined(each, weights, median), median)
 
     def cautious(self, judgement: Judgement) -> Choice:
         """Return it with the baseline where it foresees little, or the baseline alone."""
@@ -205,7 +211,9 @@ def choose(judgement: Judgement, *, inputs: bool = True) -> Choice:
 
     Contenders that err alike add little to each other, so only the best of each kind are taken. Where few horizons
     judge, their errors tell little: one of each kind, with equal weights. The last value, with drift or without, is
-    averaged with models only if it is the best: it knows nothing that they do not.
+    averaged with models only if it is the best: it knows nothing that they do not. Of several seasons, what repeats the
+    longest has a part: the forecast errs less where models fail. Halfway from the mean to the median is the forecast
+    where that erred less.
 
     Args:
         judgement: of all contenders.
@@ -219,11 +227,17 @@ def choose(judgement: Judgement, *, inputs: bool = True) -> Choice:
     chosen: list[Judged] = []
     for each in judged:
         alike = sum(other.contender.kin == each.contender.kin for other in chosen)
-        plain = each.contender.is_naive and each.contender.difference == 1 and each is not best
-        if alike < kin and len(chosen) < most and each.error <= _WORST * best.error and not plain:
+        known = each.contender.is_naive and each.contender.difference == 1 and each is not best
+        if alike < kin and len(chosen) < most and each.error <= _WORST * best.error and not known:
             chosen.append(each)
     weights = np.array([(best.error / each.error) ** power for each in chosen])
-    return Choice.of(chosen, weights / weights.sum()).cautious(judgement)
+    weights /= weights.sum()
+    plain = [each for each in judged if each.contender.is_naive and not each.contender.lags]
+    seasonal = sorted((each for each in plain if each.contender.season > 1), key=lambda each: each.contender.season)
+    if len(seasonal) > 1 and seasonal[-1] not in chosen and seasonal[-1].error <= _WORST * best.error:
+        chosen, weights = [*chosen, seasonal[-1]], np.append((1 - _REPEATS) * weights, _REPEATS)
+    ways = [Choice.of(chosen, weights, median) for median in (_MEDIANS if len(chosen) > 2 else _MEDIANS[:1])]
+    return min(ways, key=lambda way: _error(judgement.observed, way.forecasts)).cautious(judgement)
 
 
 def _error(observed: Array, forecasts: Array) -> float:
