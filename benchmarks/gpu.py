@@ -2,10 +2,12 @@
 
 python -m benchmarks.gpu [--only TEXT] [--no-peers] [--out FILE] [--dry-run | --table]
 
+Where one run may not take the time of all cases, several with --only add to one file, of one commit on one GPU.
 Times are device events' medians of forward + backward at the seam (no autograd), replayed from a CUDA graph; "eager" is
 the same, launched from Python, on the clock. A share is the time that the limit allows over the time taken. The limit
 of a diagonal scan is 32 bytes an element of float32 at the speed of a device copy (forward reads a, u and writes h;
-backward reads a, g, h and writes δ, ∂a); of a dense one 6 · B · T · H² flops at the speed of a float32 product.
+backward reads a, g, h and writes δ, ∂a); of a dense one 6 · B · T · H² flops at the speed of a float32 product; where
+each step has a W of its own, 12 bytes an element of W (forward reads it; backward reads it and writes ∂W).
 
 Where the machine has no git, RETROGRAD_COMMIT says the commit of the files, whose copy must be clean.
 """
@@ -20,8 +22,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 import retrograd as rg
@@ -45,7 +45,7 @@ class Case(NamedTuple):
     shape: tuple[int, int, int]
     dtype: torch.dtype = torch.float32
     sequences: int = 0  # the steps of each, where rows hold several
-    folded: bool = False  # each chunk's program folds the chunks before its own
+    how: str = ""  # what is not as usual: a key of HOW
     target: str = ""
     reached: Callable[[dict[str, Any], dict[str, Any]], bool | str] | None = None
 
@@ -53,7 +53,7 @@ class Case(NamedTuple):
     def name(self) -> str:
         """What the case is called in the result file."""
         how = " bf16" if self.dtype == torch.bfloat16 else ""
-        of = f", sequences of {self.sequences}" if self.sequences else ", folded" if self.folded else ""
+        of = f", sequences of {self.sequences}" if self.sequences else f", {self.how}" if self.how else ""
         return f"{self.structure}{how} {self.shape}{of}"
 
 
@@ -75,6 +75,8 @@ def faster_than_cudnn(case: dict[str, Any], _all: dict[str, Any]) -> str:
 
 
 LARGE = (8, 4096, 2048)
+# Each chunk's program folds the chunks before its own; gates by their logarithm; a program for each row.
+FOLDED, BY_LOG, WHOLE_ROWS = "folded", "by log a", "whole rows"
 CASES = [
     Case("diagonal", LARGE, **at_least(0.92)),
     Case(
@@ -87,14 +89,16 @@ CASES = [
     Case("diagonal", (8, 4096, 512), **at_least(0.78)),
     Case("diagonal", (64, 256, 128), **at_least(0.5)),
     Case("diagonal", (1, 65536, 64), **at_least(0.5)),
-    Case("diagonal", (1, 65536, 64), folded=True, **at_least(0.5)),
+    Case("diagonal", (1, 65536, 64), how=FOLDED, **at_least(0.5)),
     Case("diagonal", (1, 1048576, 64), **at_least(0.58)),
+    Case("diagonal", LARGE, how=BY_LOG),
     Case("diagonal", LARGE, sequences=512),
     Case("diagonal", (8, 4096, 512), sequences=512),
     Case("dense", (32, 8192, 256), **times_the_loop(60, 0.4)),
     Case("dense", (32, 1024, 256), target="faster than cuDNN's tanh RNN", reached=faster_than_cudnn),
     Case("dense", (8, 65536, 64), **times_the_loop(200)),
     Case("dense", (1, 16384, 256)),
+    *(Case("dense, varying", (batch, 16384, 64), how=how) for batch in (1, 16) for how in ("", WHOLE_ROWS)),
 ]
 
 
@@ -127,17 +131,18 @@ def scan_and_adjoint(name: str, A: rg.Dense | rg.Diagonal, u: Tensor, g: Tensor,
     return call
 
 
-def folded(A: rg.Diagonal, u: Tensor, g: Tensor) -> Call:
-    """Return the call with the configuration of few chunks whose programs fold what enters them."""
-    from retrograd.backends.triton import diagonal
+def as_told(how: str, A: rg.Dense | rg.Diagonal, u: Tensor, g: Tensor) -> Call:
+    """Return the call with a configuration that the shape would not choose."""
+    from retrograd.backends.triton import dense, diagonal
     from retrograd.backends.triton.configurations import Tiles
 
     (a,), h0 = A.arrays, torch.zeros_like(u[:, 0])
-    use = Tiles(8, 16, 16, 4, 1, 512, 128, 0)
+    kernels: Any = diagonal if how == FOLDED else dense
+    options = {"use": Tiles(8, 16, 16, 4, 1, 512, 128, 0)} if how == FOLDED else {"chunk": 0}
 
     def call() -> Any:
-        states = diagonal.scan(a, u, h0, use=use)
-        return diagonal.adjoint(a, g, h0, None, False, states, h0, use=use)
+        states = kernels.scan(a, u, h0, **options)
+        return kernels.adjoint(a, g, h0, None, False, states, h0, **options)
 
     return call
 
@@ -148,7 +153,15 @@ def drawn(case: Case, steps: int) -> tuple[Any, Tensor, Tensor]:
     u, g = (torch.randn(batch, steps, width, device="cuda").to(case.dtype) for _ in range(2))
     if case.structure == "dense":
         return rg.Dense(torch.linalg.qr(torch.randn(width, width, device="cuda"))[0].to(case.dtype) * 0.99), u, g
-    return rg.Diagonal(torch.sigmoid(torch.randn(batch, steps, width, device="cuda") + 2).to(case.dtype)), u, g
+    if case.structure == "dense, varying":
+        return rg.Dense(torch.randn(steps, width, width, device="cuda") * (0.95 / width**0.5)), u, g
+    a = torch.sigmoid(torch.randn(batch, steps, width, device="cuda") + 2).to(case.dtype)
+    return rg.Diagonal.from_log(a.log()) if case.how == BY_LOG else rg.Diagonal(a), u, g
+
+
+def alone(case: Case) -> bool:
+    """Return whether the loop and peers are measured beside a case: once for each shape."""
+    return case.dtype == torch.float32 and not case.sequences and not case.how
 
 
 def measure(case: Case, limit: dict[str, float], with_peers: bool) -> dict[str, Any]:
@@ -157,21 +170,24 @@ def measure(case: Case, limit: dict[str, float], with_peers: bool) -> dict[str, 
     A, u, g = drawn(case, steps)
     if case.structure == "dense":
         bound = 6 * batch * steps * width**2 / limit["gemm TFLOP/s"] / 1e9
+    elif case.structure == "dense, varying":
+        bound = 12 * steps * width**2 / limit["copy TB/s"] / 1e9
     else:
         bound = 8 * u.numel() * case.dtype.itemsize / limit["copy TB/s"] / 1e9
     view: View = FORWARD
     if case.sequences:
         starts = torch.arange(steps, device="cuda") % case.sequences == 0
         view = Sequences(batch, steps, reset=starts.expand(batch, steps).contiguous()).view("steps", u.device)
-    ours = folded(A, u, g) if case.folded else scan_and_adjoint("triton", A, u, g, view)
+    told = case.how in (FOLDED, WHOLE_ROWS)
+    ours = as_told(case.how, A, u, g) if told else scan_and_adjoint("triton", A, u, g, view)
     result: dict[str, Any] = {"limit": bound, "retrograd": replayed(ours), "retrograd, eager": on_the_clock(ours)}
     result["share"] = bound / result["retrograd"]
-    if case.dtype != torch.float32 or case.sequences or case.folded:
+    if not alone(case):
         return result
     some = min(steps, LOOP_STEPS)
     loop = scan_and_adjoint("reference", *drawn(case, some))
     result["reference loop"] = on_the_clock(loop, 3) * steps / some
-    if with_peers:
+    if with_peers and case.structure != "dense, varying":
         peers = gpu_peers.DENSE if case.structure == "dense" else gpu_peers.DIAGONAL
         result["peers"] = gpu_peers.measured(peers, A.normal() if case.structure == "diagonal" else A.W, u, g)
     return result
@@ -226,8 +242,7 @@ def markdown(results: dict[str, Any]) -> str:
         figures = [number(one.get(key)) for key in ("retrograd", "retrograd, eager", "share")]
         loop = "–" if one and "reference loop" not in one else number(one.get("reference loop"))
         rows.append(f"| {case.name} | {' | '.join(figures)} | {loop} | {verdict(case, found)} |")
-    alone = [case for case in CASES if case.dtype == torch.float32 and not case.sequences and not case.folded]
-    diagonal, dense = ([case for case in alone if case.structure == one] for one in ("diagonal", "dense"))
+    diagonal, dense = ([x for x in CASES if alone(x) and x.structure == one] for one in ("diagonal", "dense"))
     machine, limit = results["machine"], results["machine"]["limits"]
     note = (
         f"{machine['gpu']}, torch {machine['torch']}, Triton {machine['triton']}, commit {machine['commit']}; medians. "
@@ -272,24 +287,26 @@ def main() -> None:
         },
         "cases": {},
     }
-    table = Table("forward + backward", "ms", "eager, ms", "share", "loop, ms", "peers, ms", "target")
+    if chosen.only and chosen.out.exists():
+        results["cases"] = kept(json.loads(chosen.out.read_text()), results["machine"])
     for case in CASES:
         if chosen.only not in case.name:
             continue
         torch.cuda.empty_cache()
         found = results["cases"][case.name] = measure(case, limit, not chosen.no_peers)
-        peers = "\n".join(f"{key}: {number(x)}" for key, x in found.get("peers", {}).items())
-        figures = (found[key] for key in ("retrograd", "retrograd, eager", "share"))
-        loop = number(found["reference loop"]) if "reference loop" in found else "–"
-        table.add_row(case.name, *map(number, figures), loop, peers, verdict(case, results["cases"]))
-        print(case.name, json.dumps(found), flush=True)
-    Console(width=180).print(table)
-    print(json.dumps(results["machine"]))
+        print(case.name, json.dumps(found), verdict(case, results["cases"]), flush=True)
+    print(markdown(results))
     if not chosen.dry_run:
         if not os.environ.get("RETROGRAD_COMMIT"):
             record.require_clean()
         write_whole(chosen.out, (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
         print(f"written to {chosen.out}")
+
+
+def kept(results: dict[str, Any], machine: dict[str, Any]) -> dict[str, Any]:
+    """Return the cases of a file if the same commit wrote it on the same GPU: limits differ by noise."""
+    same = all(results["machine"][key] == machine[key] for key in ("gpu", "torch", "triton", "commit"))
+    return dict(results["cases"]) if same else {}
 
 
 if __name__ == "__main__":

@@ -139,8 +139,7 @@ def _launch(
             states = states.contiguous()
         s_strides = (states.stride(0), states.stride(1), h0.stride(0))
     use = use or configuration(batch, time, width, u.dtype, codes is not None, back)
-    size = use.groups * use.rows
-    length = use.length or triton.cdiv(time, size) * size
+    length = use.length or -(-time // (use.groups * use.rows)) * use.groups * use.rows
     count = triton.cdiv(time, length)
     arrays = [None if x is None else _real(x) for x in (a, u, start)]
     kept = [None if x is None else _real(x) for x in (states, h0)]

@@ -57,7 +57,7 @@ def _add(
     row = (g * (R // count) + r // count).to(tl.int64)
     t = first + (r % count) * step
     to = row * x_b + t.to(tl.int64) * H
-    source = to - back * H
+    source = to - back.to(tl.int64) * H
     acc = tl.zeros([BR, BM], tl.float32)
     for start in range(0, H, BK):
         k = start + tl.arange(0, BK)
