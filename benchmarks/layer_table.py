@@ -67,6 +67,16 @@ def reached(found: dict[str, dict[str, dict[str, Any]]]) -> str:
     return "\n".join([*lines, "", note])
 
 
+def steps_to_lru(found: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """Return the table of what each step from a dense matrix to LRU brings."""
+    lines = ["| digits in 784 steps | accuracy | of each seed |", "|---|--:|---|"]
+    for layer, row in found["long_digits"].items():
+        each = ", ".join(f"{value:.1%}" for value in row["each seed"])
+        lines.append(f"| {layer} | {row['accuracy']:.1%} | {each} |")
+    commit = json.loads((tasks.RESULTS / "long_digits.json").read_text())["machine"]["commit"]
+    return "\n".join([*lines, "", f"`examples/tasks/long_digits.py`, commit {commit}."])
+
+
 def speeds() -> str:
     """Return the table of what a training step costs."""
     measured = json.loads(layers.RESULT.read_text())
@@ -97,7 +107,13 @@ def main() -> None:
     if BEGIN not in text or END not in text:
         raise SystemExit(f"{PAGE} lacks the lines {BEGIN} and {END}")
     head, rest = text.split(BEGIN, 1)
-    made = "\n\n".join([reached(results()), *([speeds()] if layers.RESULT.exists() else [])])
+    found = results()
+    parts = [
+        reached(found),
+        *([steps_to_lru(found)] if "long_digits" in found else []),
+        *([speeds()] if layers.RESULT.exists() else []),
+    ]
+    made = "\n\n".join(parts)
     PAGE.write_text(f"{head}{BEGIN}\n{made}\n{END}{rest.split(END, 1)[1]}")
 
 

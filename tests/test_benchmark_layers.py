@@ -56,5 +56,7 @@ def test_no_layer_keeps_more_than_three_activations(monkeypatch: pytest.MonkeyPa
 def test_the_page_about_layers_has_the_figures_of_the_result_files() -> None:
     page = layer_table.PAGE.read_text()
     assert layer_table.reached(layer_table.results()) in page, "run `make bench-table`"
+    if "long_digits" in layer_table.results():
+        assert layer_table.steps_to_lru(layer_table.results()) in page, "run `make bench-table`"
     if layers.RESULT.exists():
         assert layer_table.speeds() in page, "run `make bench-table`"

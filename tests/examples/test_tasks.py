@@ -119,6 +119,36 @@ def test_fashion_reads_idx_files_and_says_what_is_missing(task: Callable[[str], 
         module.compute(archive=str(tmp_path))
 
 
+def test_long_digits_are_the_digits_drawn_larger(task: Callable[[str], Any]) -> None:
+    module = task("long_digits")
+    x, digit = module.sequences(8)
+    assert x.shape == (1797, 64, 1)
+    assert (x[0, :6].flatten() * 16).tolist() == [0, 0, 5, 13, 9, 1]
+    assert module.sequences()[0].shape[1] == 784
+    assert digit[:4].tolist() == [0, 1, 2, 3]
+
+
+def test_the_steps_to_lru_start_where_they_say(task: Callable[[str], Any]) -> None:
+    module = task("long_digits")
+    made = {name: make() for name, make in module.STEPS_TO_LRU.items()}
+    radius = torch.linalg.eigvals(made["dense"].A).abs().max()
+    torch.testing.assert_close(radius, torch.tensor(1.0))
+    for name in ("diagonal", "exponential"):
+        sizes = made[name].eigenvalues().abs()
+        assert sizes.max() < 1 < 2 * sizes.max()
+    assert "free" in dict(made["diagonal"].named_parameters())
+    for name in ("ring", "LRU"):
+        sizes = made[name].eigenvalues().abs()
+        assert ((sizes > 0.9989) & (sizes < 0.99991)).all()
+    assert [make.normalise for name, make in made.items() if name != "dense"] == [False, False, False, True]
+
+
+def test_a_training_that_overflows_ends_with_what_it_reached(task: Callable[[str], Any]) -> None:
+    result = task("long_digits").compute(layer="dense", epochs=1)
+    assert result.found["overflowed after steps"] == len(result.losses) < 26
+    assert result.figures()["accuracy"] < 0.2
+
+
 def test_the_text_is_one_stream_of_an_alphabet(task: Callable[[str], Any]) -> None:
     module = task("characters")
     stream, alphabet = module.text()
