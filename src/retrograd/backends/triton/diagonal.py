@@ -139,7 +139,8 @@ def _launch(
             states = states.contiguous()
         s_strides = (states.stride(0), states.stride(1), h0.stride(0))
     use = use or configuration(batch, time, width, u.dtype, codes is not None, back)
-    length = use.length or -(-time // (use.groups * use.rows)) * use.groups * use.rows
+    size = use.groups * use.rows
+    length = use.length or triton.cdiv(time, size) * size
     count = triton.cdiv(time, length)
     arrays = [None if x is None else _real(x) for x in (a, u, start)]
     kept = [None if x is None else _real(x) for x in (states, h0)]
@@ -151,14 +152,7 @@ def _launch(
 
     sums = workspace(sums_dtype) if gradient and invariant else None
     sizes = (batch, time, width, count, length, batch // a.shape[0])
-    flags = {
-        **_flags(u.dtype, invariant, codes is not None),
-        "LOG": log,
-        "A_D": a_d,
-        "U_D": u_d,
-        "UP": up,
-        "BACK": back,
-    }
+    flags = {**_flags(u.dtype, invariant, log, codes is not None), "A_D": a_d, "U_D": u_d, "UP": up, "BACK": back}
     across, tile = _tile(use, batch, time, width)
     grid = (*across, count)
     chunks: tuple[Tensor | None, ...] = (None,) * 5
@@ -188,12 +182,13 @@ def _launch(
     return sums
 
 
-def _flags(dtype: torch.dtype, invariant: bool, coded: bool) -> dict[str, Any]:
+def _flags(dtype: torch.dtype, invariant: bool, log: bool, coded: bool) -> dict[str, Any]:
     """Return what the kernels are compiled for beside their tiles: kinds of numbers, of transitions, of sequences."""
     state = _STATE[dtype]
     smallest, small = _RANGE[state]
     return {
         "INVARIANT": invariant,
+        "LOG": log,
         "CODED": coded,
         "COMPLEX": dtype.is_complex,
         "STATE": state,
