@@ -188,6 +188,11 @@ def test_ranks_and_insight_are_those_of_the_gates() -> None:
 
     for x, y in zip(on_ranks(from_log), on_ranks(of_exp), strict=True):
         assert torch.equal(x, y)
+    near_one = torch.full((2000, 1), -0.001, dtype=torch.bfloat16)
+    ones = torch.ones_like(near_one)
+    want, _ = rg.scan(from_log(near_one), ones)
+    found = simulate(2, lambda ranks: sharded_scan(from_log(near_one[:1000]), ones[:1000], group=ranks)[0])
+    torch.testing.assert_close(torch.cat(found), want, rtol=2**-8, atol=0)
     got, want = (Sweep.of_scan(make(log_a), u) for make in (from_log, of_exp))
     assert torch.equal(got.delta, want.delta)
     assert (jacobians(got).norm == jacobians(want).norm).all()

@@ -338,12 +338,6 @@ class LogDiagonal(Diagonal):
         return Diagonal(self.a)
 
     @staticmethod
-    def of_plain(plain: Transition, d_a: Tensor) -> Tensor:
-        """Return ∂L/∂(log a) = ∂L/∂a conj(a), written over ``d_a``, for what :meth:`plain` returned; 0 where a is."""
-        a = plain.normal()
-        return d_a.mul_(a.conj()).masked_fill_(a == 0, 0)
-
-    @staticmethod
     def apply(arrays: Sequence[Tensor], x: Tensor) -> Tensor:
         """Return exp(log_a) * x."""
         return torch.exp(arrays[0]) * x

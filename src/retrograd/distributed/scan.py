@@ -17,6 +17,7 @@ from torch.autograd import forward_ad
 
 from retrograd.core.backend import Spec, select
 from retrograd.core.dispatch import is_differentiated, is_watched
+from retrograd.core.loop import carry_dtype
 from retrograd.core.saving import Memory
 from retrograd.core.scan import fitted, with_batch
 from retrograd.core.sequences import Sequences
@@ -89,10 +90,14 @@ def scan(
     u, h0, reset, batched, packed = with_batch(A, u, h0, lengths, cu_seqlens, reset)
     given = Sequences(u.shape[0], u.shape[1], lengths, cu_seqlens, reset, reverse)
     A, u, h0, _ = fitted(A, u, h0, given.count)
-    A = A.plain()  # what crosses a border is a product of plain elements
+    # What crosses a border is a product of plain elements: logarithms are exponentiated here, in the carried precision.
+    dtype = u.dtype
+    held = carry_dtype(dtype) if A.structure == "log_diagonal" else dtype
+    A, u, h0 = A.to(held).plain(), u.to(held), h0.to(held)
     _require_plain("distributed.scan", u, h0, *A.tensors)
     sharded = _sharded(ranks, A, u, h0, given, backend)
     states, final, _ = _Scan.apply(sharded, A, u, h0, *A.tensors)
+    states, final = states.to(dtype), final.to(dtype)
     return states if batched else states[0], final if batched or packed else final[0]
 
 
