@@ -103,6 +103,16 @@ def test_an_iterable_of_chunks_is_walked_once(kind: str) -> None:
     assert walks == 2
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.complex64], ids=str)
+def test_an_iterable_of_any_dtype(dtype: torch.dtype) -> None:
+    x = torch.randn(20, 2).to(dtype)
+    x = x.conj() if dtype.is_complex else x
+    given: dict[str, Any] = {"weight_hh": torch.full((1, 1), 0.5, dtype=dtype), "weight_ih": torch.ones(1, 2).to(dtype)}
+    got, want = (rg.bptt_chunked(one, **given) for one in (iter([x[:7], x[7:]]), x))
+    assert got.weight_ih.dtype == dtype
+    assert torch.equal(got.weight_ih, want.weight_ih)
+
+
 def test_an_update_by_the_gradients_of_chunks() -> None:
     p = {name: torch.from_numpy(x) for name, x in problem().items()}
     before = p["weight_hh"].clone()
@@ -125,7 +135,7 @@ def test_a_shared_h0() -> None:
         (
             {"x": [np.ones((3, 2)), np.ones((3, 1))]},
             ValueError,
-            "chunk 1 of x has 1 inputs of float64, the first one 2 of float64",
+            "chunk 1 of x has 1 inputs of float64 on cpu, the first one 2 inputs of float64 on cpu",
         ),
         ({"x": np.ones((2, 0, 2))}, ValueError, "x has shape (2, 0, 2), expected (batch, time, inputs)"),
         ({"memory": "all"}, ValueError, "memory is 'all', expected 'sqrt' or a number of bytes"),

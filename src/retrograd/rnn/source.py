@@ -55,7 +55,7 @@ class IterableSource:
         self.itemsize: int = self._dtype.itemsize
 
     def _write(self, chunks: Iterable[Any]) -> tuple[int, int]:
-        time, inputs = 0, None
+        time, inputs, first = 0, 0, ""
         for i, chunk in enumerate(chunks):
             if not isinstance(chunk, np.ndarray | Tensor):
                 raise TypeError(
@@ -65,24 +65,26 @@ class IterableSource:
             if chunk.ndim != 2:
                 raise ValueError(f"chunk {i} of x has shape {tuple(chunk.shape)}, expected (steps, inputs)")
             self._tensors = isinstance(chunk, Tensor)
-            array = as_tensor(f"chunk {i} of x", chunk).cpu().numpy()
-            if inputs is None:
-                inputs, self._dtype = array.shape[1], array.dtype
-            if array.shape[1] != inputs or array.dtype != self._dtype:
-                has, first = f"{array.shape[1]} inputs of {array.dtype}", f"{inputs} of {self._dtype}"
-                raise ValueError(f"chunk {i} of x has {has}, the first one {first}")
-            np.ascontiguousarray(array).tofile(self._file)
+            array = as_tensor(f"chunk {i} of x", chunk).resolve_conj()
+            kind = f"{array.shape[1]} inputs of {str(array.dtype).removeprefix('torch.')} on {array.device}"
+            if i == 0:
+                inputs, self._dtype, self._device, first = array.shape[1], array.dtype, array.device, kind
+            if kind != first:
+                raise ValueError(f"chunk {i} of x has {kind}, the first one {first}")
+            # As bytes: NumPy has no bfloat16.
+            array.contiguous().cpu().view(torch.uint8).numpy().tofile(self._file)
             time += array.shape[0]
-        if inputs is None or time == 0:
+        if time == 0:
             raise ValueError("x is an iterable without a step, expected chunks of (steps, inputs)")
         return time, inputs
 
     def read(self, at: slice) -> Any:
         """Return the inputs of the steps ``at``, in memory."""
-        inputs = self.shape[1]
+        steps, inputs = at.stop - at.start, self.shape[1]
         self._file.seek(at.start * inputs * self._dtype.itemsize)
-        array = np.fromfile(self._file, self._dtype, (at.stop - at.start) * inputs).reshape(-1, inputs)
-        return torch.from_numpy(array) if self._tensors else array
+        stored = np.fromfile(self._file, np.uint8, steps * inputs * self._dtype.itemsize)
+        array = torch.from_numpy(stored).view(self._dtype).view(steps, inputs)
+        return array.to(self._device) if self._tensors else array.numpy()
 
     def close(self) -> None:
         """Remove the temporary file."""
