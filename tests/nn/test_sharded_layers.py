@@ -27,8 +27,10 @@ MODELS: dict[str, Callable[[Any], nn.Module]] = {
     "block": lambda mesh: rg.nn.SequenceBlock(rg.nn.SRU(4, 4), time_mesh=mesh),
     "state space": lambda mesh: StatesToo(rg.nn.StateSpace(3, 4, 2, time_mesh=mesh)),
     "deep": lambda mesh: rg.nn.SequenceModel(4, 5, layer="S5", width=6, depth=2, time_mesh=mesh),
+    "recomputed": lambda mesh: rg.nn.SequenceModel(4, 5, width=6, recompute=True, time_mesh=mesh),
+    "both ways": lambda mesh: rg.nn.SequenceModel(4, 5, width=6, depth=1, bidirectional=True, time_mesh=mesh),
 }
-NO_RESET = ("bidirectional", "layers", "state space")  # refused, below, or not taken
+NO_RESET = ("bidirectional", "both ways", "layers", "state space")  # refused, below, or not taken
 
 
 class StatesToo(nn.Module):
@@ -74,6 +76,8 @@ class Law:
         self.x, self.weight = torch.randn(2, 12, 4).double(), torch.randn(2, 12, 1).double()
         self.reset = torch.zeros(2, 12, dtype=torch.bool)
         self.reset[0, 5], self.reset[1, 9] = True, True
+        if kind == "packed":
+            self.x, self.weight = self.x[:1], self.weight[:1]
 
     def found(self, at: slice = slice(None), mesh: Any = None, last: bool = True) -> list[Tensor]:
         """What one process finds, or the rank of a mesh that has these steps."""
@@ -81,7 +85,11 @@ class Law:
         if mesh is not None:
             model = MODELS[self.name](mesh).double()
             model.load_state_dict(self.model.state_dict())
-        given = {"reset": self.reset[:, at]} if self.kind == "reset" else {}
+        given = {
+            "whole": {},
+            "reset": {"reset": self.reset[:, at]},
+            "packed": {"cu_seqlens": torch.tensor([0, 4, 4, 10, 12])},
+        }[self.kind]
         return gradients(model, self.x[:, at], self.weight[:, at], last, given)
 
     def check(self, found: list[list[Tensor]]) -> None:
@@ -97,9 +105,9 @@ class Law:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("kind", ["whole", "reset"])
+@pytest.mark.parametrize("kind", ["whole", "reset", "packed"])
 def test_a_layer_is_that_of_one_process(name: str, kind: str) -> None:
-    if kind == "reset" and name in NO_RESET:
+    if (kind == "reset" and name in NO_RESET) or (kind == "packed" and name == "state space"):
         pytest.skip("refused, below, or not taken")
     law = Law(name, kind)
     law.check(rg.distributed.simulate(len(PARTS), lambda ranks: law.found(PARTS[ranks.rank], ranks, ranks.rank == 0)))
