@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from retrograd.errors import InputError
-from retrograd.tables import ReadOptions, TimeOptions, read_table
+from retrograd.tables import ReadOptions, TimeOptions, read_later, read_series, read_table
 from retrograd.tables.time_axis import time_text
 
 # --- numbers mean what they say ---
@@ -145,3 +145,26 @@ def test_weeks_and_days_of_a_year_are_read_where_that_is_said(tmp_path: Path) ->
     assert numbers_in(tmp_path, weeks, date_format="%G%V")[0][-2:] == ["2020-12-28", "2021-01-04"]
     days = "day,y\n2023364,1\n2023365,2\n2024001,3\n"
     assert numbers_in(tmp_path, days, date_format="%Y%j")[0] == ["2023-12-30", "2023-12-31", "2024-01-01"]
+
+
+# --- names of series ---
+
+
+@pytest.mark.parametrize("kind", [".csv", ".xlsx", ".parquet"])
+def test_names_of_series_are_text(kind: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame({
+        "shop": ["007"] * 3 + ["7"] * 3 + ["7 "],
+        "day": [1, 2, 3, 1, 2, 3, 4],
+        "y": np.arange(7.0),
+    })  # fmt: skip
+    path = tmp_path / f"a{kind}"
+    getattr(frame, {".csv": "to_csv", ".xlsx": "to_excel", ".parquet": "to_parquet"}[kind])(path, index=False)
+    found = read_series(str(path), series="shop", targets=["y"], time="day")
+    assert {name: table.targets[:, 0].tolist() for name, table in found.items()} == {
+        "007": [0, 1, 2],
+        "7": [3, 4, 5, 6],
+    }
+    axes = {name: table.axis for name, table in found.items()}
+    frame.assign(day=frame["day"] + 3)[:3].to_csv(tmp_path / "later.csv", index=False)
+    later = read_later(str(tmp_path / "later.csv"), ["y"], axes, series="shop")
+    assert {name: each.values[:, 0].tolist() for name, each in later.items()} == {"007": [0, 1, 2]}

@@ -39,6 +39,13 @@ def test_lines_that_are_no_rows(kind: str, tmp_path: Path) -> None:
             read(tmp_path, kind, [head, *ROWS, (label, 28.0)])
 
 
+def test_a_table_with_its_times_across_is_to_be_turned(tmp_path: Path) -> None:
+    lines: list[tuple[Any, ...]] = [("year", 2001, 2002), ("price", 1.5, 2.5), ("sales", 2.5, 3.5), ("staff", 5, 6)]
+    for kind in (".csv", ".xlsx"):
+        with pytest.raises(InputError, match=r"'sales' is no column, but begins row 3: .* \(transpose it\)"):
+            read(tmp_path, kind, lines, target="sales")
+
+
 def test_names_may_be_numbers_and_last_rows_may_lack_values(tmp_path: Path) -> None:
     lines: list[tuple[Any, ...]] = [("day", 2024), *ROWS]
     assert read(tmp_path, ".xlsx", lines, target="2024") == [5.5, 6.5, 7.5, 8.5]

@@ -9,7 +9,7 @@ import typer
 
 from retrograd.cli.coming import far_inputs, levels_of
 from retrograd.cli.options import Reading, names_of, reads_tables
-from retrograd.cli.run_folder import ranges_of, run_folder
+from retrograd.cli.run_folder import MOST_STEPS, ranges_of, run_folder
 from retrograd.cli.target import targets_of
 from retrograd.cli.torchrun import require_started, started
 from retrograd.errors import InputError, require_choice, require_whole
@@ -312,7 +312,7 @@ def _fit_recurrent_panel(context: typer.Context, file: str, read: dict[str, Any]
 
     given = context.params
     model = RecurrentPanel(given["hidden"], **{name: given[name] for name in _OF_TRAINING})
-    steps = 10 if given["horizon"] is None else require_whole("--horizon", given["horizon"], 1)
+    steps = 10 if given["horizon"] is None else require_whole("--horizon", given["horizon"], 1, MOST_STEPS)
     how = {name: given[name] for name in ("resume", "overwrite")}
     named["level"] = given["level"]
     if started() < 2:
@@ -342,7 +342,8 @@ def _fit_series(
     from retrograd.cli.fit_auto import Asked
     from retrograd.cli.fit_panel import fit_panel
 
-    steps = 10 if horizon is None else require_whole("--horizon", horizon, 1)
+    longest = max(table.steps for table in tables.values())
+    steps = 10 if horizon is None else require_whole("--horizon", horizon, 1, longest)
     fit_panel(tables, steps, out, series=series, title=title, test=test, asked=Asked(**asked), levels=levels)
 
 

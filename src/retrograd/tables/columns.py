@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from retrograd.errors import InputError
 from retrograd.tables.codes import without_codes
@@ -15,7 +16,7 @@ from retrograd.tables.rows import TimeOptions
 from retrograd.tables.source import Frame
 from retrograd.tables.values import as_numbers
 
-__all__ = ["number_of", "numbers_of", "times_of"]
+__all__ = ["labels_of", "number_of", "numbers_of", "times_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -62,6 +63,13 @@ def _how_to_read(value: str, layout: Layout) -> str:
     if layout.decimal == "." and "," in value and number_of(value.replace(",", ".")) is not None:
         return ": give decimal=',', or write decimals with a point"
     return ""
+
+
+def labels_of(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return names as text without spaces around, whole numbers without a point; missing ones stay so."""
+    whole = column.map(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
+    text: pd.Series[Any] = whole.astype("object").map(lambda value: str(value).strip(), na_action="ignore")
+    return text.mask(text == "")
 
 
 def times_of(column: Any, where: str, rows: Array, asked: TimeOptions, layout: Layout | None = None) -> Any:

@@ -51,8 +51,15 @@ def refuse_titles(names: Collection[str], lines: Iterable[tuple[int, Sequence[An
         source: the file.
     """
     for number, cells in lines:
-        if set(names) <= {str(cell).strip() for cell in cells}:
+        texts = [str(cell).strip() for cell in cells]
+        numbers = sum(1 for text in texts if _NUMBER.fullmatch(text))
+        if set(names) <= set(texts) and not numbers:
             raise InputError(f"{source}: the names of the columns stand in row {number}: give skip_rows={number - 1}")
+        if texts and texts[0] in names and numbers:
+            raise InputError(
+                f"{source}: {shortened(texts[0])!r} is no column, but begins row {number}: rows have to go on in time, "
+                "and each column to be one quantity; turn the table (transpose it)"
+            )
 
 
 def refuse_footer(

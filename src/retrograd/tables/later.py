@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from retrograd.errors import InputError
-from retrograd.tables.columns import numbers_of, times_of
+from retrograd.tables.columns import labels_of, numbers_of, times_of
 from retrograd.tables.rows import TimeOptions, in_order, on_grid
 from retrograd.tables.source import ReadOptions, read_frame
 from retrograd.tables.time_axis import TimeAxis, time_text
@@ -73,7 +73,7 @@ def read_later(
     label = next(iter(axes.values())).label
     time = None if label == "step" else label
     known = [*names, *([] if time is None else [time]), *([] if series is None else [series])]
-    frame = read_frame(source, file, names=known)
+    frame = read_frame(source, file, names=known, labels=series)
     rows = np.arange(frame.first_row, frame.first_row + len(frame.columns))
     values, asked, found = numbers_of(source, frame, names, rows), axis or TimeOptions(), {}
     for name, places in _parts(source, frame.columns, rows, series, axes).items():
@@ -101,7 +101,7 @@ def _parts(
     """Return the places of the rows of each series."""
     if series is None:
         return {"": np.arange(len(columns))}
-    labels = columns[series]
+    labels = labels_of(columns[series])
     if labels.isna().any():
         row = rows[int(np.asarray(labels.isna()).argmax())]
         raise InputError(f"{source}: row {row}, column {series!r} is missing: every row needs its series")

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from retrograd.errors import InputError, require_choice
-from retrograd.tables.columns import number_of, numbers_of, times_of
+from retrograd.tables.columns import labels_of, number_of, numbers_of, times_of
 from retrograd.tables.rows import (
     FILLS,
     TimeOptions,
@@ -187,8 +187,8 @@ def read_series(
     """
     named = [series, *targets, *([] if time is None else [time])]
     _require_once(named, "series, targets and time", fill)
-    frame = read_frame(source, file, names=named)
-    labels = frame.columns[series]
+    frame = read_frame(source, file, names=named, labels=series)
+    labels = labels_of(frame.columns[series])
     if labels.isna().any():
         row = frame.first_row + int(np.asarray(labels.isna()).argmax())
         raise InputError(f"{source}: row {row}, column {series!r} is missing: every row needs its series")

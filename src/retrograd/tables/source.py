@@ -81,6 +81,7 @@ def read_frame(
     options: ReadOptions | None = None,
     *,
     names: Sequence[str] | None = None,
+    labels: str | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Frame:
     """Read a table's columns.
@@ -89,6 +90,7 @@ def read_frame(
         source: a file, or the name of a data set that the package carries.
         options: what is said of the file.
         names: the columns that are wanted; all by default.
+        labels: a column that is text whatever it looks like: 007 is no 7.
         progress: called with the part of the file that has been read.
 
     Raises:
@@ -105,7 +107,7 @@ def read_frame(
             return _read_parquet(path, source, options, names)
         if kind == ".xlsx":
             return _read_workbook(path, source, options, names)
-        return _read_text(path, source, options, names, progress)
+        return _read_text(path, source, options, names, labels, progress)
 
 
 def _require_its_kind(options: ReadOptions, kind: str, source: str) -> None:
@@ -199,6 +201,7 @@ def _read_text(
     source: str,
     options: ReadOptions,
     names: Sequence[str] | None,
+    labels: str | None,
     progress: Callable[[float], None] | None,
 ) -> Frame:
     layout, header = header_of(path, source, options)
@@ -219,6 +222,7 @@ def _read_text(
                 index_col=False,
                 skiprows=layout.skip_rows + 1,
                 decimal=layout.decimal,
+                dtype={header.index(labels): str} if labels in header else None,
                 na_values=list(options.na),
                 skipinitialspace=True,
                 chunksize=_PIECE,

@@ -154,6 +154,8 @@ def to_table(y: Any) -> tuple[pd.DataFrame, str]:
         raise InputError(
             f"y has shape {values.shape}, expected (steps,) or (steps, series); several instances are a list of those"
         )
+    if not values.size:
+        raise InputError(f"y has shape {values.shape}: there is nothing in it")
     return pd.DataFrame(values.reshape(len(values), -1)), form
 
 
