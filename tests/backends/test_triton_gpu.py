@@ -105,6 +105,22 @@ def test_the_same_bits_on_every_run() -> None:
             assert all(torch.equal(x, y) for x, y in zip(first, other, strict=True))
 
 
+@pytest.mark.parametrize("structure", ["diagonal", "dense"])
+def test_offsets_beyond_32_bits(structure: str) -> None:
+    """More than 2^31 numbers: the last steps of the last row are what they are on their own."""
+    if torch.cuda.get_device_properties(0).total_memory < 40 << 30:
+        pytest.skip("it takes 40 GB")
+    batch, time, width = (2, (1 << 21) + 64, 512) if structure == "diagonal" else (1, (1 << 23) + 64, 256)
+    dtype = torch.bfloat16 if structure == "diagonal" else torch.float32
+    u = torch.ones(batch, time, width, dtype=dtype, device="cuda")
+    u[-1, -32:] = torch.randn(32, width, device="cuda").to(dtype)
+    A = torch.full((width,), 0.5, dtype=dtype, device="cuda")
+    make: Any = rg.Diagonal(A) if structure == "diagonal" else rg.Dense(torch.diag(A) + A / width)
+    states, _ = rg.scan(make, u)
+    tail, _ = rg.scan(make, u[-1:, -32:].contiguous(), states[-1:, -33])
+    torch.testing.assert_close(states[-1:, -32:], tail, rtol=1e-2 if structure == "diagonal" else 1e-5, atol=1e-5)
+
+
 def test_a_layer_and_its_gradients() -> None:
     layer = rg.nn.LinearRNN(5, 7, num_layers=2, bidirectional=True, batch_first=True).double()
     x = drawn(3, 50, 5)
