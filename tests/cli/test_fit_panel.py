@@ -99,6 +99,7 @@ def test_several_targets(retrograd: Any, tmp_path: Path) -> None:
         (("--inputs", "cost"), "--inputs are of one series"),
         (("--time", "shop"), "column 'shop' is asked for twice among --series, --target and --time"),
         (("--horizon", "0"), "--horizon is 0, expected a whole number of at least 1"),
+        (("--horizon", "1000000000"), "--horizon is 1000000000, expected at most "),
         (("--series", "ship"), "shops.csv has no column 'ship': did you mean 'shop'"),
     ],
 )

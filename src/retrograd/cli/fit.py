@@ -9,7 +9,7 @@ import typer
 
 from retrograd.cli.coming import far_inputs, levels_of
 from retrograd.cli.options import Reading, names_of, reads_tables
-from retrograd.cli.run_folder import MOST_STEPS, ranges_of, run_folder
+from retrograd.cli.run_folder import ranges_of, run_folder
 from retrograd.cli.target import targets_of
 from retrograd.cli.torchrun import require_started, started
 from retrograd.errors import InputError, require_choice, require_whole
@@ -312,11 +312,12 @@ def _fit_recurrent_panel(context: typer.Context, file: str, read: dict[str, Any]
 
     given = context.params
     model = RecurrentPanel(given["hidden"], **{name: given[name] for name in _OF_TRAINING})
-    steps = 10 if given["horizon"] is None else require_whole("--horizon", given["horizon"], 1, MOST_STEPS)
+    steps = 10 if given["horizon"] is None else require_whole("--horizon", given["horizon"], 1)
     how = {name: given[name] for name in ("resume", "overwrite")}
     named["level"] = given["level"]
     if started() < 2:
         tables = read_series(file, series=named["series"], **read)
+        _require_short(given["horizon"], tables)
         return fit_recurrent_panel(model, tables, steps, out, **named, **how)
     from retrograd.cli.shared_rows import follow_the_first_on_series
     from retrograd.cli.time_parallel import joined
@@ -325,7 +326,15 @@ def _fit_recurrent_panel(context: typer.Context, file: str, read: dict[str, Any]
         if not ranks.first:
             return follow_the_first_on_series(ranks, out, **how)
         tables = read_series(file, series=named["series"], **read)
+        _require_short(given["horizon"], tables)
         return fit_recurrent_panel(model, tables, steps, out, **named, **how, ranks=ranks)
+
+
+def _require_short(horizon: int | None, tables: dict[str, Table]) -> None:
+    """Refuse a forecast longer than all series."""
+    longest = max(table.steps for table in tables.values())
+    if horizon is not None and horizon > longest:
+        raise InputError(f"--horizon is {horizon}, expected at most {longest}, the steps of the longest series")
 
 
 def _fit_series(
@@ -342,8 +351,8 @@ def _fit_series(
     from retrograd.cli.fit_auto import Asked
     from retrograd.cli.fit_panel import fit_panel
 
-    longest = max(table.steps for table in tables.values())
-    steps = 10 if horizon is None else require_whole("--horizon", horizon, 1, longest)
+    steps = 10 if horizon is None else require_whole("--horizon", horizon, 1)
+    _require_short(horizon, tables)
     fit_panel(tables, steps, out, series=series, title=title, test=test, asked=Asked(**asked), levels=levels)
 
 

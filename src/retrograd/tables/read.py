@@ -337,7 +337,10 @@ def split_index(table: Table, test: str) -> int:
             raise InputError(f"test is {test!r}, expected {table.time_label} after {first} and up to {last}")
     if start < FEWEST_ROWS:
         left = f"{start} step{'s' if start != 1 else ''}"
-        raise InputError(f"test is {test!r}, which leaves {left} to train on, expected at least {FEWEST_ROWS}")
+        raise InputError(
+            f"test is {test!r}, which leaves {left} to train on, expected at least {FEWEST_ROWS}: test='0' holds out "
+            "none"
+        )
     return start
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from retrograd.errors import InputError
+from retrograd.errors import InputError, require_number
 from retrograd.estimators.forecasting.tables import (
     NAMELESS,
     Clock,
@@ -111,14 +111,14 @@ class ForecasterBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn is no
 
     def predict_interval(self, fh: Any = None, X: Any = None, coverage: float | Sequence[float] = 0.9) -> pd.DataFrame:
         """Return a table with columns (series, coverage, "lower" or "upper")."""
-        levels = [coverage] if isinstance(coverage, (int, float)) else list(coverage)
+        levels = _parts("coverage", coverage)
         return self._predict_interval(self._horizon(fh), self._ahead(X), levels)
 
     def predict_quantiles(
         self, fh: Any = None, X: Any = None, alpha: float | Sequence[float] = (0.05, 0.95)
     ) -> pd.DataFrame:
         """Return a table with columns (series, alpha)."""
-        levels = [alpha] if isinstance(alpha, (int, float)) else list(alpha)
+        levels = _parts("alpha", alpha)
         return self._predict_quantiles(self._horizon(fh), self._ahead(X), levels)
 
     def update(self, y: Any, X: Any = None, update_params: bool = True) -> Any:
@@ -238,3 +238,9 @@ class ForecasterBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn is no
 
     @abstractmethod
     def _update(self, y: pd.DataFrame, X: pd.DataFrame | None, update_params: bool) -> Any: ...
+
+
+def _parts(name: str, given: float | Sequence[float]) -> list[float]:
+    """Return probabilities as a list; 95 is none."""
+    parts = list(given) if isinstance(given, Sequence | np.ndarray) and not isinstance(given, str) else [given]
+    return [require_number(name, part, above=0, below=1) for part in parts]
