@@ -29,7 +29,7 @@ pytestmark = MARKS
 __all__ = ["poison"]  # a fixture of every test here
 
 if REASON is None:
-    from retrograd.backends.triton import dense
+    from retrograd.backends.triton import dense, varying
     from retrograd.backends.triton.configurations import steps_of_a_chunk
 
 
@@ -69,7 +69,11 @@ def check(dtype: torch.dtype, groups: int, reverse: bool, kind: str, time: int =
         (torch.complex64, 1, True, "cu_seqlens"),
     ],
 )
-def test_chunks_are_the_loop(dtype: torch.dtype, groups: int, reverse: bool, kind: str) -> None:
+def test_chunks_are_the_loop(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, groups: int, reverse: bool, kind: str
+) -> None:
+    if reverse:
+        monkeypatch.setattr(varying, "AT_ONCE", 1)  # the products of one chunk after the other
     check(dtype, groups, reverse, kind)
 
 

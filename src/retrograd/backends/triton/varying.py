@@ -23,7 +23,10 @@ from retrograd.backends.triton.loops import dense_loop, digits_lost
 from retrograd.backends.triton.results import carried
 from retrograd.core.steps import NEIGHBOUR, NOTHING, Steps
 
-__all__ = ["least", "loop", "walk"]
+__all__ = ["AT_ONCE", "least", "loop", "walk"]
+
+# Numbers of A of which products are taken at once: they take up to three quarters of its memory, half precision more.
+AT_ONCE = 1 << 27
 
 
 def walk(
@@ -72,6 +75,14 @@ def _products(A: Tensor, length: int, later_first: bool) -> tuple[Tensor, Tensor
 
     ``later_first``: A_{t+1} A_t, else A_t A_{t+1}.
     """
+    steps = max(1, AT_ONCE // (A.shape[0] * length * A.shape[2] ** 2)) * length
+    parts = [_products_at_once(A[:, t : t + steps], length, later_first) for t in range(0, A.shape[1], steps)]
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([x for x, _ in parts], 1), torch.cat([lost for _, lost in parts], 1)
+
+
+def _products_at_once(A: Tensor, length: int, later_first: bool) -> tuple[Tensor, Tensor]:
     x, lost = carried(A), None
     groups, _, width, _ = x.shape
     real, block = _real_dtype(x), min(64, triton.next_power_of_2(width))
