@@ -138,3 +138,15 @@ def test_ctrl_c_stops_every_rank_after_one_epoch(unbroken: dict[str, bytes], tmp
     assert "SIGKILL" not in error
     assert (out / "checkpoint.safetensors").exists()
     assert_same_bits(train(out, "--resume"), unbroken)
+
+
+@pytest.mark.slow
+def test_what_the_first_rank_refuses_is_said_once(tmp_path: Path) -> None:
+    """Where training diverges, the others wait for the run that it writes; where it reads the table, for a plan."""
+    for more, message in ((("--lr", "1e9"), "training stopped at epoch 2"), (("--inputs", "u"), "no column 'u'")):
+        given = [*command(tmp_path / "run", "--overwrite", *more), "--optimizer", "sgd"]
+        done = subprocess.run(given, env=ENVIRONMENT, capture_output=True, check=False, text=True)
+        assert done.returncode == 1
+        assert done.stderr.count("retrograd: ") == 1
+        assert message in done.stderr
+        assert "[rank1]: Traceback" not in done.stderr

@@ -71,12 +71,12 @@ def fit_recurrent(
             ranks.begin(out)
         seen, diverged = _train(model, training, view, out, resume=resume, log_dir=log_dir, over=(ranks, options))
         write_results(out, replace(_results(model, table, start, horizon, title, test, level), live=live))
+        if ranks is not None:
+            ranks.end(out)
         if diverged is not None:
             raise InputError(f"{diverged}; the best model so far (loss {model.best_loss_:.4g}) is in {out}", "lr")
         for trainer in seen:
             view.finish(trainer, report="report.html")
-        if ranks is not None:
-            ranks.end(out)
 
 
 def _train(

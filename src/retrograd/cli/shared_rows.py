@@ -18,7 +18,7 @@ import typer
 from torch import Tensor
 
 from retrograd.cli.run_folder import CHECKPOINT_FILE
-from retrograd.cli.time_parallel import Joined
+from retrograd.cli.time_parallel import PATIENCE, Joined
 from retrograd.cli.training import Interruption
 from retrograd.distributed.exchange import prefix
 from retrograd.distributed.handing import handed, told
@@ -36,8 +36,6 @@ __all__ = [
     "shared_by_the_first",
 ]
 
-# For so many time limits the others wait for the first rank, which reads, checks and starts the model: an hour or two.
-_PATIENCE = 12.0
 _PLAN, _OWN, _HANDED = "fit, its plan", "fit, whether each rank has read its rows", "fit, rows handed to a rank"
 
 
@@ -75,8 +73,8 @@ def shared_by_the_first(
             }
             for rank, at in enumerate(rows)
         ]
-        told(group, _PLAN, json.dumps({"plan": plan.text(), "ranks": each}), _PATIENCE)
-        handed(group, _HANDED, part, _who_lacks(ranks, False), _PATIENCE)
+        told(group, _PLAN, json.dumps({"plan": plan.text(), "ranks": each}), PATIENCE)
+        handed(group, _HANDED, part, _who_lacks(ranks, False), PATIENCE)
 
     return share
 
@@ -110,7 +108,7 @@ def follow_the_first(
         rows = slice(*mine["rows"])
         values = read_rows(source, names, rows, mine["places"] and tuple(mine["places"]), options)
         lacks = values is None or digest_of_rows(values) != mine["digest"]
-        found = handed(group, _HANDED, None, _who_lacks(ranks, lacks), _PATIENCE)
+        found = handed(group, _HANDED, None, _who_lacks(ranks, lacks), PATIENCE)
         if found is not None:
             values = found.view(rows.stop - rows.start, len(names)).numpy()
         assert values is not None
@@ -128,8 +126,8 @@ def panel_shared_by_the_first(ranks: Joined) -> Callable[[Plan, list[Tensor]], N
             own = shared_out([len(one) - 1 for one in series], rank, group.size)
             return torch.cat([series[place].flatten().cpu() for place in own] or [torch.empty(0, dtype=torch.float64)])
 
-        told(group, _PLAN, plan.text(), _PATIENCE)
-        handed(group, _HANDED, part, range(1, group.size), _PATIENCE)
+        told(group, _PLAN, plan.text(), PATIENCE)
+        handed(group, _HANDED, part, range(1, group.size), PATIENCE)
 
     return share
 
@@ -146,7 +144,7 @@ def follow_the_first_on_series(ranks: Joined, out: Path, *, resume: bool, overwr
     group = ranks_of(ranks.group)
 
     def read(text: str) -> tuple[Plan, np.ndarray[Any, Any]]:
-        plan, found = Plan.of_text(text), handed(group, _HANDED, None, range(1, group.size), _PATIENCE)
+        plan, found = Plan.of_text(text), handed(group, _HANDED, None, range(1, group.size), PATIENCE)
         assert found is not None
         return plan, found.view(-1, plan.outputs).numpy()
 
@@ -165,7 +163,7 @@ def _follow(
     checkpoint = out / CHECKPOINT_FILE
     resume, _ = ranks.plan(out, checkpoint, resume, overwrite)
     with Interruption() as interrupted:  # the first rank, too, ends an epoch if it is asked to stop while it plans
-        plan, values = read(told(ranks_of(ranks.group), _PLAN, None, _PATIENCE))
+        plan, values = read(told(ranks_of(ranks.group), _PLAN, None, PATIENCE))
         how: dict[str, Any] = {"group": ranks.group, "checkpoint": checkpoint, "resume": resume}
         if follow(plan, values, **how, callbacks=(interrupted,)) == "callback":
             ranks.wait()

@@ -15,13 +15,19 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from retrograd.distributed import RankError
+from retrograd.distributed.exchange import prefix, tell_failure
+from retrograd.distributed.handing import told
+from retrograd.distributed.ranks import ranks_of
 
-__all__ = ["Joined", "joined"]
+__all__ = ["PATIENCE", "Joined", "joined"]
 
 # Who trains in the run folder: torchrun starts all ranks again under the same name, and those go on.
 MARK = ".torchrun"
 # Seconds after which a rank that says nothing counts as lost.
 LOST = 600.0
+# For so many time limits the others wait for the first rank, which reads and checks, starts the model, and writes what
+# was found: an hour or two.
+PATIENCE = 12.0
 
 
 class Joined:
@@ -48,8 +54,9 @@ class Joined:
         mark = out / MARK
         if self.first and mark.is_file() and mark.read_text() == self._name:
             found = [checkpoint.is_file(), not checkpoint.is_file()]
-        dist.broadcast_object_list(found, 0)
-        return found[0], found[1]
+        text = "".join("+" if one else "-" for one in found) if self.first else None
+        resume, overwrite = (one == "+" for one in told(ranks_of(self.group), "fit, how it begins", text, PATIENCE))
+        return resume, overwrite
 
     def begin(self, out: Path) -> None:
         """Note in the run folder that this training writes it."""
@@ -57,7 +64,7 @@ class Joined:
 
     def wait(self) -> None:
         """Wait for the first rank, which writes what there is to write."""
-        dist.barrier()
+        prefix(ranks_of(self.group), "fit, its end", [0.0], PATIENCE)
 
     def end(self, out: Path) -> None:
         """Wait for the first rank, which writes the results, and take the note away."""
@@ -68,14 +75,21 @@ class Joined:
 
 @contextmanager
 def joined(count: int) -> Iterator[Joined]:
-    """Join the ranks, so many; one that is lost ends the others with one line."""
+    """Join the ranks, so many; one that is lost or fails ends the others, with one line at most."""
     # Workers that torchrun starts again may meet the addresses of those before them: each start has its own names.
     store, rank, _ = next(rendezvous("env://", timeout=timedelta(seconds=LOST)))
     own = PrefixStore(f"retrograd {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     dist.init_process_group("gloo", store=own, rank=rank, world_size=count, timeout=timedelta(seconds=LOST))
+    ranks = Joined()
     try:
-        yield Joined()
+        yield ranks
+    except typer.Exit:
+        raise
     except RankError as error:
-        print(f"retrograd: {error}", file=sys.stderr)
+        if ranks.first or not str(error).startswith("rank 0 fails"):  # which says so itself
+            print(f"retrograd: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
+    except Exception as error:
+        tell_failure(ranks_of(ranks.group), "fit", error, False)
+        raise
     dist.destroy_process_group()

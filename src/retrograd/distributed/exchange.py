@@ -169,10 +169,10 @@ def tell_failure(ranks: Ranks, what: str, error: BaseException, backward: bool) 
         exchange.prefix(_NOTHING)
 
 
-def prefix(ranks: Ranks, what: str, numbers: Sequence[float]) -> tuple[list[float], list[float]]:
+def prefix(ranks: Ranks, what: str, numbers: Sequence[float], late: float = 1.0) -> tuple[list[float], list[float]]:
     """Return the sums of numbers of the ranks before this one, and of all ranks."""
     mine = torch.tensor(numbers, dtype=torch.float64)
-    before, total = Exchange[Tensor](ranks, what, lambda x: x, lambda x: x.cpu(), torch.add).prefix(mine)
+    before, total = Exchange[Tensor](ranks, what, lambda x: x, lambda x: x.cpu(), torch.add).prefix(mine, late)
     return (torch.zeros_like(mine) if before is None else before).tolist(), total.tolist()
 
 
