@@ -204,7 +204,10 @@ def extremes() -> dict[str, tuple[Tensor, Tensor, Tensor]]:
 EXTREMES = list(extremes())
 
 
-@pytest.mark.parametrize("tile", ["groups", "chunks", "chunks that fold"])
+@pytest.mark.parametrize(
+    "tile",
+    ["groups", "chunks", pytest.param("chunks that fold", marks=pytest.mark.slow)],  # no shape takes these alone
+)
 @pytest.mark.parametrize("name", EXTREMES)
 def test_products_that_leave_the_range_do_not_show(tile: str, name: str) -> None:
     a, u, h0 = extremes()[name]
