@@ -14,6 +14,7 @@ from retrograd.cli.bar import bar
 from retrograd.cli.coming import coming_of
 from retrograd.cli.contenders import by_step, contenders
 from retrograd.cli.judged import Frames, goodness_of, understood, wild_ends
+from retrograd.cli.outputs import say
 from retrograd.cli.results import Results, write_results
 from retrograd.cli.run_folder import saved_run
 from retrograd.errors import InputError, require_choice, require_whole
@@ -93,7 +94,7 @@ def fit_auto(
     require_room(given, start)
     found = understood_as(table, given)
     for line in _said(table, found):
-        print(line, flush=True)
+        say(line)
     nearest = len(steps) > 1
     fits = 1 + nearest + (start < table.steps and asked.refit)
     past, inputs = frames.y.iloc[:start], frames.inputs(0, start)

@@ -16,6 +16,7 @@ from retrograd.cli.bar import bar
 from retrograd.cli.coming import Coming, comings_of
 from retrograd.cli.fit_auto import Asked, few, require_room, understood_as
 from retrograd.cli.judged import Frames, understood, wild_ends
+from retrograd.cli.outputs import say
 from retrograd.cli.results import forecast_columns, grid, long_csv, without_nan
 from retrograd.cli.run_folder import CHECKPOINT_FILE, LIVE_FILE, saved_panel
 from retrograd.estimators.auto.estimator import AutoForecaster
@@ -88,7 +89,7 @@ def fit_panel(
     # Of all rows: the model's own lines are of those before the held-out ends.
     seen, wild = seen_of(tables, {name: understood_as(table, given) for name, table in tables.items()})
     for line in few(seen):
-        print(line, flush=True)
+        say(line)
     settings = {
         "model": "auto", "series": series, "target": next(iter(tables.values())).target_names, "season": asked.season,
         "transform": asked.transform, "difference": asked.difference, "refit": asked.refit, "level": asked.level,

@@ -7,7 +7,7 @@ from pathlib import Path
 from retrograd.errors import InputError
 from retrograd.files import write_whole
 
-__all__ = ["require_new_file", "write_new"]
+__all__ = ["require_new_file", "say", "write_new"]
 
 
 def require_new_file(out: Path, *, overwrite: bool) -> None:
@@ -24,3 +24,11 @@ def write_new(out: Path, content: bytes) -> None:
         write_whole(out, content)
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror or error}") from None
+
+
+def say(line: str) -> None:
+    """Print a sentence, broken between words where a terminal ends."""
+    from rich.console import Console
+
+    console = Console()
+    console.print(line, soft_wrap=not console.is_terminal, markup=False, emoji=False, highlight=False)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrograd.cli.coming import Coming
+from retrograd.cli.outputs import say
 from retrograd.cli.run_folder import CHECKPOINT_FILE, LIVE_FILE
 from retrograd.errors import InputError
 from retrograd.estimators.evaluation import compare
@@ -259,7 +260,7 @@ def _show(out: Path, results: Results, metrics: dict[str, dict[str, float]]) -> 
     for line in _how_read(results.table):
         console.print(escape(line), soft_wrap=True, highlight=False)
     for note in results.notes:
-        console.print(escape(note), soft_wrap=not console.is_terminal, highlight=False)
+        say(note)
     first, last = time_text(results.table.time[[0, results.table.steps - 1]])
     forecast = f"{escape(str(out / 'forecast.csv'))} ({results.horizon} steps)"
     if results.horizon == 0 and results.table.input_names:

@@ -138,6 +138,9 @@ class Goodness:
         model = self.models[0]
         of = f"{self.target_names[column]}: " if len(self.target_names) > 1 else ""
         error = model.scores(column)["RMSE"]
+        if np.isnan(error) and all(np.isnan(one.scores(column)["RMSE"]) for one in self.baselines):
+            said = "no value that was held out is known: there is nothing to judge the forecast by."
+            return of + said if of else said[0].upper() + said[1:]
         plain = [one for one in self.baselines if not one.name.endswith("drift") and one.name != "AR"]
         # The seasons, or the last value where there is none.
         naive = min(
@@ -154,7 +157,7 @@ class Goodness:
                 else f" The best of the others is the {best.name}, "
             )
             said += f"{_number(other)}."
-        covered = model.covered(column)
+        covered = {level: share for level, share in model.covered(column).items() if not np.isnan(share)}
         if covered:
             parts = [f"{share:.0f} % lie in the {level:g} % interval" for level, share in sorted(covered.items())]
             said += f" Of the values there, {', '.join(parts)}."

@@ -81,8 +81,8 @@ def draw(panel: Panel) -> Any:
         left, right = panel.shade
         plot.add_layout(BoxAnnotation(left=left, right=right, fill_color=BLACK, fill_alpha=0.08, line_color=None))
     entries: list[tuple[str, list[Any]]] = []
-    for level, *band in panel.bands:
-        entries.append((f"{level:g} % interval", [plot.varea(*band, fill_color=GREEN, fill_alpha=0.2)]))
+    for place, (level, *band) in enumerate(panel.bands):  # the wider one first; the legend tells them apart, too
+        entries.append((f"{level:g} % interval", [plot.varea(*band, fill_color=GREEN, fill_alpha=0.2 + 0.15 * place)]))
     for curve in panel.curves:
         entries.append((curve.name, _draw_curve(plot, panel, curve)))
     if panel.limits is not None:
