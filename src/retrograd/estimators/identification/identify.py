@@ -70,6 +70,7 @@ def _identify(data: Experiments, settings: Settings) -> Identified:
     criterion = Criterion(data, settings.burn_in)
     # Each output pays for its share of the parameters with degrees of freedom.
     counted = criterion.counted.sum(axis=0).mean()
+    noise = "innovations" if system.K.any() else chosen.search.noise
     free = max(counted - layout_of(settings, order, data, chosen.search.noise).count() / data.outputs.shape[1], 1.0)
     if system.root is None:
         covariance = criterion.covariance(criterion.residuals(predicted))
@@ -91,7 +92,7 @@ def _identify(data: Experiments, settings: Settings) -> Identified:
         stop_reason=fit.reason,
         sample_time=settings.sample_time,
         axis=data.time_axis,
-        noise=chosen.search.noise,
+        noise=noise,
         reasons=chosen.reasons,
         cautions=cautions_of(chosen, train, settings),
     )
