@@ -67,6 +67,13 @@ def uneven() -> tuple[StateSpace, Any, Any]:
     return StateSpace(order=3), u, y + y.std() * np.repeat([0.05, 0.8], 200)[:, None] * random.standard_normal((400, 1))
 
 
+def delayed() -> tuple[StateSpace, Any, Any]:
+    random = np.random.default_rng(0)
+    u = random.standard_normal(400)
+    y = np.convolve(np.concatenate([np.zeros(25), u]), 0.7 ** np.arange(30))[:400]
+    return StateSpace(order=3, noise="output-error"), u, y + 0.1 * random.standard_normal(400)
+
+
 @pytest.mark.parametrize(
     ("case", "message"),
     [
@@ -79,8 +86,9 @@ def uneven() -> tuple[StateSpace, Any, Any]:
         (hurried, "not converged: 1 iterations were not enough; raise max_iter, try starts=3, or a lower order"),
         (short, "80 observed values are few for 27 parameters: predictions of other data may be far off"),
         (uneven, "times as large in the second half of the data as in the first: the system may change, or not be"),
+        (delayed, "the errors of y1 follow input u1 of 25 steps before, later than the order 3 holds"),
     ],
-    ids=["growing", "unstable", "unrelated", "seasonal", "too_low", "sine", "hurried", "short", "uneven"],
+    ids=["growing", "unstable", "unrelated", "seasonal", "too_low", "sine", "hurried", "short", "uneven", "delayed"],
 )
 def test_a_warning_says_what_was_found_and_what_to_try(case: Any, message: str) -> None:
     model, u, y = case()

@@ -32,6 +32,9 @@ FEW = 4
 WORSE = 2.0
 # ... if they are this share of the outputs' spread: below it they are small wherever they are.
 FELT = 0.3
+# Lags up to which errors are held against inputs, and the correlation from which an effect is missed.
+LATE = 60
+MISSED = 0.3
 # Of an input's variance: what a direction of its past has at least where it counts as excited.
 EXCITED = 1e-7
 
@@ -74,7 +77,7 @@ def cautions_of(chosen: Selection, data: Experiments, settings: Settings) -> tup
             "the model is no better than predicting the mean, for as many parameters: are inputs and outputs those of "
             "one system, at the same times? Try other inputs, or another order"
         )
-    if chosen.search.noise == "innovations":
+    if chosen.search.noise == "innovations" or system.K.any():
         found += _not_white(e, criterion.counted, data)
     count, seen = chosen.search.layout(chosen.order).count(), int(criterion.counted.sum())
     if seen < FEW * count:
@@ -86,6 +89,7 @@ def cautions_of(chosen: Selection, data: Experiments, settings: Settings) -> tup
         found.append(f"order {chosen.order} is the largest that was tried, and the best: raise max_order")
     found += _weak_inputs(data, chosen.order)
     found += _uneven(e, criterion.counted, data)
+    found += _late(e, data, chosen.order)
     return tuple(found)
 
 
@@ -182,6 +186,37 @@ def _not_white(e: Array, counted: Array, data: Experiments) -> list[str]:
             found.append(
                 f"the residuals of {name} are not white: most of all they repeat after {lag} step{'s'[: lag > 1]}; try "
                 "a higher order, or inputs that say what comes then"
+            )
+    return found
+
+
+def _late(e: Array, data: Experiments, order: int) -> list[str]:
+    """Return a sentence for every output whose errors follow an input of more steps before than the order holds."""
+    lags = min(LATE, max(data.lengths) // 4)
+    u = data.inputs - data.inputs.mean(axis=0)
+    if not data.inputs.shape[1] or lags <= order:
+        return []
+
+    def products(left: Array, right: Array) -> Array:
+        """Return Σ_t left_t right_{t−lag}ᵀ of lags 0, 1, …: of all columns with all."""
+        parts = list(zip(data.split(left), data.split(right), strict=True))
+        return np.array([sum(a[lag:].T @ b[: len(b) - lag] for a, b in parts) for lag in range(lags + 1)])
+
+    of_e, of_u = (np.diagonal(products(x, x), axis1=1, axis2=2) for x in (e, u))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        together = np.nan_to_num(products(e, u) / np.sqrt(of_e[0][:, None] * of_u[0]))
+        # Ljung 1999, equation (16.67): the variance where residual and input are both slow.
+        own = np.nan_to_num(np.einsum("lq,lm->qm", of_e[1:] / of_e[0], of_u[1:] / of_u[0]))
+    band = SURELY * np.sqrt(np.maximum(1 + 2 * own, 1) / len(e))
+    found = []
+    for q, name in enumerate(data.output_names):
+        late = np.abs(together[order + 1 :, q])
+        lag, k = np.unravel_index(int(late.argmax()), late.shape)
+        if late[lag, k] > max(MISSED, float(band[q, k])):
+            first = order + 1 + int(np.flatnonzero(late[:, k] > late[lag, k] / 2)[0])
+            found.append(
+                f"the errors of {name} follow input {data.input_names[k]} of {first} steps before, later than the "
+                f"order {order} holds: if it acts with a delay, give it shifted by about so many steps"
             )
     return found
 
