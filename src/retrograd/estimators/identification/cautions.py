@@ -212,7 +212,8 @@ def _late(e: Array, data: Experiments, order: int) -> list[str]:
     for q, name in enumerate(data.output_names):
         late = np.abs(together[order + 1 :, q])
         lag, k = np.unravel_index(int(late.argmax()), late.shape)
-        if late[lag, k] > max(MISSED, float(band[q, k])):
+        felt = of_e[0, q] > FELT**2 * float(np.sum(data.outputs[data.observed[:, q], q] ** 2))
+        if felt and late[lag, k] > max(MISSED, float(band[q, k])):
             first = order + 1 + int(np.flatnonzero(late[:, k] > late[lag, k] / 2)[0])
             found.append(
                 f"the errors of {name} follow input {data.input_names[k]} of {first} steps before, later than the "
