@@ -168,3 +168,23 @@ def test_names_of_series_are_text(kind: str, tmp_path: Path) -> None:
     frame.assign(day=frame["day"] + 3)[:3].to_csv(tmp_path / "later.csv", index=False)
     later = read_later(str(tmp_path / "later.csv"), ["y"], axes, series="shop")
     assert {name: each.values[:, 0].tolist() for name, each in later.items()} == {"007": [0, 1, 2]}
+
+
+@pytest.mark.parametrize(("freq", "what"), [("MS", "months"), ("QS", "quarters"), ("YS", "years")])
+@pytest.mark.parametrize("unit", [1, 86_400, 86_400_000])
+def test_a_calendar_counted_in_days_or_seconds_is_to_be_written_as_dates(
+    freq: str, what: str, unit: int, tmp_path: Path
+) -> None:
+    times = pd.date_range("2020-01-01", periods=12, freq=freq)
+    days = (times - pd.Timestamp("1899-12-30")).days * unit
+    text = "day,y\n" + "".join(f"{time},{k}.5\n" for k, time in enumerate(days))
+    with pytest.raises(InputError, match=f"can be {what} counted in days or seconds: write them as dates"):
+        numbers_in(tmp_path, text)
+    weeks = "day,y\n" + "".join(f"{45000 + 7 * k},{k}.5\n" for k in range(9))
+    assert numbers_in(tmp_path, weeks)[0][-1] == "45056"
+
+
+def test_numbers_without_a_step(tmp_path: Path) -> None:
+    text = "day,y\n" + "".join(f"{3**k},{k}.5\n" for k in range(9))
+    with pytest.raises(InputError, match="write numbers that count days or seconds of a calendar as dates"):
+        numbers_in(tmp_path, text)

@@ -31,6 +31,8 @@ _PARTS = (
     (100, 53, "weeks", "give date_format='%G%V'"),
     (1000, 366, "days of a year", "give date_format='%Y%j'"),
 )
+# Days from one to the next.
+_LENGTHS = {"months": (28, 29, 30, 31), "quarters": (90, 91, 92), "years": (365, 366)}
 _PARTS_BEHIND_A_POINT = (
     (10, 4, "quarters", "write them like 2024Q1"),
     (100, 12, "months", "write them like 2024-01"),
@@ -100,6 +102,7 @@ def refuse_parts_of_years(times: Array, where: str) -> None:
     if len(times) < 2:
         return
     if times.dtype.kind in "iu":
+        _refuse_calendar_lengths(times, where)
         found = [part for part in _PARTS if _fits(*np.divmod(times, part[0]), part[1])]
         found = [part for part in found if part[0] != 100 or (times % 100).max() > 12]
     else:
@@ -111,6 +114,20 @@ def refuse_parts_of_years(times: Array, where: str) -> None:
             f"{where} holds numbers like {times[-1]:.10g}, which can be {what}: {instead}, or set "
             "date_format='number' where they are numbers"
         )
+
+
+def _refuse_calendar_lengths(times: Array, where: str) -> None:
+    """Raise where whole numbers lie as far apart as months, quarters or years, in days, seconds or milliseconds."""
+    for unit in (1, 86_400, 86_400_000):
+        steps, rest = np.divmod(np.diff(times), unit)
+        if rest.any() or not np.ptp(steps):
+            continue
+        for what, lengths in _LENGTHS.items():
+            if np.isin(steps, lengths).all():
+                raise InputError(
+                    f"{where} holds numbers like {times[-1]}, which can be {what} counted in days or seconds: write "
+                    "them as dates, or set date_format='number' where they are numbers"
+                )
 
 
 def _split(times: Array, parts: int) -> tuple[Array, Array]:

@@ -70,12 +70,13 @@ class Step:
         for step in _candidates(times):
             if step._fits(times):
                 return step
-        raise InputError(
+        follow = (
             f"the times from {times[0]} to {times[-1]} follow no step that could be found: give freq, the step of the "
-            "axis, or resample, which brings the table to one",
-            "freq",
-            "resample",
         )
+        if not isinstance(times, pd.DatetimeIndex):
+            # Resampling is of dates; months in seconds or in a spreadsheet's days have no step.
+            raise InputError(f"{follow}axis; write numbers that count days or seconds of a calendar as dates", "freq")
+        raise InputError(f"{follow}axis, or resample, which brings the table to one", "freq", "resample")
 
     @classmethod
     def given(cls, freq: Any, times: pd.Index) -> Step:
