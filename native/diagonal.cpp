@@ -7,7 +7,7 @@
 //
 // The loops over steps (scan_steps, adjoint_steps) are compiled for every number of registers; what happens once a part
 // (scan_part, adjoint_part) is compiled once a scalar type, and hands the carried values over in memory.
-#include "exponential.hpp"
+#include "gates.hpp"
 #include "parts.hpp"
 
 RETROGRAD_BEGIN
@@ -20,9 +20,6 @@ constexpr std::int64_t partial_steps = 1024;
 
 // The gradient of a that is wanted: nothing, delta_t conj(h_{t-1}) of each step, or its sum over time.
 enum class Gradient { none, each_step, summed };
-
-// What A's array has: the gates a_t, or their logarithms.
-enum class Holds { gates, logarithms };
 
 // May whole vectors of this result be streamed: is every row's start on a vector's bound?
 template <class S>
@@ -66,41 +63,6 @@ struct Cursor {
         : here(array.at(row0, walk.at(k)) + part.c0), step(walk.direction * array.time), row(array.batch) {}
     S* of_row(std::int64_t r) const { return here + r * row; }
     void advance() { here += step; }
-};
-
-// The gates of one step. Those that more than one row or step wants are exponentiated once, and kept.
-template <class S, class L, Holds holds>
-class Gates {
-  public:
-    using Vec = typename L::Vec;
-    template <class AnyRow>
-    Gates(const AnyRow& row, const Extents& e, const S* a, std::int64_t rows)
-        : constant_(e.time_invariant),
-          kept_(constant_ || rows > 1),
-          made_(holds == Holds::logarithms && kept_ ? row.count : 0) {
-        if constexpr (holds == Holds::logarithms)
-            for (int i = 0; constant_ && i < row.count; ++i) made_.data()[i] = gate(row.load(a, i));
-    }
-    // Vector i of row r of the part: r runs from 0 up in every step.
-    template <class AnyRow, class Whole>
-    Vec operator()(const AnyRow& row, const S* a, int i, Whole whole, std::int64_t r) {
-        if constexpr (holds == Holds::logarithms) {
-            if (!kept_) return gate(row.load(a, i, whole));
-            if (!constant_ && r == 0) made_.data()[i] = gate(row.load(a, i, whole));
-            return made_.data()[i];
-        } else {
-            return row.load(a, i, whole);
-        }
-    }
-    static Vec gate(Vec a) {
-        if constexpr (holds == Holds::gates) return a;
-        else if constexpr (L::reals == 2) return complex_exponential<typename L::R>(a);
-        else return exponential<typename L::R>(a);
-    }
-
-  private:
-    bool constant_, kept_;
-    Buffer<Vec> made_;
 };
 
 // Steps [first, last) of a part: h_t = a_t h_{t-1} + u_t. `carried`: h_{t-1} of every row.

@@ -7,8 +7,8 @@
 // n ln 2 is taken off in parts, all but the last exact (Cody and Waite, Software Manual for the Elementary Functions,
 // 1980, ch. 6 and 8). A series ends where its rest is below a tenth of a rounding. Within 1 ulp of the true value, of a
 // complex one within 2 epsilon of its size (1.5 and 3 without fused multiply-adds); of -inf 0, beyond the range inf, of
-// NaN NaN (tests/backends/test_native.py). Kernels run with subnormal numbers as zero (threads.hpp): there such a result
-// is 0.
+// NaN NaN (tests/backends/test_native_exponential.py). Kernels run with subnormal numbers as zero (threads.hpp): there
+// such a result is 0.
 #pragma once
 
 #include "simd.hpp"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from torch import Tensor
 
 import retrograd as rg
+from retrograd import _native
 from retrograd.core.backend import Backend
 from retrograd.core.sequences import BACKWARD, FORWARD
 from retrograd.core.transition import Transition
@@ -37,3 +39,14 @@ class Kernels:
         view = BACKWARD if reverse else FORWARD
         delta, d_h0, d_A = self.backend.adjoint(self.transition(A), g, g_final, view, states, h0)
         return delta, d_h0, None if d_A is None else d_A[0]
+
+
+@contextmanager
+def isa(name: str) -> Iterator[None]:
+    """Run on another instruction set."""
+    before = _native.isa()
+    _native.use_isa(name)
+    try:
+        yield
+    finally:
+        _native.use_isa(before)
