@@ -125,11 +125,14 @@ def fit(
         ),
     ] = "auto",
     stable: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--stable/--no-stable", rich_help_panel=_STATE_SPACE, help="keep the poles inside the unit circle."
+            "--stable/--no-stable",
+            rich_help_panel=_STATE_SPACE,
+            help="keep the poles inside the unit circle; neither: unless the series grows beyond doubt.",
+            show_default=False,
         ),
-    ] = True,
+    ] = None,
     lags: Annotated[
         int | None, typer.Option("--lags", rich_help_panel=_FORECASTER, help="length of the look-back.")
     ] = None,

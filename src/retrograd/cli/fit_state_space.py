@@ -54,14 +54,15 @@ def fit_state_space(
     test: str,
     order: str,
     noise: str,
-    stable: bool,
+    stable: bool | None,
     level: str,
 ) -> None:
     """Identify on the training part; predict all, forecast, report."""
     from rich.console import Console
 
     sample_time, unit = _sample_time(table)
-    model = StateSpace(_order(order), noise=noise, stability=stable, sample_time=sample_time)
+    stability = "auto" if stable is None else stable
+    model = StateSpace(_order(order), noise=noise, stability=stability, sample_time=sample_time)
     inputs = _named(table.inputs[: table.steps], table.input_names)
     targets = _named(table.targets, table.target_names)
     given = None if inputs is None else inputs.iloc[:start]
@@ -79,7 +80,7 @@ def fit_state_space(
     goodness = goodness_of([("forecast", model, float("nan"))], table, start, horizon, levels, seasons)
     settings = {
         "model": "state-space", "target": table.target_names, "inputs": table.input_names, "order": model.order_,
-        "noise": model.noise_, "stable": stable, "level": level, "test": test, "horizon": horizon,
+        "noise": model.noise_, "stable": stability, "level": level, "test": test, "horizon": horizon,
     }  # fmt: skip
     summary = model.summary()
     _show(str(summary), unit)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from estimators.systems import random_system, simulated
+from retrograd.errors import InputError
 from retrograd.estimators import IdentificationWarning, StateSpace
 from retrograd.estimators.identification.experiments import read_experiments
 from retrograd.estimators.identification.search import colour_of, drift_of
@@ -151,3 +152,23 @@ def test_an_unstable_system_is_found_where_it_is_allowed() -> None:
     model = StateSpace(stability=False, max_order=4).fit(u, y)
     assert np.abs(model.poles_[0] - 1.05) < 1e-5
     assert np.sqrt(np.mean((model.predict(u, y)[:, 0] - y) ** 2)) < 0.06
+
+
+@pytest.mark.filterwarnings(f"ignore::{IdentificationWarning.__module__}.IdentificationWarning")
+def test_growth_goes_beyond_the_circle_and_a_trend_does_not() -> None:
+    t, random = np.arange(92.0), np.random.default_rng(0)
+    noise = random.standard_normal(92)
+    growing, rising = (StateSpace(max_order=3).fit(None, y[:80]) for y in (10 * np.exp(0.03 * t) + noise, t + noise))
+    assert growing.reasons_[-1].startswith("The data grow: a mode of size 1.03")
+    assert np.abs(growing.poles_[0]) == pytest.approx(np.exp(0.03), abs=3e-3)
+    ahead = growing.forecast(12).mean[:, 0] - 10 * np.exp(0.03 * t[80:])
+    assert np.abs(ahead).max() < 3
+    assert not any("The data grow" in reason for reason in rising.reasons_)
+    assert np.abs(rising.poles_).max() < 1
+    held = StateSpace(max_order=3, stability=True).fit(None, 10 * np.exp(0.03 * t[:80]) + noise[:80])
+    assert np.abs(held.poles_).max() < 1
+
+
+def test_stability_is_one_of_three() -> None:
+    with pytest.raises(InputError, match="stability is 'yes'"):
+        StateSpace(stability="yes").fit(None, np.arange(20.0))

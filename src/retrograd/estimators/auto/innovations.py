@@ -62,7 +62,7 @@ class Innovations:
             raise InputError(f"y has {len(y)} rows: too few, or too alike, for an innovations model")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model = StateSpace(noise="innovations", max_order=6, max_iter=50).fit(None, z)
+            model = StateSpace(noise="innovations", max_order=6, max_iter=50, stability=True).fit(None, z)
         variance = float(model.innovation_covariance_[0, 0])
         system = model.A_, model.K_[:, 0], model.C_[0], float(model.offset_[0]), model.x0_[0]
         return cls(*system, int(lag or 0), variance)

@@ -57,7 +57,8 @@ class StateSpace(Conversions, RegressorMixin, BaseEstimator):  # type: ignore[mi
         x0: ``"estimate"``: one initial state an experiment; ``"zero"``: none.
         burn_in: so many first steps of every experiment do not count (for ``x0="zero"``).
         feedthrough: whether u_t acts on y_t at once (D free).
-        stability: keep A's eigenvalues within 0.9999.
+        stability: keep A's eigenvalues within 0.9999; ``"auto"``: so, unless a series without inputs grows beyond doubt
+            (and ``order="auto"``).
         optimizer: ``"lm"`` (Levenberg-Marquardt), ``"lbfgs"``, ``"adam"``; ``"auto"``: lm where the Jacobian is small.
         max_iter: iterations at most; where outputs are missing, fewer of a very long series.
         tol: the criterion's fall per step below which a fit has converged.
@@ -108,7 +109,7 @@ class StateSpace(Conversions, RegressorMixin, BaseEstimator):  # type: ignore[mi
         x0: str = "estimate",
         burn_in: int = 0,
         feedthrough: bool = True,
-        stability: bool = True,
+        stability: bool | str = "auto",
         optimizer: str = "auto",
         max_iter: int = 200,
         tol: float = 1e-6,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -9,13 +10,14 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from retrograd.errors import InputError, require_choice, require_number, require_whole
+from retrograd.estimators.identification.bounds import modes_at
 from retrograd.estimators.identification.cautions import cautions_of
 from retrograd.estimators.identification.criterion import Criterion
 from retrograd.estimators.identification.experiments import Experiments
 from retrograd.estimators.identification.identified import Identified
 from retrograd.estimators.identification.kalman import filter_of
-from retrograd.estimators.identification.search import Settings, layout_of
-from retrograd.estimators.identification.selection import select
+from retrograd.estimators.identification.search import STABLE_RADIUS, Settings, layout_of
+from retrograd.estimators.identification.selection import Selection, select
 from retrograd.estimators.identification.sensitivity import initial_states
 from retrograd.estimators.identification.system import (
     final_state,
@@ -33,6 +35,8 @@ Array = np.ndarray[Any, Any]
 NOISES = ("auto", "output-error", "innovations")
 STARTS_OF_STATE = ("estimate", "zero")
 OPTIMIZERS = ("auto", "lm", "lbfgs", "adam")
+# Fall of Schwarz's criterion that leaves no doubt (Kass and Raftery 1995: very strong evidence).
+SURELY = 10.0
 # Values beyond it, or below its inverse, have covariances that float64 cannot hold.
 _LARGEST = 1e150
 
@@ -58,7 +62,7 @@ def _identify(data: Experiments, settings: Settings) -> Identified:
     centred = replace(data, outputs=np.where(data.observed, data.outputs - mean, 0.0))
     scaled = centred.scaled(u_scale, y_scale)
     train, held_out = _split(scaled, settings.validation)
-    chosen = select(train, settings, held_out)
+    chosen, settings = _grown(train, settings, held_out)
     fit, order = chosen.fit, chosen.order
     system = fit.system
     if settings.validation and settings.x0 == "estimate":
@@ -98,10 +102,42 @@ def _identify(data: Experiments, settings: Settings) -> Identified:
     )
 
 
+def _grown(data: Experiments, settings: Settings, held_out: Experiments | None) -> tuple[Selection, Settings]:
+    """Return what is chosen, and the settings with ``stability`` decided.
+
+    A series that grows drives the modes of a stable model to their bound. Then modes may go beyond the circle, and do
+    where one of them grows by more than chance over the data, and Schwarz's criterion says so beyond doubt.
+    """
+    stable, free = copy(settings), copy(settings)
+    stable.stability, free.stability = settings.stability is not False, False
+    chosen = select(data, stable if settings.stability else free, held_out)
+    if settings.stability != "auto":
+        return chosen, stable if settings.stability else free
+    at_bound = len(modes_at(chosen.fit.system.A, STABLE_RADIUS)) > 0
+    if not at_bound or settings.order != "auto" or data.inputs.shape[1]:
+        return chosen, stable
+    try:
+        other = select(data, free, held_out)
+    except InputError:
+        return chosen, stable
+    size = other.fit.system.radius()
+    gain = chosen.criteria[chosen.order][1] - other.criteria[other.order][1]
+    if not (size > np.exp(1 / max(data.lengths)) and gain > SURELY):
+        return chosen, stable
+    tenfold = np.log(10) / np.log(size)
+    grows = (
+        f"The data grow: a mode of size {size:.4g}, beyond the unit circle, makes the BIC lower by {gain:.0f} than "
+        f"with all modes within it (stability=True); forecasts go on growing, tenfold in {tenfold:.0f} steps."
+    )
+    return replace(other, reasons=(*other.reasons, grows)), free
+
+
 def _check_settings(settings: Settings) -> None:
     require_choice("noise", settings.noise, NOISES)
     require_choice("x0", settings.x0, STARTS_OF_STATE)
     require_choice("optimizer", settings.optimizer, OPTIMIZERS)
+    if not isinstance(settings.stability, bool):
+        require_choice("stability", settings.stability, ("auto",))
     if settings.order != "auto":
         if isinstance(settings.order, str):
             raise InputError(f"order is {settings.order!r}, expected a whole number of at least 1, or 'auto'")

@@ -53,7 +53,7 @@ class Settings(Protocol):
     x0: str
     burn_in: int
     feedthrough: bool
-    stability: bool
+    stability: bool | str
     optimizer: str
     max_iter: int
     tol: float
@@ -145,7 +145,7 @@ class Search:
         colour: float | None = None,
     ) -> None:
         self.data, self.settings, self.noise, self.held_out = data, settings, noise, held_out
-        self._starts = Starts(data, stable=settings.stability, seed=settings.random_state)
+        self._starts = Starts(data, stable=bool(settings.stability), seed=settings.random_state)
         self._known_colour = colour
         self._begun: dict[int, tuple[System, float, float]] = {}
         self._brief: dict[int, Fit] = {}
