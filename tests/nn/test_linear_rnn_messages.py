@@ -89,3 +89,9 @@ def test_messages_for_other_types_and_batch_first() -> None:
         rnn(torch.zeros(5, 2, 9))
     with pytest.raises(TypeError, match=r"hx is tuple, expected a torch\.Tensor"):
         rnn(torch.zeros(5, 2, 3), (torch.zeros(1, 5, 4), torch.zeros(1, 5, 4)))
+
+
+def test_lengths_are_a_tensor() -> None:
+    layer, bad = rg.nn.LinearRNN(3, 4, batch_first=True), [2, 1]
+    with pytest.raises(TypeError, match="lengths is list, expected an integer tensor"):
+        layer(torch.zeros(2, 5, 3), lengths=bad)  # type: ignore[arg-type]

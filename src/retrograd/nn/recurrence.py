@@ -243,6 +243,8 @@ def projected(x: Tensor, *projections: Projection) -> Tensor:
 
 def padding_of(x: Tensor, lengths: Tensor) -> Tensor:
     """Return which steps of x ``(batch, time, features)`` are padding, ``(batch, time, 1)``."""
+    if not isinstance(lengths, Tensor):
+        raise TypeError(f"lengths is {type(lengths).__name__}, expected an integer tensor")
     return (torch.arange(x.shape[1], device=x.device) >= lengths.to(x.device).unsqueeze(1)).unsqueeze(2)
 
 
