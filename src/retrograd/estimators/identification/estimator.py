@@ -86,8 +86,7 @@ class StateSpace(Conversions, RegressorMixin, BaseEstimator):  # type: ignore[mi
         InputError: (from ``fit``) inputs are missing, constant or collinear; too few steps for the order; shapes.
 
     Reference:
-        Ljung 1999, *System Identification*, 2nd ed., chapters 7 and 10; the subspace start: see
-        :mod:`retrograd.estimators.identification.subspace`.
+        Ljung 1999, *System Identification*, 2nd ed., chapters 7 and 10; the subspace start: ``subspace.py``.
 
     Examples:
         >>> random = np.random.default_rng(0)
