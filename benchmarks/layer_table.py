@@ -77,6 +77,10 @@ def steps_to_lru(found: dict[str, dict[str, dict[str, Any]]]) -> str:
     return "\n".join([*lines, "", f"`examples/tasks/long_digits.py`, commit {commit}."])
 
 
+def _ms(time: float) -> str:
+    return f"{time:,.0f}" if time >= 100 else f"{time:.3g}"
+
+
 def speeds() -> str:
     """Return the table of what a training step costs."""
     measured = json.loads(layers.RESULT.read_text())
@@ -90,9 +94,9 @@ def speeds() -> str:
         ours, *others = (row["times"][way]["median_ms"] for way in ("retrograd", usual, fastest))
         alone = row.get("products_ms")
         lines.append(
-            f"| {row['layer']} | {ours:.3g} | {'' if alone is None else f'{alone:.3g}'} "
-            f"| {others[0]:.3g} ({usual}) | {row['times_faster']:.1f} "
-            f"| {others[1]:.3g} ({fastest}) | {row['times_faster_than_it']:.1f} | {row['activations_kept']:.1f} |"
+            f"| {row['layer']} | {_ms(ours)} | {'' if alone is None else _ms(alone)} "
+            f"| {_ms(others[0])} ({usual}) | {row['times_faster']:.1f} "
+            f"| {_ms(others[1])} ({fastest}) | {row['times_faster_than_it']:.1f} | {row['activations_kept']:.1f} |"
         )
     machine, shape = measured["machine"], ",".join(map(str, measured["shape"]))
     note = (
