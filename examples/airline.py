@@ -80,10 +80,9 @@ def draw(result: Result) -> Any:
     """Draw the last years known, the forecast with its intervals, and what came."""
     drawn, axis = pictures.figure(size=(9.0, 3.8))
     known, ahead = result.y.iloc[-HELD_OUT - 48 : -HELD_OUT], result.y.index[-HELD_OUT:]
-    for level in sorted(LEVELS, reverse=True):
-        axis.fill_between(
-            ahead, *result.intervals[level], color=palette.GREEN, alpha=0.2, lw=0, label=f"{100 * level:g} % interval"
-        )
+    for place, level in enumerate(sorted(LEVELS, reverse=True)):  # the legend tells them apart, too
+        label, alpha = f"{100 * level:g} % interval", 0.2 + 0.15 * place
+        axis.fill_between(ahead, *result.intervals[level], color=palette.GREEN, alpha=alpha, lw=0, label=label)
     joined = result.y.iloc[-HELD_OUT - 1 :]
     axis.plot(known.index, known, color=palette.BLACK, label="known")
     axis.plot(joined.index, joined, ":", color=palette.BLACK, label="what came")
