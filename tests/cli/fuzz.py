@@ -226,12 +226,12 @@ class Fuzz:
         if chance.random() < 0.5:
             name = chance.choice(sorted(arrays))
             array = arrays[name]
-            changed = [
-                array * np.nan, array * 1e300, array.astype("f4"), array.astype("i8"), array[:0],
-                np.concatenate([array] * 2), array[None], array.ravel()[:1], np.zeros_like(array), -array,
-                array.T.copy(),
-            ]  # fmt: skip
             with np.errstate(all="ignore"):
+                changed = [
+                    array * np.nan, array * 1e300, array.astype("f4"), array.astype("i8"), array[:0],
+                    np.concatenate([array] * 2), array[None], array.ravel()[:1], np.zeros_like(array), -array,
+                    array.T.copy(),
+                ]  # fmt: skip
                 arrays[chance.choice([name, name, name, "more"])] = np.ascontiguousarray(chance.choice(changed))
             if chance.random() < 0.1:
                 del arrays[name]
