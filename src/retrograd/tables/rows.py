@@ -61,21 +61,23 @@ def in_order(times: Any, values: Array, rows: Array, where: str, asked: TimeOpti
         times, values, rows = times[order], values[order], rows[order]
     if asked.resample is not None:
         return _resampled(times, values, where, asked.resample)
-    late = np.asarray(times[1:] <= times[:-1])
-    if late.any():
-        place = int(late.argmax()) + 1
-        before, here = time_text(times[[place - 1, place]])
-        if before == here:
-            raise InputError(
-                f"{where} has {here} twice, in rows {rows[place - 1]} and {rows[place]}: leave one row a time, or "
-                "resample",
-                "resample",
-            )
+    if not np.asarray(times[1:] <= times[:-1]).any():
+        return times, values, rows
+    order = np.argsort(times, kind="stable")
+    again = np.asarray(times[order][1:] == times[order][:-1])
+    if again.any():  # to sort would be of no use
+        first, second = order[int(again.argmax()) :][:2]
         raise InputError(
-            f"{where} does not increase: row {rows[place]} has {here} after {before}; sort puts the rows in order",
-            "sort",
+            f"{where} has {time_text(times[[first]])[0]} twice, in rows {rows[first]} and {rows[second]}: leave "
+            "one row a time, name the column that tells them apart by series, or average them by resample",
+            "series",
+            "resample",
         )
-    return times, values, rows
+    place = int(np.asarray(times[1:] <= times[:-1]).argmax()) + 1
+    before, here = time_text(times[[place - 1, place]])
+    raise InputError(
+        f"{where} does not increase: row {rows[place]} has {here} after {before}; sort puts the rows in order", "sort"
+    )
 
 
 def _resampled(times: Any, values: Array, where: str, rule: str) -> tuple[Any, Array, Array]:
