@@ -14,7 +14,7 @@ import numpy as np
 
 from retrograd.errors import InputError
 
-__all__ = ["refuse_parts_of_years", "without_codes"]
+__all__ = ["number_of", "refuse_parts_of_years", "without_codes"]
 
 Array = np.ndarray[Any, Any]
 
@@ -56,7 +56,7 @@ def without_codes(source: str, name: str, values: Array, rows: Array, na: Sequen
         >>> without_codes("a.csv", "y", np.array([5.0, -999.0, 6.0]), np.arange(2, 5), ["-999"])
         array([ 5., nan,  6.])
     """
-    named = [number for number in map(_number, na) if number is not None]
+    named = [number for number in map(number_of, na) if number is not None]
     if named:
         values = np.where(np.isin(values, named), np.nan, values)
     known = values[~np.isnan(values)]
@@ -79,7 +79,8 @@ def without_codes(source: str, name: str, values: Array, rows: Array, na: Sequen
     return values
 
 
-def _number(text: str) -> float | None:
+def number_of(text: str) -> float | None:
+    """Return the number that a text is, None where it is none."""
     try:
         return float(text)
     except ValueError:

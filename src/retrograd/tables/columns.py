@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from retrograd.errors import InputError
-from retrograd.tables.codes import without_codes
+from retrograd.tables.codes import number_of, without_codes
 from retrograd.tables.dates import read_times
 from retrograd.tables.delimited import Layout, numerals, thousands_in
 from retrograd.tables.rows import TimeOptions
 from retrograd.tables.source import Frame
 from retrograd.tables.values import as_numbers
 
-__all__ = ["labels_of", "number_of", "numbers_of", "times_of"]
+__all__ = ["labels_of", "numbers_of", "times_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -96,11 +96,3 @@ def _numbers_as_written(column: Any, layout: Layout) -> Any:
     column = column.astype("object")
     column[written] = numbers.astype("int64") if (numbers % 1 == 0).all() else numbers
     return column
-
-
-def number_of(text: str) -> float | None:
-    """Return the number that a text is, None where it is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return None

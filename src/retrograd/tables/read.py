@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from retrograd.errors import InputError, require_choice
-from retrograd.tables.columns import labels_of, number_of, numbers_of, times_of
+from retrograd.tables.codes import number_of
+from retrograd.tables.columns import labels_of, numbers_of, times_of
 from retrograd.tables.rows import (
     FILLS,
     TimeOptions,

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from retrograd.errors import InputError
-from retrograd.tables.step import Step
+from retrograd.tables.step import DAY, WEEKS, Step
 from retrograd.tables.time_axis import time_text
 
 __all__ = [
@@ -28,9 +28,8 @@ Array = np.ndarray[Any, Any]
 
 FILLS = ("forward", "linear")
 
-_DAY = 86_400_000_000_000
-# Days after which a clock time without a row is one that there is never, and weeks after which a weekday is.
-_DAYS, _WEEKS = 4, 4
+# Days after which a clock time without a row is one that there is never.
+_DAYS = 4
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,8 @@ def in_order(times: Any, values: Array, rows: Array, where: str, asked: TimeOpti
         times, values, rows = times[order], values[order], rows[order]
     if asked.resample is not None:
         return _resampled(times, values, where, asked.resample)
-    if not np.asarray(times[1:] <= times[:-1]).any():
+    late = np.asarray(times[1:] <= times[:-1])
+    if not late.any():
         return times, values, rows
     order = np.argsort(times, kind="stable")
     again = np.asarray(times[order][1:] == times[order][:-1])
@@ -73,7 +73,7 @@ def in_order(times: Any, values: Array, rows: Array, where: str, asked: TimeOpti
             "series",
             "resample",
         )
-    place = int(np.asarray(times[1:] <= times[:-1]).argmax()) + 1
+    place = int(late.argmax()) + 1
     before, here = time_text(times[[place - 1, place]])
     raise InputError(
         f"{where} does not increase: row {rows[place]} has {here} after {before}; sort puts the rows in order", "sort"
@@ -102,13 +102,13 @@ def step_of(times: Any, asked: TimeOptions, where: str) -> Step:
 
 def refuse_closed_hours(times: Any, step: Step, where: str) -> None:
     """Raise where hours of the day, or days of the week, never have a row: a forecast would go into them."""
-    if step.kind != "elapsed" or step.size >= _DAY or _DAY % step.size:
+    if step.kind != "elapsed" or step.size >= DAY or DAY % step.size:
         return
     local = times if times.tz is None else times.tz_localize(None)
     days = (local[-1] - local[0]) / pd.Timedelta(days=1)
     slots = np.unique(np.rint((local - local.normalize()) / pd.Timedelta(step.size, "ns")))
-    closed = "hours of the day" if days >= _DAYS and len(slots) < _DAY // step.size else ""
-    closed = "days of the week" if days >= 7 * _WEEKS and local.dayofweek.nunique() < 7 else closed
+    closed = "hours of the day" if days >= _DAYS and len(slots) < DAY // step.size else ""
+    closed = "days of the week" if days >= 7 * WEEKS and local.dayofweek.nunique() < 7 else closed
     if closed:
         raise InputError(
             f"{where} goes on by {step}, but some {closed} never have a row, and would be forecast: give freq, the "

@@ -17,7 +17,7 @@ import pandas as pd
 
 from retrograd.errors import InputError
 
-__all__ = ["Step", "lacking"]
+__all__ = ["DAY", "WEEKS", "Step", "lacking"]
 
 Array = np.ndarray[Any, Any]
 
@@ -28,10 +28,10 @@ _JITTER = 0.05
 # The part of all spacings that has to be the step itself: with fewer, the stamps follow no rule.
 _LEAST = 0.2
 # Weeks after which a weekday without a stamp is one that there is never.
-_WEEKS = 4
+WEEKS = 4
 _WEEK = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_DAY = 86_400_000_000_000
-_UNITS = ((7 * _DAY, "week"), (_DAY, "day"), (3_600_000_000_000, "hour"), (60_000_000_000, "minute"), (10**9, "second"))
+DAY = 86_400_000_000_000
+_UNITS = ((7 * DAY, "week"), (DAY, "day"), (3_600_000_000_000, "hour"), (60_000_000_000, "minute"), (10**9, "second"))
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class Step:
         if self.kind == "month":
             every = _every(int(self.size), "month") if self.size % 12 else _every(int(self.size) // 12, "year")
             return f"{every}, at its end" if self.day == _END else f"{every}, on day {self.day} of the month"
-        nanoseconds = int(self.size) * (_DAY if self.kind == "day" else 1)
+        nanoseconds = int(self.size) * (DAY if self.kind == "day" else 1)
         for unit, word in _UNITS:
             if nanoseconds % unit == 0:
                 return _every(nanoseconds // unit, word)
@@ -262,7 +262,7 @@ def _candidates(times: pd.Index) -> Iterator[Step]:
     days = np.diff(local.normalize().to_numpy().astype("datetime64[D]")).astype(np.int64)
     if (local.dayofweek < 5).all() and _same_clock(local).all() and _common(days) == 1 and days.max() > 1:
         yield Step("business")
-    elif _same_clock(local).all() and _common(days) == 1 and (local[-1] - local[0]).days >= _WEEKS * 7:
+    elif _same_clock(local).all() and _common(days) == 1 and (local[-1] - local[0]).days >= WEEKS * 7:
         open_days = "".join("01"[int(day in local.dayofweek)] for day in range(7))
         if open_days.count("1") >= 4 and "0" in open_days:
             yield Step("business", freq=open_days)

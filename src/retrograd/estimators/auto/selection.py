@@ -235,11 +235,11 @@ def choose(judgement: Judgement, *, inputs: bool = True) -> Choice:
     plain = [each for each in judged if each.contender.is_naive and not each.contender.lags]
     seasonal = sorted((each for each in plain if each.contender.season > 1), key=lambda each: each.contender.season)
     if len(seasonal) > 1 and seasonal[-1].error <= _WORST * best.error:
-        week = np.array([each is seasonal[-1] for each in chosen])
-        if not week.any():
-            chosen, weights, week = [*chosen, seasonal[-1]], np.append(weights, 0.0), np.append(week, True)
-        if float(weights[week][0]) < _REPEATS:
-            weights = np.where(week, _REPEATS, (1 - _REPEATS) / (1 - float(weights[week][0])) * weights)
+        longest = np.array([each is seasonal[-1] for each in chosen])
+        if not longest.any():
+            chosen, weights, longest = [*chosen, seasonal[-1]], np.append(weights, 0.0), np.append(longest, True)
+        if float(weights[longest][0]) < _REPEATS:
+            weights = np.where(longest, _REPEATS, (1 - _REPEATS) / (1 - float(weights[longest][0])) * weights)
     ways = [Choice.of(chosen, weights, median) for median in (_MEDIANS if len(chosen) > 2 else _MEDIANS[:1])]
     return min(ways, key=lambda way: _error(judgement.observed, way.forecasts)).cautious(judgement)
 
