@@ -15,6 +15,7 @@ __all__ = [
     "forward_levels",
     "functorch_is_active",
     "is_differentiated",
+    "is_transformed",
     "is_watched",
     "library",
 ]
@@ -39,6 +40,14 @@ def is_watched(*tensors: Tensor) -> bool:
     except RuntimeError:
         return True
     return False
+
+
+def is_transformed(*tensors: Tensor) -> bool:
+    """Say whether operations are watched, or run in forward mode or over batched gradients.
+
+    A Function with a reverse rule alone then cannot stand for them.
+    """
+    return is_watched(*tensors) or forward_ad._current_level >= 0 or batched_gradient_level() > 0
 
 
 def is_differentiated() -> bool:

@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn import functional as F  # noqa: N812 - the name everyone knows it by
 
 from retrograd.core.backend import BACKENDS, Spec, select
-from retrograd.core.dispatch import batched_gradient_level, is_watched
+from retrograd.core.dispatch import is_transformed
 
 __all__ = ["linear", "outer_sum", "step_sum"]
 
@@ -60,7 +59,7 @@ def step_sum(gradient: Tensor) -> Tensor:
 
 def _by_torch(*tensors: Tensor | None) -> bool:
     given = [x for x in tensors if x is not None]
-    if is_watched(*given) or forward_ad._current_level >= 0 or batched_gradient_level():
+    if is_transformed(*given):
         return True
     return torch.is_autocast_enabled(given[0].device.type)
 

@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from retrograd.core import observe
 from retrograd.core.backend import empty
-from retrograd.core.dispatch import batched_gradient_level, is_differentiated, is_watched
+from retrograd.core.dispatch import batched_gradient_level, is_differentiated, is_transformed
 from retrograd.core.linear import linear, outer_sum, step_sum
 from retrograd.nn.recurrence import Along
 
@@ -93,9 +92,7 @@ def recomputed(
     device = "cpu" if device == "meta" else device  # which has no autocast
     autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
     if (
-        is_watched(*tensors)
-        or forward_ad._current_level >= 0
-        or batched_gradient_level()
+        is_transformed(*tensors)
         or observe.observers
         or along.keeps
         or (weights and autocast[2])  # whose dtypes are others than those of what they multiply

@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.nn import functional as F  # noqa: N812 - the name everyone knows it by
 
-from retrograd.core.dispatch import batched_gradient_level, is_watched
+from retrograd.core.dispatch import is_transformed
 from retrograd.core.transition import Diagonal
 from retrograd.errors import require_number
 from retrograd.nn.recompute import recomputed
@@ -93,7 +92,7 @@ def _states(along: Along, gates: Tensor, x: Tensor, state: Tensor, log_a: Tensor
 
 def _gated(r: Tensor, i: Tensor, x: Tensor, log_a: Tensor) -> tuple[Tensor, Tensor]:
     """Return a_t = a^(c r_t) and √(1 - a_t²) (i_t x_t), of log_a = c log a."""
-    if is_watched(r, i, x, log_a) or forward_ad._current_level >= 0 or batched_gradient_level():
+    if is_transformed(r, i, x, log_a):
         a, s = _decay(r, log_a)
         return a, s * (i * x)
     made: tuple[Tensor, Tensor] = _Gated.apply(r, i, x, log_a)

@@ -22,10 +22,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.nn import functional as F  # noqa: N812 - the name everyone knows it by
 
-from retrograd.core.dispatch import batched_gradient_level, is_watched
+from retrograd.core.dispatch import is_transformed
 from retrograd.core.transition import Diagonal
 from retrograd.errors import require_choice, require_number
 from retrograd.nn.chunks import Chunks, cut, gathered
@@ -140,7 +139,7 @@ class S4D(Recurrence):
         elif x.ndim == 3 and whole:
             y, last = self._by_chunks(wider.flip(1), a, b, state, None)
             y = y.flip(1)
-        elif is_watched(x) or forward_ad._current_level >= 0 or batched_gradient_level():
+        elif is_transformed(x):
             y, last = self._by_steps(wider, a, b, state, along)  # how many chunks there are is in the data
         else:
             y, last = self._by_cut_chunks(wider, a, b, state, along)
@@ -277,7 +276,7 @@ class _Turned(torch.autograd.Function):
 
 
 def _turned(x: Tensor) -> Tensor:
-    if is_watched(x) or forward_ad._current_level >= 0 or batched_gradient_level():
+    if is_transformed(x):
         return x.mT.contiguous()
     turned: Tensor = _Turned.apply(x)
     return turned
